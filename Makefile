@@ -1,0 +1,46 @@
+# Two commands for a newcomer: `make demo` and `make test`.
+# Python 3.11 or newer, pip and make are all that is needed.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+.PHONY: demo test slow lint format bench clean
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m experiments.implicit_compressibility \
+	  --config=experiments/configs/implicit_compressibility.py:demo \
+	  --workdir=runs/demo
+
+test: $(VENV)/.installed-test lint
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+# Minutes of sampling and training that every change need not wait for.
+slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m experiments.benchmarks.run
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,18 @@
+"""Strict settings for every test.
+
+Warnings are errors, a key may not be used twice, legacy keys and silent rank
+promotion are refused, and eight virtual CPU devices exist for the tests of
+sharding. Statistical tests use `stat_checks`, whose tolerances are derived.
+"""
+
+import os
+
+os.environ['XLA_FLAGS'] = (
+  os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
+).strip()
+
+import jax
+
+jax.config.update('jax_legacy_prng_key', 'error')
+jax.config.update('jax_debug_key_reuse', True)
+jax.config.update('jax_numpy_rank_promotion', 'raise')
