@@ -1,0 +1,72 @@
+"""Random words that fuse with what is done to them.
+
+`jax.random.bits` is a loop over whole arrays on CPU, which costs more than a
+stable draw itself. Here every element hashes its own index (Threefry-2x32,
+Salmon et al. 2011), so that the compiler folds counter, hash and transform
+into one pass without intermediate arrays, on any backend and under sharding.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from htjax.types import Array, PRNGKey
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = np.uint32(0x1BD11BDA)
+
+
+def threefry(
+  key: tuple[Array, Array], x: tuple[Array, Array]
+) -> tuple[Array, Array]:
+  """Threefry-2x32 with 20 rounds.
+
+  Args:
+    key: two uint32 arrays that broadcast against the counters.
+    x: two uint32 arrays of one shape, the counter.
+  Returns:
+    Two uint32 arrays of the counters' shape.
+  Source: Salmon, Moraes, Dror & Shaw (2011), "Parallel random numbers: as easy
+    as 1, 2, 3", section 3.3.
+  """
+  keys = (key[0], key[1], key[0] ^ key[1] ^ _PARITY)
+  a, b = x[0] + keys[0], x[1] + keys[1]
+  for i in range(5):
+    for r in _ROTATIONS[i % 2]:
+      a = a + b
+      b = (b << np.uint32(r)) | (b >> np.uint32(32 - r))
+      b = b ^ a
+    a = a + keys[(i + 1) % 3]
+    b = b + keys[(i + 2) % 3] + np.uint32(i + 1)
+  return a, b
+
+
+def word_pairs(
+  key: PRNGKey, shape: tuple[int, ...], num_pairs: int = 1
+) -> list[tuple[Array, Array]]:
+  """Independent pairs of uniform 32-bit words, one of each per element.
+
+  Args:
+    key: typed key of any implementation.
+    shape: static; at most 2**32 elements.
+    num_pairs: static, how many pairs each element gets.
+  Returns:
+    `num_pairs` pairs of uint32 arrays of shape `shape`.
+  Raises:
+    ValueError: if the shape has more than 2**32 elements.
+  """
+  size = math.prod(shape)
+  if size > 2**32:
+    raise ValueError(
+      f'shape must have at most 2**32 elements, got {shape}; split the key and '
+      'draw in parts'
+    )
+  seed = jax.random.bits(key, (2,), jnp.uint32)
+  index = lax.iota(jnp.uint32, size).reshape(shape)
+  return [
+    threefry((seed[0], seed[1]), (jnp.full_like(index, i), index))
+    for i in range(num_pairs)
+  ]
