@@ -1,0 +1,368 @@
+"""Networks: the functions they compute, the laws they start from."""
+
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from scipy import signal, stats
+
+from htjax import models
+
+HT_CIFAR10 = (64, 'M', 128, 'M', 256, 256, 'M', 512, 512, 'M', 512, 512, 'M')
+
+
+def _shapes(network):
+  params = jax.eval_shape(network.init, jax.random.key(0))
+  return {name: layer['kernel'].shape for name, layer in params.items()}
+
+
+def _networks():
+  return {
+    'fcn': (models.fcn(12, (7, 5), 3), (4, 12)),
+    'mean_field': (models.mean_field(12, 6, 2), (4, 12)),
+    'cnn': (models.cnn(3, 4, channels=(5, 'M', 6, 'M')), (2, 8, 8, 3)),
+  }
+
+
+def _inputs(shape, seed=0):
+  x = np.random.default_rng(seed).normal(size=shape)
+  return jnp.asarray(x, jnp.float32)
+
+
+# Shapes and counts.
+
+
+def test_fcn_layout():
+  network = models.fcn(140, 2000, 2)
+  assert _shapes(network) == {'hidden_0': (140, 2000), 'output': (2000, 2)}
+  assert network.hidden == ('hidden_0',)
+  assert network.excluded == ('output',)
+  deep = models.fcn(10, [20, 30, 40], 5)
+  assert _shapes(deep) == {
+    'hidden_0': (10, 20),
+    'hidden_1': (20, 30),
+    'hidden_2': (30, 40),
+    'output': (40, 5),
+  }
+  assert deep.hidden == ('hidden_0', 'hidden_1', 'hidden_2')
+
+
+def test_cnn_layout():
+  network = models.cnn(3, 10)
+  assert network.hidden == tuple(f'conv_{i}' for i in range(8))
+  assert network.excluded == ('conv_0', 'output')
+  shapes = _shapes(network)
+  widths = (3, 128, 256, 512, 512, 1024, 1024, 1024, 1024)
+  for i in range(8):
+    assert shapes[f'conv_{i}'] == (3, 3, widths[i], widths[i + 1])
+  assert shapes['output'] == (1024, 10)
+
+
+def test_mean_field_layout():
+  network = models.mean_field(5, 30)
+  assert _shapes(network) == {'hidden_0': (5, 30)}
+  assert network.excluded == ()
+  assert _shapes(models.mean_field(5, 30, 3)) == {'hidden_0': (15, 30)}
+
+
+@pytest.mark.parametrize(
+  ('network', 'count'),
+  [
+    (models.fcn(3072, 2048, 10, hidden_layers=4), 18_894_848),
+    (models.fcn(3072, 2048, 10, hidden_layers=6), 27_283_456),
+    (models.fcn(784, 2048, 10, hidden_layers=4), 14_209_024),
+    (models.fcn(784, 2048, 10, hidden_layers=6), 22_597_632),
+    (models.cnn(3, 10, channels=HT_CIFAR10), 9_222_848),
+    (models.cnn(1, 10, channels=(64, *HT_CIFAR10[2:])), 9_221_696),
+  ],
+)
+def test_published_parameter_counts(network, count):
+  """ "Heavy Tails in SGD and Compressibility ...", Table 1."""
+  params = jax.eval_shape(network.init, jax.random.key(0))
+  assert models.num_params(params) == count
+
+
+# Functions.
+
+
+def test_fcn_against_numpy():
+  network = models.fcn(12, (7, 5), 3)
+  params = network.init(jax.random.key(1))
+  x = _inputs((4, 2, 6))
+  h = np.float64(x).reshape(4, 12)
+  for name in network.hidden:
+    h = np.maximum(h @ np.float64(params[name]['kernel']), 0)
+  expected = h @ np.float64(params['output']['kernel'])
+  np.testing.assert_allclose(network.apply(params, x), expected, atol=1e-6)
+
+
+def test_mean_field_against_numpy():
+  network = models.mean_field(3, 50, 2, activation=jnp.sin)
+  params = network.init(jax.random.key(2))
+  x = _inputs((4, 3))
+  theta = np.float64(params['hidden_0']['kernel'])
+  expected = np.zeros((4, 2))
+  for i in range(50):
+    for j in range(2):
+      expected[:, j] += np.sin(np.float64(x) @ theta[3 * j : 3 * j + 3, i]) / 50
+  np.testing.assert_allclose(network.apply(params, x), expected, atol=1e-6)
+
+
+def test_cnn_against_correlations_in_numpy():
+  network = models.cnn(2, 3, channels=(4, 'M', 5, 6, 'M'))
+  params = network.init(jax.random.key(3))
+  x = _inputs((2, 8, 12, 2))
+  expected = np.stack([_cnn_in_numpy(params, image) for image in np.float64(x)])
+  np.testing.assert_allclose(network.apply(params, x), expected, atol=1e-5)
+
+
+def _cnn_in_numpy(params, image):
+  def convolve(image, layer):
+    kernel = np.float64(params[layer]['kernel'])
+    out = np.zeros((*image.shape[:2], kernel.shape[3]))
+    for i, o in itertools.product(*map(range, kernel.shape[2:])):
+      out[:, :, o] += signal.correlate2d(
+        image[:, :, i], kernel[:, :, i, o], mode='same'
+      )
+    return np.maximum(out, 0)
+
+  def pool(image):
+    h, w, c = image.shape
+    return image.reshape(h // 2, 2, w // 2, 2, c).max(axis=(1, 3))
+
+  h = pool(convolve(image, 'conv_0'))
+  h = pool(convolve(convolve(h, 'conv_1'), 'conv_2'))
+  return h.mean(axis=(0, 1)) @ np.float64(params['output']['kernel'])
+
+
+@pytest.mark.parametrize('name', _networks())
+def test_modules_compute_what_the_functions_do(name):
+  network, shape = _networks()[name]
+  rngs = nnx.Rngs(jax.random.key(5))
+  module = {
+    'fcn': lambda: models.FCN(12, (7, 5), 3, rngs=rngs),
+    'mean_field': lambda: models.MeanFieldNetwork(12, 6, 2, rngs=rngs),
+    'cnn': lambda: models.CNN(3, 4, (5, 'M', 6, 'M'), rngs=rngs),
+  }[name]()
+  params = network.init(jax.random.key(5))
+  chex.assert_trees_all_equal(nnx.to_pure_dict(nnx.state(module)), params)
+  x = _inputs(shape)
+  chex.assert_trees_all_equal(module(x), network.apply(params, x))
+
+
+def test_compiled_network_is_the_bare_computation():
+  network = models.fcn(140, 300, 2)
+  params = network.init(jax.random.key(7))
+  x = _inputs((50, 140))
+
+  def bare(params, x):
+    hidden = jax.nn.relu(x @ params['hidden_0']['kernel'])
+    return hidden @ params['output']['kernel']
+
+  def cost(apply):
+    step = jax.jit(jax.grad(lambda p, x: jnp.sum(apply(p, x) ** 2)))
+    return step.lower(params, x).compile().cost_analysis()
+
+  ours, theirs = cost(network.apply), cost(bare)
+  assert ours['flops'] == theirs['flops']
+  assert ours['bytes accessed'] == theirs['bytes accessed']
+
+
+# Initial laws.
+
+
+@pytest.mark.parametrize('width', [(50, 400), (300, 200)])
+def test_linear_layers_start_uniform(width):
+  network = models.fcn(140, width, 90)
+  params = network.init(jax.random.key(11))
+  for layer in params.values():
+    kernel = np.asarray(layer['kernel'])
+    b = kernel.shape[0] ** -0.5
+    assert np.abs(kernel).max() <= b
+    flat = kernel.ravel()
+    assert stats.kstest(flat, stats.uniform(-b, 2 * b).cdf).pvalue > 1e-6
+    # Controls: the normal law of equal variance, and the wrong fan.
+    same_variance = stats.norm(scale=b / np.sqrt(3)).cdf
+    assert stats.kstest(flat, same_variance).pvalue < 1e-6
+    b = kernel.shape[1] ** -0.5
+    assert stats.kstest(flat, stats.uniform(-b, 2 * b).cdf).pvalue < 1e-6
+
+
+@pytest.mark.parametrize('num_outputs', [1, 4])
+def test_mean_field_units_start_uniform_in_their_inputs(num_outputs):
+  network = models.mean_field(30, 500, num_outputs)
+  theta = network.init(jax.random.key(13))['hidden_0']['kernel']
+  b = 30**-0.5
+  law = stats.uniform(-b, 2 * b).cdf
+  assert stats.kstest(np.ravel(theta), law).pvalue > 1e-6
+  wider = stats.uniform(-1.1 * b, 2.2 * b).cdf
+  assert stats.kstest(np.ravel(theta), wider).pvalue < 1e-6
+
+
+def test_convolutions_start_normal():
+  network = models.cnn(64, 50, channels=(32, 'M', 64))
+  params = network.init(jax.random.key(17))
+  for name, out in (('conv_0', 32), ('conv_1', 64)):
+    flat = np.ravel(params[name]['kernel'])
+    scale = np.sqrt(2 / (9 * out))
+    assert stats.kstest(flat, stats.norm(scale=scale).cdf).pvalue > 1e-6
+    # Control: a scale 15 % larger.
+    assert stats.kstest(flat, stats.norm(scale=1.15 * scale).cdf).pvalue < 1e-6
+    # The tail beyond 2.5 deviations, which a truncated normal lacks.
+    tail = 2 * stats.norm.sf(2.5)
+    limit = 5 * np.sqrt(tail / flat.size)
+    assert limit < tail
+    assert abs(np.mean(np.abs(flat) > 2.5 * scale) - tail) < limit
+  b = 64**-0.5
+  flat = np.ravel(params['output']['kernel'])
+  assert stats.kstest(flat, stats.uniform(-b, 2 * b).cdf).pvalue > 1e-6
+
+
+@pytest.mark.parametrize('name', _networks())
+def test_init_depends_on_the_key_alone(name):
+  network, _ = _networks()[name]
+  one = network.init(jax.random.key(19))
+  chex.assert_trees_all_equal(one, network.init(jax.random.key(19)))
+  # Compiled as a whole, a product may be rounded once instead of twice.
+  compiled = jax.jit(network.init)(jax.random.key(19))
+  chex.assert_trees_all_close(compiled, one, rtol=3e-7)
+  other = network.init(jax.random.key(20))
+  for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+    assert a.dtype == jnp.float32
+    assert not np.any(a == b)
+  keys = jax.random.split(jax.random.key(21), 3)
+  lanes = jax.vmap(network.init)(keys)
+  loop = [network.init(k) for k in jax.random.split(jax.random.key(21), 3)]
+  loop = jax.tree.map(lambda *x: jnp.stack(x), *loop)
+  chex.assert_trees_all_close(lanes, loop, rtol=3e-7)
+
+
+def test_layers_of_one_shape_differ():
+  params = models.fcn(6, 6, 6, hidden_layers=2).init(jax.random.key(23))
+  a, b, c = (params[n]['kernel'] for n in ('hidden_0', 'hidden_1', 'output'))
+  assert not np.any(a == b)
+  assert not np.any(a == c)
+  assert not np.any(b == c)
+
+
+# Transformations.
+
+
+@pytest.mark.parametrize('name', _networks())
+def test_apply_under_jit_vmap_and_grad(name):
+  network, shape = _networks()[name]
+  x = _inputs(shape)
+  keys = jax.random.split(jax.random.key(29), 3)
+  lanes = jax.vmap(network.init)(keys)
+  one = jax.tree.map(lambda leaf: leaf[1], lanes)
+  plain = network.apply(one, x)
+  # The same sums, possibly in another order.
+  np.testing.assert_allclose(
+    jax.jit(network.apply)(one, x), plain, rtol=1e-5, atol=1e-6
+  )
+  swept = jax.vmap(network.apply, in_axes=(0, None))(lanes, x)
+  np.testing.assert_allclose(swept[1], plain, rtol=1e-5, atol=1e-6)
+  loss = lambda params: jnp.sum(network.apply(params, x) ** 2)  # noqa: E731
+  gradient = jax.grad(loss)(one)
+  chex.assert_trees_all_equal_shapes_and_dtypes(gradient, one)
+  # Along the gradient g the loss rises at the rate |g|^2.
+  norm = float(sum(jnp.sum(g**2) for g in jax.tree.leaves(gradient)))
+  step = 1e-3 / norm**0.5
+  up, down = (
+    loss(jax.tree.map(lambda p, g, s=s: p + s * step * g, one, gradient))
+    for s in (1, -1)
+  )
+  np.testing.assert_allclose((up - down) / (2 * step), norm, rtol=0.02)
+
+
+def test_one_trace_serves_all_parameters():
+  network = models.fcn(12, 7, 3)
+  apply = jax.jit(chex.assert_max_traces(network.apply, n=1))
+  x = _inputs((4, 12))
+  first, second = (apply(network.init(jax.random.key(i)), x) for i in (31, 32))
+  assert np.any(first != second)
+
+
+def test_double_precision_parameters_compute_in_double_precision():
+  network = models.fcn(12, 7, 3)
+  params = network.init(jax.random.key(37))
+  with jax.enable_x64(True):
+    double = jax.tree.map(lambda p: p.astype(jnp.float64), params)
+    out = network.apply(double, _inputs((4, 12)).astype(jnp.float64))
+    assert out.dtype == jnp.float64
+
+
+def test_mean_field_output_does_not_grow_with_width():
+  x = _inputs((20, 8))
+
+  def spread(units, seed):
+    network = models.mean_field(8, units)
+    return np.std(network.apply(network.init(jax.random.key(seed)), x))
+
+  narrow = [spread(16, seed) for seed in range(20)]
+  wide = [spread(1600, seed) for seed in range(20, 40)]
+  ratio = np.mean(narrow) / np.mean(wide)
+  # A mean of n independent units: 1/sqrt(n), so 10.
+  relative = [np.std(v, ddof=1) / np.mean(v) / 20**0.5 for v in (narrow, wide)]
+  assert abs(ratio - 10) < 5 * 10 * np.hypot(*relative)
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize(
+  ('call', 'message'),
+  [
+    (lambda: models.fcn(0, 5, 2), 'in_features must be an integer >= 1, got 0'),
+    (lambda: models.fcn(3, 0, 2), 'width must be an integer >= 1, got 0'),
+    (lambda: models.fcn(3, [4, 0], 2), 'width must be an integer >= 1, got 0'),
+    (lambda: models.fcn(3, [], 2), 'width must name at least one layer'),
+    (lambda: models.fcn(3, 5, 0), 'num_classes must be an integer >= 1, got 0'),
+    (lambda: models.fcn(3, 5, 2, hidden_layers=0), 'hidden_layers must be'),
+    (
+      lambda: models.fcn(3, [5, 6], 2, hidden_layers=3),
+      'one number per hidden layer, got .5, 6. with hidden_layers=3',
+    ),
+    (lambda: models.mean_field(3, 0), 'num_units must be an integer >= 1'),
+    (lambda: models.mean_field(3, 4, 0), 'num_outputs must be an integer'),
+    (
+      lambda: models.mean_field(3, 4, activation='tanh'),
+      "activation must be a function, got 'tanh'",
+    ),
+    (lambda: models.cnn(0, 2), 'in_channels must be an integer >= 1, got 0'),
+    (lambda: models.cnn(3, 2, channels=()), 'channels must start with'),
+    (lambda: models.cnn(3, 2, channels=('M', 4)), 'channels must start with'),
+    (lambda: models.cnn(3, 2, channels=(4, 'm')), "channels .* got 'm'"),
+  ],
+)
+def test_bad_sizes_are_named(call, message):
+  with pytest.raises(ValueError, match=message):
+    call()
+
+
+@pytest.mark.parametrize(
+  ('name', 'shape', 'message'),
+  [
+    ('fcn', (4, 11), r'12 entries per example, got shape \(4, 11\)'),
+    ('fcn', (12,), r'12 entries per example, got shape \(12,\)'),
+    ('mean_field', (4, 13), '12 entries per example'),
+    ('cnn', (2, 8, 8, 1), r'\[batch, height, width, 3\].*got shape'),
+    ('cnn', (8, 8, 3), r'\[batch, height, width, 3\]'),
+    ('cnn', (2, 8, 3, 3), 'of at least 4, got shape'),
+  ],
+)
+def test_bad_inputs_are_named(name, shape, message):
+  network, _ = _networks()[name]
+  params = network.init(jax.random.key(0))
+  with pytest.raises(ValueError, match=message):
+    network.apply(params, jnp.zeros(shape))
+
+
+@pytest.mark.parametrize('key', [0, np.array([0, 1], np.uint32), None])
+def test_only_typed_keys(key):
+  with pytest.raises(ValueError, match='key must be a typed key'):
+    models.fcn(3, 4, 2).init(key)
