@@ -1,0 +1,24 @@
+"""Data sets of the papers as plain numpy arrays.
+
+`load(name)` gives a `Dataset` of float32 inputs and int32 labels. `digits` and
+`synthetic` need no files. `ecg5000`, `mnist`, `cifar10`, `cifar100` and
+`svhn_cropped` are read through TensorFlow Datasets from `array_record` files,
+without TensorFlow, once `python -m htjax.data prepare NAME --data_dir=DIR` has
+written them.
+"""
+
+from htjax.data.loading import NAMES, load
+from htjax.data.preparing import prepare
+from htjax.data.store import find_prepared
+from htjax.data.structures import Dataset, Split
+from htjax.data.synthetic import synthetic
+
+__all__ = [
+  'NAMES',
+  'Dataset',
+  'Split',
+  'find_prepared',
+  'load',
+  'prepare',
+  'synthetic',
+]

@@ -1,0 +1,158 @@
+"""Finding and reading prepared TFDS directories, without TensorFlow."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_ENVIRONMENT = 'TFDS_DATA_DIR'
+_DEFAULT = '~/tensorflow_datasets'
+_VERSION = re.compile(r'(\d+)\.(\d+)\.(\d+)')
+# TFDS renames a directory into place only after both have been written.
+_METADATA = ('dataset_info.json', 'features.json')
+_BATCH = 1000
+
+
+def data_dirs(data_dir: str | os.PathLike | None = None) -> list[Path]:
+  """Directories to search: the argument, else TFDS_DATA_DIR, else TFDS's own.
+
+  TFDS_DATA_DIR may hold several, separated as in PATH, so that data prepared
+  here can stand beside a read-only collection.
+  """
+  if data_dir is not None:
+    named = [os.fspath(data_dir)]
+  else:
+    named = os.environ.get(_ENVIRONMENT, '').split(os.pathsep)
+  found = [Path(d).expanduser() for d in named if d]
+  return found or [Path(_DEFAULT).expanduser()]
+
+
+def find_prepared(
+  name: str, data_dir: str | os.PathLike | None = None
+) -> Path | None:
+  """Directory of the newest prepared version of a TFDS data set.
+
+  Args:
+    name: TFDS name, such as 'ecg5000' or 'mnist'.
+    data_dir: where to look; by default every directory in TFDS_DATA_DIR, in
+      order, else `~/tensorflow_datasets`.
+  Returns:
+    `DIR/name/VERSION` of the first directory that holds a finished version,
+    or None.
+  """
+  for directory in data_dirs(data_dir):
+    finished = [
+      (tuple(map(int, match.groups())), path)
+      for path in (directory / name).glob('*')
+      if (match := _VERSION.fullmatch(path.name))
+      and all((path / file).is_file() for file in _METADATA)
+    ]
+    if finished:
+      return max(finished)[1]
+  return None
+
+
+def not_prepared(name: str, data_dir: str | os.PathLike | None) -> str:
+  """What to tell a user whose data set is not prepared."""
+  searched = data_dirs(data_dir)
+  target = next((d for d in searched if _can_write(d)), None)
+  text = (
+    f'{name} is not prepared in {", ".join(map(str, searched))}; prepare it '
+    f'with: python -m htjax.data prepare {name} --data_dir={target or "DIR"}'
+  )
+  if name == 'ecg5000':
+    text += ' [--manual_dir=RAW]'
+  if target is None:
+    text += (
+      f' (a DIR that can be written: pass it to load, or to {_ENVIRONMENT})'
+    )
+  return text
+
+
+def _can_write(directory: Path) -> bool:
+  while not directory.exists():
+    directory = directory.parent
+  return os.access(directory, os.W_OK)
+
+
+def read(
+  path: Path,
+  split: str,
+  fields: Mapping[str, tuple[int, ...]],
+  order: str | None = None,
+) -> dict[str, np.ndarray]:
+  """Read one split of a prepared data set into stacked arrays.
+
+  Args:
+    path: a directory from `find_prepared`.
+    split: 'train' or 'test'.
+    fields: the shape of every field that is wanted; checked against the
+      stored description before anything is allocated.
+    order: field by which the examples are sorted if they have it; without it
+      they stay in stored order.
+  Returns:
+    An array of shape [num_examples, *shape] and stored dtype for each field.
+  Raises:
+    ValueError: naming the directory, if it is damaged, is another data set
+      or was written in a format that needs TensorFlow.
+  """
+  # Imported here: half a second, and only these data sets need it.
+  import tensorflow_datasets as tfds
+
+  try:
+    builder = tfds.builder_from_directory(os.fspath(path))
+    _check_features(builder.info.features, fields)
+    source = builder.as_data_source(split)
+    arrays = {
+      field: np.empty(
+        (len(source), *shape), builder.info.features[field].np_dtype
+      )
+      for field, shape in fields.items()
+    }
+    keys: list[Any] = []
+    _each_batch(source, arrays, order, keys)
+  except NotImplementedError as error:
+    raise ValueError(
+      f'{path} is not stored as array_record, the format that can be read '
+      'without TensorFlow; prepare it again under another data_dir'
+    ) from error
+  # A damaged record surfaces as whatever the decoder that met it raises.
+  except Exception as error:
+    raise ValueError(
+      f'cannot read {split} of {path}: {_line(error)}'
+    ) from error
+  if keys:
+    ranks = np.argsort(np.asarray(keys), kind='stable')
+    arrays = {field: array[ranks] for field, array in arrays.items()}
+  return arrays
+
+
+def _check_features(
+  features: Any, fields: Mapping[str, tuple[int, ...]]
+) -> None:
+  for field, shape in fields.items():
+    if field not in features or features[field].shape != shape:
+      raise ValueError(f'expected a field {field!r} of shape {shape}')
+
+
+def _each_batch(
+  source: Any,
+  arrays: dict[str, np.ndarray],
+  order: str | None,
+  keys: list[Any],
+) -> None:
+  """Fill `arrays` (and `keys`, from the field `order`) from `source`."""
+  for start in range(0, len(source), _BATCH):
+    stop = min(start + _BATCH, len(source))
+    examples = source.__getitems__(range(start, stop))
+    for field, array in arrays.items():
+      array[start:stop] = [example[field] for example in examples]
+    if order is not None and order in examples[0]:
+      keys.extend(example[order] for example in examples)
+
+
+def _line(error: Exception) -> str:
+  return (str(error).strip().splitlines() or [type(error).__name__])[0]
