@@ -1,0 +1,394 @@
+"""Training lanes: order of operations, stopping rule, batches, lanes, resume."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from htjax import models, noise, records, selection, training
+from htjax.training import Examples, Lane, Recipe
+
+NETWORK = models.fcn(6, 16, 3)
+MASK = selection.exclude(*NETWORK.excluded)
+
+
+def make_data(num=40, dim=6, classes=3, seed=0) -> Examples:
+  rng = np.random.default_rng(seed)
+  x = rng.normal(size=(num, dim)).astype(np.float32)
+  teacher = rng.normal(size=(dim, classes))
+  return Examples(x, (x @ teacher).argmax(1).astype(np.int32))
+
+
+def recipe(**changes) -> Recipe:
+  base = Recipe(
+    learning_rate=0.3,
+    batch_size=40,
+    eval_every=5,
+    target_accuracy=0.9,
+    max_steps=500,
+  )
+  return base._replace(**changes)
+
+
+def program(rec: Recipe, network=NETWORK, mask=MASK) -> training.Program:
+  return training.make_program(network.init, network.apply, rec, mask=mask)
+
+
+def run_all(rec, lanes, data, **options) -> dict[int, training.Finished]:
+  finished = list(training.train(program(rec), lanes, data, **options))
+  return {f.index: f for f in finished}
+
+
+def assert_same_params(a, b, rtol=0.0, atol=0.0):
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol), a, b
+  )
+
+
+def slow_reference(rec: Recipe, lane: Lane, data: Examples):
+  """The papers' loop, step by step in Python, full batches."""
+  params = NETWORK.init(training.init_key(lane.seed))
+  key = training._child(lane.seed, training._NOISE)
+  kick = noise.add_stable_noise(
+    rec.learning_rate,
+    lane.alpha,
+    lane.sigma,
+    key=key,
+    kind=rec.kind,
+    mask=MASK,
+  )
+  state = kick.init(params)
+
+  def loss(p):
+    logits = NETWORK.apply(p, data.inputs)
+    picked = jax.nn.log_softmax(logits)[
+      np.arange(len(data.labels)), data.labels
+    ]
+    return -picked.mean()
+
+  for i in itertools.count():
+    gradient = jax.grad(loss)(params)
+    params = jax.tree.map(
+      lambda p, g: p - rec.learning_rate * g, params, gradient
+    )
+    if i % rec.eval_every == 0:
+      hits = NETWORK.apply(params, data.inputs).argmax(-1) == data.labels
+      if hits.mean() >= rec.target_accuracy:
+        return params, i + 1
+    # Step 0's draw falls before the first step, with scale zero.
+    state = state._replace(count=jnp.asarray(i + 1, jnp.int32))
+    zero = jax.tree.map(jnp.zeros_like, params)
+    added, state = kick.update(zero, state)
+    params = optax.apply_updates(params, added)
+
+
+@pytest.mark.parametrize('kind', ['type1', 'type2', 'type3'])
+def test_order_is_step_evaluation_noise(kind):
+  data, lane = make_data(), Lane(3, 1.8, 0.02)
+  rec = recipe(kind=kind, target_accuracy=0.97)
+  ours = run_all(rec, [lane], data)[0]
+  params, steps = slow_reference(rec, lane, data)
+  assert ours.steps == steps > 6
+  assert ours.status == 'converged'
+  # Same operations in another fusion: float32 rounding over ~50 steps.
+  assert_same_params(ours.params, params, rtol=1e-4, atol=1e-5)
+
+
+def test_negative_control_noise_after_the_last_step_is_seen():
+  data, lane = make_data(), Lane(3, 1.8, 0.02)
+  rec = recipe(target_accuracy=0.97)
+  params, steps = slow_reference(rec, lane, data)
+  key = training._child(lane.seed, training._NOISE)
+  kick = noise.add_stable_noise(
+    rec.learning_rate, lane.alpha, lane.sigma, key=key, mask=MASK
+  )
+  state = noise.AddStableNoiseState(jnp.asarray(steps, jnp.int32), key)
+  late, _ = kick.update(params, state)
+  ours = run_all(rec, [lane], data)[0]
+  with pytest.raises(AssertionError):
+    assert_same_params(ours.params, late, rtol=1e-4, atol=1e-5)
+
+
+def test_batches_cover_each_epoch_once_with_a_partial_batch():
+  # One-hot inputs and a linear map: row i of the weights moves when example i
+  # is in the batch, by lr * 0.5 / (size of its batch) while the logits are 0.
+  num, lr = 7, 1e-4
+  data = Examples(np.eye(num, dtype=np.float32), np.zeros(num, np.int32))
+  linear = models.Network(
+    lambda key: {'w': jnp.zeros((num, 2))}, lambda p, x: x @ p['w'], (), ()
+  )
+  rec = Recipe(lr, 3, eval_every=3, target_accuracy=1.0, max_steps=7)
+  prog = training.make_program(linear.init, linear.apply, rec)
+  lane = Lane(jnp.uint32(5), jnp.float32(2.0), jnp.float32(0.0))
+  data = jax.tree.map(jnp.asarray, data)
+  state = prog.init(lane, data)
+  moved = []
+  for epoch in range(2):
+    before = state.params['w']
+    for _ in range(3):
+      state = state._replace(status=jnp.int32(training.RUNNING))
+      state = prog.advance(state, lane, data, 1)
+    moved.append(np.sort(np.asarray((state.params['w'] - before)[:, 0])) / lr)
+    # Logits are at most 1e-4, so each gradient is 0.5 within 1e-4.
+    expected = [0.5 / 3] * 6 + [0.5]
+    np.testing.assert_allclose(moved[epoch], expected, rtol=1e-3)
+  orders = np.asarray(state.order)
+  assert sorted(orders) == list(range(num))
+
+
+def test_epochs_and_seeds_are_shuffled_differently():
+  data = jax.tree.map(jnp.asarray, make_data(num=64))
+  prog = program(recipe(batch_size=16, target_accuracy=1.0))
+
+  def orders(seed):
+    lane = Lane(jnp.uint32(seed), jnp.float32(2.0), jnp.float32(0.0))
+    state = prog.init(lane, data)
+    first = prog.advance(state, lane, data, 1).order
+    second = prog.advance(state, lane, data, 5).order
+    return np.asarray(first), np.asarray(second)
+
+  first, second = orders(0)
+  assert (first != second).any()
+  assert (first != orders(1)[0]).any()
+  np.testing.assert_array_equal(np.sort(second), np.arange(64))
+
+
+@pytest.mark.parametrize('batch_size', [1, 7, 39, 40, 1000])
+def test_evaluate_equals_numpy(batch_size):
+  data = make_data()
+  params = NETWORK.init(jax.random.key(1))
+  loss, accuracy = training.evaluate(
+    NETWORK.apply, params, *data, batch_size=batch_size
+  )
+  logits = np.asarray(NETWORK.apply(params, data.inputs), np.float64)
+  log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+  expected = -log_p[np.arange(40), data.labels].mean()
+  # 40 losses of order 1 summed in float32.
+  np.testing.assert_allclose(loss, expected, rtol=1e-5)
+  assert accuracy == np.float32((logits.argmax(1) == data.labels).mean())
+
+
+def test_stopping_grid_and_statuses():
+  data = make_data()
+  fast = run_all(recipe(target_accuracy=0.9), [Lane(0, 2.0, 0.0)], data)[0]
+  assert fast.status == 'converged'
+  assert fast.steps % 5 == 1
+  assert fast.train_accuracy >= np.float32(0.9)
+  never = recipe(target_accuracy=1.0, learning_rate=1e-6, max_steps=13)
+  slow = run_all(never, [Lane(0, 2.0, 0.0)], data)[0]
+  assert (slow.status, slow.steps) == ('out of steps', 13)
+  wild = Lane(0, 1.2, 1e30)
+  lost = run_all(recipe(target_accuracy=1.0), [wild], data)[0]
+  assert lost.status == 'diverged'
+  assert np.isnan(lost.train_loss)
+
+
+def test_target_accuracy_is_compared_exactly():
+  # 95 % of 40 is 38 hits: 38 must do and 37 must not.
+  labels = np.zeros(40, np.int32)
+  for wrong, status in ((2, 'converged'), (3, 'out of steps')):
+    labels[:] = 0
+    labels[:wrong] = 1
+    constant = models.Network(
+      lambda key: {'w': jnp.zeros((1, 2))},
+      lambda p, x: (
+        jnp.tile(jnp.array([[1.0, 0.0]]), (x.shape[0], 1))
+        + 0.0 * (x[:, :1] @ p['w'])
+      ),
+      (),
+      (),
+    )
+    rec = recipe(target_accuracy=0.95, max_steps=1)
+    prog = training.make_program(constant.init, constant.apply, rec)
+    data = Examples(np.zeros((40, 3), np.float32), labels)
+    (only,) = training.train(prog, [Lane(0, 2.0, 0.0)], data)
+    assert only.status == status
+
+
+LANES = [
+  Lane(seed, alpha, sigma)
+  for alpha, sigma in ((2.0, 0.0), (1.5, 0.01), (1.8, 0.05), (1.2, 1e30))
+  for seed in (0, 1, 2)
+]
+
+
+@pytest.mark.parametrize('at_once', [12, 5, 3])
+def test_a_batch_of_lanes_equals_one_lane_at_a_time(at_once):
+  data, rec = make_data(), recipe()
+  one = run_all(rec, LANES, data, at_once=1)
+  many = run_all(rec, LANES, data, at_once=at_once)
+  assert one.keys() == many.keys() == set(range(len(LANES)))
+  for i in one:
+    assert one[i].steps == many[i].steps
+    assert one[i].status == many[i].status
+    if one[i].status == 'converged':
+      # Batched products sum in another order: float32 rounding over the steps.
+      assert_same_params(one[i].params, many[i].params, rtol=1e-3, atol=1e-4)
+  assert {f.status for f in one.values()} == {'converged', 'diverged'}
+
+
+def test_a_lane_does_not_depend_on_its_company():
+  data, rec = make_data(), recipe()
+  together = run_all(rec, LANES[:6], data, at_once=1)
+  alone = run_all(rec, [LANES[4]], data, at_once=1)[0]
+  assert_same_params(together[4].params, alone.params)
+
+
+def test_noise_of_scale_zero_is_plain_sgd_whatever_alpha():
+  data, rec = make_data(), recipe()
+  lanes = [Lane(0, 2.0, 0.0), Lane(0, 1.1, 0.0)]
+  a, b = run_all(rec, lanes, data).values()
+  assert_same_params(a.params, b.params)
+
+
+def test_lanes_share_one_compiled_program():
+  def traces(lanes):
+    count = []
+
+    def apply(params, x):
+      count.append(1)
+      return NETWORK.apply(params, x)
+
+    prog = training.make_program(NETWORK.init, apply, recipe(), mask=MASK)
+    list(training.train(prog, lanes, make_data(), at_once=1))
+    return len(count)
+
+  assert traces(LANES[:6]) == traces(LANES[:1])
+
+
+def test_type1_noise_is_invisible_to_inputs_that_sum_to_zero():
+  data = make_data(num=60)
+  centred = data.inputs - data.inputs.mean(1, keepdims=True)
+  lanes = [Lane(0, 2.0, 0.0), Lane(0, 1.8, 0.05)]
+
+  def difference(inputs):
+    rec = recipe(batch_size=60, target_accuracy=1.0, max_steps=21)
+    clean, noisy = run_all(rec, lanes, Examples(inputs, data.labels)).values()
+    outputs = [NETWORK.apply(f.params, inputs) for f in (clean, noisy)]
+    return float(jnp.abs(outputs[0] - outputs[1]).max())
+
+  # Rounding: sums of 6 products with weights up to ~10, over 21 steps.
+  assert difference(centred) < 1e-3
+  assert difference(data.inputs) > 0.1
+
+
+class Interrupted(Exception):
+  pass
+
+
+@pytest.mark.parametrize('at_once', [1, 4])
+def test_resume_gives_the_same_numbers_bit_for_bit(tmp_path, at_once):
+  data, rec = make_data(num=50), recipe(batch_size=16, target_accuracy=0.99)
+  lanes = LANES[:6]
+  whole = run_all(rec, lanes, data, at_once=at_once)
+  done: dict[int, training.Finished] = {}
+  for stop_after in itertools.chain(range(1, 12), itertools.repeat(10**9)):
+    # Dies at some evaluation, whatever was going on.
+    with records.open_run(tmp_path / 'run', {'a': 1}) as run:
+      dying = _DiesAfter(run, stop_after)
+      try:
+        for f in training.train(
+          program(rec),
+          lanes,
+          data,
+          at_once=at_once,
+          done=frozenset(done),
+          run=dying,
+          checkpoint_every=0.0,
+        ):
+          done[f.index] = f
+      except Interrupted:
+        continue
+      break
+  assert done.keys() == whole.keys()
+  for i in whole:
+    assert done[i].steps == whole[i].steps
+    assert_same_params(done[i].params, whole[i].params)
+
+
+def test_the_log_of_a_resumed_run_is_that_of_an_uninterrupted_one(tmp_path):
+  data, rec = make_data(num=50), recipe(batch_size=16, target_accuracy=0.99)
+  lanes = LANES[:4]
+
+  def go(path, stops):
+    done = set()
+    for stop in [*stops, 10**9]:
+      with records.open_run(path, {'a': 1}) as run:
+        try:
+          for f in training.train(
+            program(rec),
+            lanes,
+            data,
+            done=frozenset(done),
+            run=_DiesAfter(run, stop),
+            checkpoint_every=0.0,
+          ):
+            done.add(f.index)
+        except Interrupted:
+          continue
+    return (path / 'metrics.jsonl').read_text()
+
+  assert go(tmp_path / 'a', []) == go(tmp_path / 'b', [2, 3, 1, 4, 7])
+
+
+class _DiesAfter:
+  """A run whose log raises after so many records."""
+
+  def __init__(self, run, number):
+    self._run, self._left = run, number
+
+  def log(self, record):
+    if self._left == 0:
+      raise Interrupted
+    self._left -= 1
+    self._run.log(record)
+
+  def __getattr__(self, name):
+    return getattr(self._run, name)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'named'),
+  [
+    ({'learning_rate': -1.0}, 'learning_rate'),
+    ({'learning_rate': float('nan')}, 'learning_rate'),
+    ({'batch_size': 0}, 'batch_size'),
+    ({'eval_every': 0}, 'eval_every'),
+    ({'eval_batch': 0}, 'eval_batch'),
+    ({'max_steps': 0}, 'max_steps'),
+    ({'target_accuracy': 1.5}, 'target_accuracy'),
+    ({'kind': 'type4'}, 'kind'),
+    ({'unit': 'row'}, 'unit'),
+  ],
+)
+def test_bad_recipes_are_named(changes, named):
+  with pytest.raises(ValueError, match=named):
+    program(recipe(**changes))
+
+
+@pytest.mark.parametrize(
+  ('lanes', 'named'),
+  [
+    ([], 'lanes'),
+    ([Lane(-1, 1.5, 0.1)], 'seed'),
+    ([Lane(0, 0.0, 0.1)], 'alpha'),
+    ([Lane(0, 2.1, 0.1)], 'alpha'),
+    ([Lane(0, 1.5, -0.1)], 'sigma'),
+    ([Lane(0, 1.5, float('nan'))], 'sigma'),
+  ],
+)
+def test_bad_lanes_are_named(lanes, named):
+  with pytest.raises(ValueError, match=named):
+    next(training.train(program(recipe()), lanes, make_data()))
+
+
+def test_bad_data_and_group_size_are_named():
+  data, lanes = make_data(), [Lane(0, 2.0, 0.0)]
+  short = Examples(data.inputs, data.labels[:-1])
+  with pytest.raises(ValueError, match='one equal, positive length'):
+    next(training.train(program(recipe()), lanes, short))
+  with pytest.raises(ValueError, match='at_once'):
+    next(training.train(program(recipe()), lanes, data, at_once=0))
