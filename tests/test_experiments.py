@@ -1,0 +1,231 @@
+"""Experiments as a user runs them: smoke runs, kills, reports, presets."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import implicit_compressibility, published, reports
+from experiments.configs import implicit_compressibility as configs
+from htjax import compressibility, models, stable, training
+
+REQUIRED = {
+  *('table', 'alpha', 'sigma', 'kind', 'width', 'seed', 'steps', 'diverged'),
+  *('train_accuracy', 'test_accuracy', 'pruning_ratio'),
+  *('train_accuracy_pruned', 'test_accuracy_pruned'),
+}
+
+
+def command(workdir, preset='smoke', *more):
+  config = 'experiments/configs/implicit_compressibility.py'
+  return [
+    *(sys.executable, '-m', 'experiments.implicit_compressibility'),
+    *(f'--config={config}:{preset}', f'--workdir={workdir}', *more),
+  ]
+
+
+def environment():
+  kept = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  return kept | {'PYTHONUNBUFFERED': '1'}
+
+
+def test_smoke_run_writes_everything(tmp_path):
+  done = subprocess.run(
+    command(tmp_path / 'run'),
+    env=environment(),
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  rows = json.loads((tmp_path / 'run' / 'results.json').read_text())
+  assert len(rows) == 4
+  for row in rows:
+    assert row.keys() >= REQUIRED
+    assert 0 < row['pruning_ratio'] < 1
+    assert row['status'] == 'converged'
+  assert 'no noise' in done.stdout
+  assert '1.75' in done.stdout
+  names = {p.name for p in (tmp_path / 'run').iterdir()}
+  assert names >= {
+    *('config.json', 'metrics.jsonl', 'results.json', 'table.txt'),
+    *('accuracy_against_pruning_ratio.png', 'pruning_ratio.png'),
+    'column_norms.png',
+  }
+
+
+def test_killed_runs_end_with_the_same_numbers_bit_for_bit(tmp_path):
+  more = ('--config.max_steps=400', '--config.checkpoint_every=0.0')
+  more += ('--config.target_accuracy=0.999', '--config.num_seeds=3')
+  subprocess.run(
+    command(tmp_path / 'whole', 'smoke', *more),
+    env=environment(),
+    capture_output=True,
+    check=True,
+  )
+  killed = command(tmp_path / 'killed', 'smoke', *more)
+  metrics = tmp_path / 'killed' / 'metrics.jsonl'
+  for lines in (1, 30, 60):
+    process = subprocess.Popen(
+      killed,
+      env=environment(),
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+      if metrics.exists() and metrics.read_bytes().count(b'\n') > lines:
+        process.send_signal(signal.SIGKILL)
+      time.sleep(0.01)
+    assert process.wait() == -signal.SIGKILL
+  subprocess.run(killed, env=environment(), capture_output=True, check=True)
+  for name in ('results.json', 'metrics.jsonl'):
+    whole = (tmp_path / 'whole' / name).read_text()
+    assert (tmp_path / 'killed' / name).read_text() == whole
+
+
+def test_a_work_directory_of_another_config_is_refused(tmp_path):
+  config = configs.get_config('smoke')
+  implicit_compressibility.run(config, tmp_path)
+  before = (tmp_path / 'results.json').read_bytes()
+  config.learning_rate = 0.123
+  with pytest.raises(ValueError, match=r'learning_rate.*0\.05.*0\.123'):
+    implicit_compressibility.run(config, tmp_path)
+  assert (tmp_path / 'results.json').read_bytes() == before
+
+
+def test_a_misspelt_override_is_an_error(tmp_path):
+  done = subprocess.run(
+    command(tmp_path, 'smoke', '--config.num_seed=3'),
+    env=environment(),
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode != 0
+  assert 'num_seed' in done.stderr
+
+
+def test_sweep_finds_the_largest_sigma_that_converges(tmp_path, capsys):
+  config = configs.get_config('sweep_smoke')
+  config.sweep = (0.5, 1.0, 1e6)
+  config.num_seeds = 2
+  rows = implicit_compressibility.run(config, tmp_path)
+  assert len(rows) == 2 + 3 * 2
+  wild = [r for r in rows if r['sigma'] > 1]
+  assert {r['status'] for r in wild} <= {'out of steps', 'diverged'}
+  text = capsys.readouterr().out
+  assert 'largest sigma that still converges' in text
+  assert f'{config.sigmas[0]:.4g} ' in text
+  assert (tmp_path / 'sigma_sweep.png').exists()
+
+
+@pytest.mark.parametrize('name', configs.PRESETS)
+def test_every_preset_is_whole(name):
+  for preset in (name, f'sweep_{name}'):
+    config = configs.get_config(preset)
+    lanes = implicit_compressibility.make_lanes(config)
+    factors = len(config.sweep) or 1
+    assert len(lanes) == config.num_seeds * (1 + len(config.alphas) * factors)
+    assert config.learning_rate > 0
+    assert config.batch_size > 0
+  table = configs.get_config(name).table
+  assert not table or published.row(table, 1.75) is not None
+
+
+def test_unknown_presets_and_settings_are_named():
+  with pytest.raises(ValueError, match='preset.*ecg'):
+    configs.get_config('ecg')
+  config = configs.get_config('smoke')
+  config.sigmas = (0.1, 0.2)
+  with pytest.raises(ValueError, match='sigmas'):
+    implicit_compressibility.make_lanes(config)
+
+
+def test_type3_sigmas_are_those_of_the_papers_convention():
+  config = configs.get_config('ecg5000_type3_10k')
+  np.testing.assert_allclose(
+    np.array(config.sigmas) ** 2 * 2, np.array([3.0, 3.0, 2.0]) ** 2
+  )
+
+
+def test_published_rows():
+  row = published.row('IC-TB1', 1.8)
+  assert row['pruning_ratio'] == pytest.approx((0.3722, 0.2051))
+  assert row['test_accuracy_pruned'] == pytest.approx((0.9392, 0.0054))
+  assert published.row('IC-TB3', None) is None
+  assert published.row('', 1.75) is None
+
+
+def test_law_draws_are_the_law_of_the_lane():
+  # A network whose inputs never moved it, disturbed by K steps of noise.
+  config = configs.get_config('ecg5000_type1_2k')
+  config.law_draws = 400
+  network = models.fcn(140, 500, 2)
+  steps, sigma, alpha = 101, 0.5, 1.8
+
+  def noisy(seed, scale):
+    params = network.init(training.init_key(seed))
+    z = stable.sample(jax.random.key(1000 + seed), alpha, (1, 500))
+    kernel = params['hidden_0']['kernel'] + scale * z
+    return {**params, 'hidden_0': {'kernel': kernel}}
+
+  def law(seed, params):
+    lane = training.Lane(seed, alpha, sigma)
+    finished = training.Finished(0, lane, params, steps, 'converged', 0.1, 0.95)
+    drawn = implicit_compressibility.law_draws(config, network, finished)
+    return np.array(drawn['law_pruning_ratios'])
+
+  scale = sigma * (config.learning_rate * (steps - 1)) ** (1 / alpha)
+  ours = np.array(
+    [
+      compressibility.pruning_ratio(noisy(s, scale)['hidden_0']['kernel'])
+      for s in range(100)
+    ]
+  )
+  draws = law(0, noisy(0, scale))
+  rows = [
+    {
+      'alpha': alpha,
+      'sigma': sigma,
+      'pruning_ratio': r,
+      'law_pruning_ratios': draws.tolist(),
+    }
+    for r in ours
+  ]
+  assert _p_value(reports.law_table(rows)) > 1e-3
+  # Negative control: noise scaled by eta^(1/2) instead of eta^(1/alpha).
+  wrong = sigma * (config.learning_rate * (steps - 1)) ** 0.5
+  for row, s in zip(rows, range(100), strict=True):
+    kernel = noisy(s, wrong)['hidden_0']['kernel']
+    row['pruning_ratio'] = float(compressibility.pruning_ratio(kernel))
+  assert _p_value(reports.law_table(rows)) < 1e-3
+
+
+def _p_value(table: str) -> float:
+  return float(table.splitlines()[-1].split()[-1])
+
+
+def test_diverged_lanes_are_rows_and_not_crashes(tmp_path):
+  config = configs.get_config('smoke')
+  config.alphas, config.sigmas = (1.2,), (1e30,)
+  rows = implicit_compressibility.run(config, tmp_path)
+  lost = [r for r in rows if r['alpha'] is not None]
+  assert all(r['diverged'] and r['pruning_ratio'] is None for r in lost)
+  assert len(lost) == 2
+
+
+def test_analysis_at_the_ends_of_the_curve(tmp_path):
+  rows = implicit_compressibility.run(configs.get_config('smoke'), tmp_path)
+  for row in rows:
+    assert row['test_accuracy_curve'][0] == row['test_accuracy']
+    # Without hidden units every logit is 0, so class 0 is the answer.
+    assert row['test_accuracy_curve'][-1] == pytest.approx(0.1, abs=0.03)
+    assert sum(row['column_norm_counts']) == row['width']
+  assert jnp.isfinite(rows[0]['test_accuracy'])
