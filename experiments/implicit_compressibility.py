@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments import published, reports
@@ -28,6 +28,7 @@ from htjax import (
   compressibility,
   data,
   models,
+  plotting,
   pruning,
   records,
   selection,
@@ -39,13 +40,12 @@ _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where the results are written.'
 )
 
-# Columns' norms are counted in units of their median, on a log scale.
-NORM_BINS = np.geomspace(0.1, 1000.0, 81)
-
 
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {" ".join(argv[1:])}')
+  # JAX tells at level INFO of every kind of device that is not there.
+  logging.set_verbosity(logging.WARNING)
   run(_CONFIG.value, _WORKDIR.value)
 
 
@@ -79,9 +79,9 @@ def run(config: ConfigDict, workdir: str | Path) -> list[dict[str, Any]]:
     analyse = make_analysis(config, network, dataset)
     with reports.progress(len(lanes), len(rows)) as bar:
       for lane in finished:
-        rows[lane.index] = make_row(config, lane, analyse(lane.params))
+        rows[lane.lane_index] = make_row(config, lane, analyse(lane.params))
         if config.law_draws:
-          rows[lane.index] |= law_draws(config, network, lane)
+          rows[lane.lane_index] |= law_draws(config, network, lane)
         output.write_results([rows[i] for i in sorted(rows)])
         bar.update(len(rows) - bar.n)
     ordered = [rows[i] for i in sorted(rows)]
@@ -178,7 +178,7 @@ def make_analysis(
         if flag
       ]
     )
-    counts, _ = np.histogram(norms / np.median(norms), NORM_BINS)
+    counts, _ = np.histogram(norms / np.median(norms), plotting.NORM_BINS)
     return {k: v.tolist() for k, v in measured.items()} | {
       'column_norm_counts': counts.tolist()
     }
@@ -193,7 +193,7 @@ def make_row(
   noisy = lane.lane.sigma > 0
   alpha = lane.lane.alpha if noisy else None
   row = {
-    'lane': lane.index,
+    'lane': lane.lane_index,
     'table': config.table or None,
     'dataset': config.dataset,
     'kind': config.kind if noisy else None,
@@ -231,7 +231,7 @@ def law_draws(
   alpha, injections = lane.lane.alpha, lane.steps - 1
   scale = lane.lane.sigma * (config.learning_rate * injections) ** (1 / alpha)
   ratios = compressibility.invisible_noise_ratios(
-    jax.random.fold_in(jax.random.key(lane.index), 1),
+    jax.random.fold_in(jax.random.key(lane.lane_index), 1),
     columns,
     scale,
     alpha,
@@ -243,5 +243,4 @@ def law_draws(
 
 if __name__ == '__main__':
   flags.mark_flag_as_required('config')
-  flags.mark_flag_as_required('workdir')
   app.run(main)

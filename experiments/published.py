@@ -14,7 +14,7 @@ COLUMNS = (
   'test_accuracy_pruned',
 )
 
-_PERCENT = {
+_PERCENT: dict[str, dict[float | None, str]] = {
   'IC-TB1': {
     None: '95.10 0.14 94.32 0.27 11.43 0.04 94.20 1.13 93.31 0.28',
     1.75: '95.04 0.09 94.19 0.25 50.35 20.63 90.20 7.63 90.32 6.53',

@@ -175,6 +175,8 @@ def load_weights(
   """
   path = Path(path)
   check_count('max_bytes', max_bytes)
+  if separator == '':
+    raise ValueError("separator must be None or a text, got ''")
   if not path.exists():
     raise FileNotFoundError(f'no weights at {path}')
   try:
@@ -190,7 +192,9 @@ def load_weights(
   # A foreign file makes the parsers raise nearly anything.
   except Exception as error:
     form = f'{path.suffix} file' if path.is_file() else 'Orbax directory'
-    raise ValueError(f'{path} is damaged or no {form}: {error}') from error
+    raise ValueError(
+      f'{path} is damaged or no {form}: {_first_line(error)}'
+    ) from error
 
 
 class _Refused(ValueError):
@@ -239,10 +243,6 @@ def _nest(arrays: Mapping[_Path, Any]) -> dict[str, Any]:
   return tree
 
 
-def _is_key(leaf: Any) -> bool:
-  return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _leaf(path: _Path, value: Any) -> _Leaf:
   """Kind, shape and dtype of an array, a key, a number or an abstract array."""
   if type(value) in _NUMBERS.values():
@@ -286,6 +286,10 @@ def _entry(path: _Path, leaf: _Leaf, bits: Any) -> dict[str, Any]:
 
 def _crc32(array: np.ndarray) -> int:
   return zlib.crc32(array.reshape(-1).view(np.uint8).data)
+
+
+def _json_crc32(value: Any) -> int:
+  return zlib.crc32(json.dumps(value, sort_keys=True).encode())
 
 
 def _json(meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -340,7 +344,8 @@ def _orbax_save(
 ) -> None:
   import orbax.checkpoint as ocp
 
-  items = {'about': ocp.args.JsonSave(about)}
+  sealed = {'body': about, 'crc32': _json_crc32(about)}
+  items = {'about': ocp.args.JsonSave(sealed)}
   if arrays:
     items['state'] = ocp.args.PyTreeSave(_nest(arrays))
   with ocp.Checkpointer(_orbax()) as checkpointer:
@@ -355,10 +360,14 @@ def _orbax_restore(path: Path, **items: Any) -> Any:
       return checkpointer.restore(path, ocp.args.Composite(**items))
   # Damaged files make Orbax raise nearly anything.
   except Exception as error:
-    raise _damaged(path, error) from error
+    raise _damaged(path, _first_line(error)) from error
 
 
-def _damaged(path: Path, error: Any) -> ValueError:
+def _first_line(error: Exception) -> str:
+  return (str(error).splitlines() or [''])[0] or type(error).__name__
+
+
+def _damaged(path: Path, error: str) -> ValueError:
   return ValueError(
     f'checkpoint {path} is damaged ({error}): delete it to go on from the one '
     'before'
@@ -371,15 +380,17 @@ def _read_about(
   """(step, meta, entries of the leaves by path)."""
   import orbax.checkpoint as ocp
 
-  about = _orbax_restore(path, about=ocp.args.JsonRestore())['about']
-  try:
-    entries = {tuple(entry['path']): entry for entry in about['leaves']}
-    for entry in entries.values():
-      entry['leaf']['shape'] = tuple(entry['leaf']['shape'])
-      entry['shape'] = tuple(entry['shape'])
-    return about['step'], about['meta'], entries
-  except (KeyError, TypeError) as error:
-    raise _damaged(path, repr(error)) from None
+  sealed = _orbax_restore(path, about=ocp.args.JsonRestore())['about']
+  if not isinstance(sealed, dict) or (
+    sealed.get('crc32') != _json_crc32(sealed.get('body'))
+  ):
+    raise _damaged(path, 'its description has another checksum')
+  about = sealed['body']
+  for entry in about['leaves']:
+    entry['leaf']['shape'] = tuple(entry['leaf']['shape'])
+    entry['shape'] = tuple(entry['shape'])
+  entries = {tuple(entry['path']): entry for entry in about['leaves']}
+  return about['step'], about['meta'], entries
 
 
 def _check_like(
@@ -400,9 +411,10 @@ def _check_like(
 
 
 def _show(leaf: _Leaf) -> str:
-  kind = '' if leaf.kind == 'array' else f'{leaf.kind} '
-  shape = '' if leaf.kind == 'number' else str(list(leaf.shape))
-  return f'{kind}{leaf.dtype}{shape}'
+  if leaf.kind == 'number':
+    return f'a Python {leaf.dtype}'
+  prefix = 'key ' if leaf.kind == 'key' else ''
+  return f'{prefix}{leaf.dtype}{list(leaf.shape)}'
 
 
 def _read_bits(
@@ -442,12 +454,24 @@ def _as_in(path: _Path, like: Any, value: Any) -> Any:
     return value[()] if isinstance(like, np.generic) else value
   sharded = value.shape == like.shape and getattr(like, 'committed', True)
   sharding = like.sharding if sharded else None
-  placed = jax.device_put(value, sharding) if sharding else jnp.asarray(value)
+  placed = _put(value, sharding) if sharding else jnp.asarray(value)
   if placed.dtype != value.dtype:
     raise ValueError(
       f'{_join(path)} is {value.dtype.name}, which needs jax.enable_x64(True)'
     )
   return placed
+
+
+def _put(value: Any, sharding: jax.sharding.Sharding) -> jax.Array:
+  if isinstance(value, np.ndarray) or sharding.is_fully_addressable:
+    return jax.device_put(value, sharding)
+  # Keys cannot be put on the devices of other hosts, their bits can.
+  impl = jax.random.key_impl(value)
+  wrap = jax.jit(
+    lambda bits: jax.random.wrap_key_data(bits, impl=impl),
+    out_shardings=sharding,
+  )
+  return wrap(np.asarray(jax.random.key_data(value)))
 
 
 def _check_suffix(path: Path, allowed: tuple[str, ...]) -> None:

@@ -45,7 +45,7 @@ class AddStableNoiseState(NamedTuple):
     key: [] typed key, never consumed; step t draws from fold_in(key, t).
   """
 
-  count: Array
+  count: Array  # type: ignore[assignment]
   key: PRNGKey
 
 
@@ -121,7 +121,7 @@ def add_stable_noise(
     if callable(eta):
       eta = eta(state.count)
     chosen = selection.resolve(mask, updates, 'mask')
-    leaves, treedef = jax.tree.flatten(updates)
+    leaves = jax.tree.leaves(updates)
     step_key = jax.random.fold_in(state.key, state.count)
     noisy = [
       _add(leaf, jax.random.fold_in(step_key, i), state.count, eta)
@@ -132,7 +132,8 @@ def add_stable_noise(
       )
     ]
     count = optax.safe_increment(state.count)
-    return treedef.unflatten(noisy), AddStableNoiseState(count, state.key)
+    noisy = jax.tree.unflatten(jax.tree.structure(updates), noisy)
+    return noisy, AddStableNoiseState(count, state.key)
 
   def _add(leaf: Array, leaf_key: PRNGKey, count: Array, eta: ArrayLike):
     dtype = jnp.float64 if leaf.dtype == jnp.float64 else jnp.float32

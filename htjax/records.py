@@ -66,6 +66,7 @@ def open_run(
   if not isinstance(plain, dict):
     raise ValueError(f'config must be a dictionary, got {config!r}')
   if jax.process_index() != 0:
+    _wait_for_hosts()
     _check_config(workdir, plain)
     return Run(workdir, plain, None)
   if workdir.exists() and not workdir.is_dir():
@@ -82,6 +83,7 @@ def open_run(
       left_over.unlink()
     _repair(workdir / _METRICS)
     events = _event_writer(workdir) if tensorboard else None
+    _wait_for_hosts()
     on_error.pop_all()
   return Run(workdir, plain, lock, events)
 
@@ -150,9 +152,11 @@ class Run:
 
   def truncate_from(self, unwanted: Callable[[dict[str, Any]], bool]) -> None:
     """Take back the first record that is `unwanted`, and all after it."""
-    position = 0
-    for line in (self.workdir / _METRICS).read_bytes().splitlines(True):
-      if unwanted(json.loads(line)):
+    if not self._log:
+      return
+    path, position = self.workdir / _METRICS, 0
+    for i, line in enumerate(path.read_bytes().splitlines(True), 1):
+      if unwanted(_parse(line, f'{path}, line {i}')):
         break
       position += len(line)
     self.truncate(position)
@@ -306,6 +310,13 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def _numeric(cells: Sequence[str]) -> bool:
   return all(re.match(r'[+-]?[.\d]|[+-]?(nan|inf)$|-?$', c) for c in cells)
+
+
+def _wait_for_hosts() -> None:
+  """Keep the others from writing where the first host has not yet looked."""
+  from jax.experimental import multihost_utils
+
+  multihost_utils.sync_global_devices('htjax.records.open_run')
 
 
 def _check_config(workdir: Path, config: dict[str, Any]) -> bool:

@@ -55,7 +55,7 @@ def exclude(*names: str) -> Callable[[PyTree], PyTree]:
       _is_weight(leaf) and not set(names) & set(p)
       for (_, leaf), p in zip(leaves, parts, strict=True)
     ]
-    return treedef.unflatten(chosen)
+    return jax.tree.unflatten(treedef, chosen)
 
   return select
 
@@ -76,7 +76,7 @@ def resolve(
     ValueError: if `params` has no leaves, or the selection has another
       structure or entries that are not booleans.
   """
-  treedef = jax.tree.structure(params)
+  treedef: Any = jax.tree.structure(params)
   if treedef.num_leaves == 0:
     raise ValueError('params must have at least one leaf, got an empty pytree')
   if selection is None:

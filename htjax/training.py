@@ -11,7 +11,7 @@ that a network that has met the rule carries no noise after its last step.
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,9 +46,9 @@ class Lane(NamedTuple):
     sigma: scale of the noise; 0 is no noise.
   """
 
-  seed: int
-  alpha: float
-  sigma: float
+  seed: Any
+  alpha: Any
+  sigma: Any
 
 
 class Recipe(NamedTuple):
@@ -106,7 +106,7 @@ class Finished(NamedTuple):
   """A lane that has stopped.
 
   Attributes:
-    index: position of the lane in the list that was given.
+    lane_index: position of the lane in the list that was given.
     lane: its settings.
     params: its weights.
     steps: gradient steps made; steps - 1 times noise was added.
@@ -114,7 +114,7 @@ class Finished(NamedTuple):
     train_loss, train_accuracy: at the last evaluation.
   """
 
-  index: int
+  lane_index: int
   lane: Lane
   params: PyTree
   steps: int
@@ -126,8 +126,8 @@ class Finished(NamedTuple):
 class Examples(NamedTuple):
   """A training set: inputs [num_train, ..] and integer labels [num_train]."""
 
-  inputs: Array
-  labels: Array
+  inputs: Any
+  labels: Any
 
 
 class Program(NamedTuple):
@@ -389,11 +389,10 @@ class _Engine:
     return kept, self.place(jax.tree.map(lambda a: a[where], state))
 
   def _arrays(self, lanes: list[Lane]) -> Lane:
-    columns = Lane(*zip(*lanes, strict=True))
     stacked = Lane(
-      jnp.asarray(columns.seed, jnp.uint32),
-      jnp.asarray(columns.alpha, jnp.float32),
-      jnp.asarray(columns.sigma, jnp.float32),
+      jnp.asarray([lane.seed for lane in lanes], jnp.uint32),
+      jnp.asarray([lane.alpha for lane in lanes], jnp.float32),
+      jnp.asarray([lane.sigma for lane in lanes], jnp.float32),
     )
     if self.batched:
       return jax.device_put(stacked, self.sharding)
@@ -406,7 +405,7 @@ def _start(
   group: list[int],
   run: records.Run | None,
 ) -> tuple[list[int], set[int], LaneState]:
-  """The group's positions, waiting lanes and state: saved ones, or its first."""
+  """The group's positions, waiting lanes and state, saved or initial."""
   index, waiting, steps = engine.padded(group), set(group), 0
   settings = [lanes[i] for i in index]
   saved = run and checkpoints.restore(
@@ -469,7 +468,7 @@ def _stopped(
 
 def _finished(i: int, lane: Lane, state: LaneState) -> Finished:
   return Finished(
-    index=i,
+    lane_index=i,
     lane=lane,
     params=state.params,
     steps=int(state.steps),

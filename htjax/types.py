@@ -91,7 +91,7 @@ def check_floating(name: str, dtype: Any) -> np.dtype:
   dtype = jnp.dtype(dtype)
   if dtype not in (jnp.float32, jnp.float64):
     raise ValueError(f'{name} must be float32 or float64, got {dtype.name}')
-  if dtype == jnp.float64 and not jax.config.jax_enable_x64:
+  if dtype == jnp.float64 and not jax.config.read('jax_enable_x64'):
     raise ValueError(
       f'{name} is float64, which needs jax.enable_x64(True) around the call'
     )

@@ -140,7 +140,7 @@ def test_every_preset_is_whole(name):
 
 
 def test_unknown_presets_and_settings_are_named():
-  with pytest.raises(ValueError, match='preset.*ecg'):
+  with pytest.raises(ValueError, match=r'preset.*ecg'):
     configs.get_config('ecg')
   config = configs.get_config('smoke')
   config.sigmas = (0.1, 0.2)

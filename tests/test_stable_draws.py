@@ -22,6 +22,7 @@ from stat_checks import (
 )
 
 from htjax import stable
+from htjax.stable import draws
 
 ALPHAS = (0.3, 0.7, 1 - 1e-6, 1.0, 1 + 1e-6, 1.2, 1.5, 1.8, 1.95, 2.0)
 # A cosine has standard deviation at most 1, so limits are below 0.005, which
@@ -200,6 +201,76 @@ def test_textbook_sampler_fails_the_tail_check():
   # 27 values are expected beyond the threshold; it has next to none there.
   with pytest.raises(AssertionError, match='count='):
     _check_tails(jax.random.key(11), 1.8, (1e-7,), 1 << 28, draw=_textbook)
+
+
+# The formula, word by word.
+
+
+def _from_words(monkeypatch, draw, alpha, dtype):
+  """Draws for all pairs of edge and random words, with angle and exponential.
+
+  The angle u in (0, 1), its distance from 1 and w are in extended precision.
+  """
+  bits = np.dtype(dtype).itemsize * 8
+  top = 2 ** (bits - 1)
+  # The ends of every interval that a word stands for, and their neighbours.
+  edges = [0, 1, 2, top // 2, top - 2, top - 1, top, 2 * top - 2, 2 * top - 1]
+  random = np.random.default_rng(2).integers(0, 2**63, 40) >> (64 - bits)
+  words = np.array([*edges, *(2 * int(r) + 1 for r in random)], np.uint64)
+  a, b = (x.ravel() for x in np.meshgrid(words, words))
+  low = 2**32 - 1
+  pairs = [(a, b)]
+  if bits == 64:
+    pairs = [(a >> 32, a & low), (b >> 32, b & low)]
+  pairs = [tuple(jnp.asarray(x, jnp.uint32) for x in p) for p in pairs]
+  monkeypatch.setattr(draws, 'word_pairs', lambda key, shape, num=1: pairs)
+  # Without the compiled functions, which would keep these words.
+  x = draw(None, alpha, a.shape, np.dtype(dtype))
+  k, m = a & np.uint64(top - 1), np.where(b < top, b, 2 * top - 1 - b)
+  u, far, v = (
+    (n.astype(np.longdouble) + np.longdouble(0.5)) / top
+    for n in (k, top - 1 - k, m)
+  )
+  w = -np.where(b < top, np.log(v / 2), np.log1p(-v / 2))
+  return np.asarray(x), u, far, w, a >= top
+
+
+# A power of at most 1 of a number below e^45 (e^90), in roundings of 2^-24
+# (2^-53).
+FORMULA_RTOL = {jnp.float32: 1e-5, jnp.float64: 4e-14}
+PI = np.longdouble('3.14159265358979323846')
+
+
+@pytest.mark.parametrize('dtype', FLOATS)
+@pytest.mark.parametrize('alpha', [0.5, 1 - 1e-6, 1.0, 1.5, 1.8, 1.95, 2.0])
+def test_symmetric_draws_follow_the_formula(monkeypatch, alpha, dtype):
+  def draw(key, alpha, shape, dtype):
+    return draws._sample.__wrapped__(key, alpha, 1.0, shape, dtype)
+
+  with _precision(dtype):
+    x, u, far, w, negative = _from_words(monkeypatch, draw, alpha, dtype)
+  alpha = np.longdouble(dtype(alpha))
+  u, far = u * PI / 2, far * PI / 2
+  exact = np.sin(np.minimum(alpha * u, (2 - alpha) * PI / 2 + alpha * far))
+  exact /= np.sin(far) ** (1 / alpha)
+  rest = np.cos((1 - alpha) * u) if alpha < 2 else np.sin(far)
+  exact *= (rest / w) ** ((1 - alpha) / alpha)
+  exact = np.where(negative, -exact, exact)
+  np.testing.assert_allclose(x, exact, rtol=FORMULA_RTOL[dtype])
+
+
+@pytest.mark.parametrize('dtype', FLOATS)
+@pytest.mark.parametrize('alpha', [0.5, 0.75, 0.9, 0.975, 1 - 1e-6])
+def test_positive_draws_follow_the_formula(monkeypatch, alpha, dtype):
+  draw = draws._sample_positive.__wrapped__
+  with _precision(dtype):
+    a, u, far, w, _ = _from_words(monkeypatch, draw, alpha, dtype)
+  alpha = np.longdouble(dtype(alpha))
+  sine = np.sin(PI * np.minimum(u, far))
+  exact = np.sin(PI * np.minimum(alpha * u, 1 - alpha + alpha * far))
+  exact *= sine ** (-1 / alpha)
+  exact *= (np.sin((1 - alpha) * PI * u) / w) ** ((1 - alpha) / alpha)
+  np.testing.assert_allclose(a, exact, rtol=FORMULA_RTOL[dtype])
 
 
 # The one-sided law.
@@ -465,10 +536,12 @@ def test_tiny_alpha_stays_finite(alpha):
   a = np.asarray(stable.sample_positive(jax.random.key(54), alpha, (FEW,)))
   assert np.all(np.isfinite(x))
   assert np.all(np.isfinite(a) & (a >= 0))
-  vectors = stable.sample_vectors(
-    jax.random.key(55), alpha, (FEW // 4, 4), kind='type3', scale=1e30
-  )
-  assert jnp.all(jnp.isfinite(vectors))
+  for scale in (0.0, 1e30):
+    vectors = stable.sample_vectors(
+      jax.random.key(55), alpha, (FEW // 4, 4), kind='type3', scale=scale
+    )
+    assert jnp.all(jnp.isfinite(vectors))
+    assert jnp.all(vectors == 0) == (scale == 0)
 
 
 @pytest.mark.parametrize('alpha', [1e-3, 0.05, 1.0, 2.0])

@@ -1,4 +1,4 @@
-"""Training lanes: order of operations, stopping rule, batches, lanes, resume."""
+"""Training lanes: order of operations, stopping rule, batches, resume."""
 
 import itertools
 
@@ -39,7 +39,7 @@ def program(rec: Recipe, network=NETWORK, mask=MASK) -> training.Program:
 
 def run_all(rec, lanes, data, **options) -> dict[int, training.Finished]:
   finished = list(training.train(program(rec), lanes, data, **options))
-  return {f.index: f for f in finished}
+  return {f.lane_index: f for f in finished}
 
 
 def assert_same_params(a, b, rtol=0.0, atol=0.0):
@@ -299,7 +299,7 @@ def test_resume_gives_the_same_numbers_bit_for_bit(tmp_path, at_once):
           run=dying,
           checkpoint_every=0.0,
         ):
-          done[f.index] = f
+          done[f.lane_index] = f
       except Interrupted:
         continue
       break
@@ -326,7 +326,7 @@ def test_the_log_of_a_resumed_run_is_that_of_an_uninterrupted_one(tmp_path):
             run=_DiesAfter(run, stop),
             checkpoint_every=0.0,
           ):
-            done.add(f.index)
+            done.add(f.lane_index)
         except Interrupted:
           continue
     return (path / 'metrics.jsonl').read_text()

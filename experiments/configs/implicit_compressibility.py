@@ -95,22 +95,24 @@ _TYPE3 = tuple(s / math.sqrt(2) for s in (3.0, 3.0, 2.0))
 
 _DIGITS = {
   'dataset': 'digits',
-  'width': 1000,
-  'learning_rate': 0.05,
+  'width': 3000,
+  'learning_rate': 0.1,
   'batch_size': 500,
   'eval_every': 10,
-  'sigmas': (0.02, 0.025, 0.03),
-  'max_steps': 2000,
+  'target_accuracy': 0.98,
+  'sigmas': (0.018, 0.021, 0.026),
+  'max_steps': 1000,
 }
 
 PRESETS = {
   'smoke': {
     **_DIGITS,
     'width': 64,
+    'target_accuracy': 0.9,
     'alphas': (1.75,),
     'sigmas': (0.02,),
     'num_seeds': 2,
-    'max_steps': 200,
+    'max_steps': 500,
   },
   'demo': _DIGITS,
   'ecg5000_type1_2k': _ecg5000(

@@ -13,14 +13,14 @@ doubly exponential rules, with errors near rounding in float32 and float64.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.types import Array, ArrayLike, check_range, is_concrete
+from htjax.types import Array, ArrayLike, check_range
 
 _LOW = 0.5
 _NEAR = 1.5
@@ -149,7 +149,9 @@ def log_moment(alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> LogMoment:
   return LogMoment(mean, variance)
 
 
-def _arguments(x, alpha, scale, low=_LOW):
+def _arguments(
+  x: ArrayLike, alpha: ArrayLike, scale: ArrayLike, low: float = _LOW
+) -> tuple[Array, Array, Array]:
   """Floating arrays of one shape; alpha and scale NaN where impossible."""
   check_range('alpha', alpha, low, 2.0, open_low=low == 0.0)
   check_range('scale', scale, 0.0, np.inf, open_low=True, open_high=True)
@@ -159,15 +161,9 @@ def _arguments(x, alpha, scale, low=_LOW):
   return x, alpha, jnp.where(scale > 0.0, scale, jnp.nan)
 
 
-def _floating(*values):
+def _floating(*values: Any) -> list[Array]:
   """The values in their common floating type."""
-  dtype = jnp.result_type(
-    *values,
-    jnp.float32
-    if all(isinstance(v, float | int) for v in values)
-    else values[0],
-  )
-  dtype = dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.float32
+  dtype = jnp.result_type(*values, 1.0)
   return [jnp.asarray(v, dtype) for v in values]
 
 
@@ -283,8 +279,10 @@ def _elementwise(kernel: Callable[[Array, Array], Array]) -> Callable:
 
   def with_partials(x, alpha):
     value, by_x = jax.jvp(lambda x: kernel(x, alpha), (x,), (jnp.ones_like(x),))
+    # At alpha = 2 the power tail leaves the integral, but its derivative stays.
+    below = jnp.minimum(alpha, 2.0 - 64.0 * jnp.finfo(alpha.dtype).eps)
     _, by_alpha = jax.jvp(
-      lambda a: kernel(x, a), (alpha,), (jnp.ones_like(alpha),)
+      lambda a: kernel(x, a), (below,), (jnp.ones_like(alpha),)
     )
     return value, by_x, by_alpha
 
@@ -302,11 +300,13 @@ def _elementwise(kernel: Callable[[Array, Array], Array]) -> Callable:
 
 def _limits(x: Array, alpha: Array) -> tuple[tuple[Array, Array], ...]:
   """Arguments that each form can take, whichever of them is chosen."""
-  outside = jnp.clip(x, _NEAR, jnp.finfo(x.dtype).max)
+  # Selections, because the derivative of a minimum at a tie is one half.
+  outside = jnp.clip(x, None, jnp.finfo(x.dtype).max)
+  outside = jnp.where(x < _NEAR, _NEAR, outside)
   return (
-    (jnp.minimum(x, _NEAR), alpha),
-    (outside, jnp.minimum(alpha, _GAUSSIAN)),
-    (outside, jnp.maximum(alpha, _GAUSSIAN)),
+    (jnp.where(x < _NEAR, x, _NEAR), alpha),
+    (outside, jnp.where(alpha < _GAUSSIAN, alpha, _GAUSSIAN)),
+    (outside, jnp.where(alpha < _GAUSSIAN, _GAUSSIAN, alpha)),
   )
 
 
@@ -373,8 +373,8 @@ def _solve(excess: Array, tail: Array, alpha: Array) -> Array:
     i, _, _, _, moved = carry
     return (i < 60) & (moved > 16.0 * jnp.finfo(excess.dtype).eps)
 
-  start = jnp.where(excess < 0.2, low, high)
-  start = (0, start, low, high, jnp.full_like(excess, jnp.inf))
+  first = jnp.where(excess < 0.2, low, high)
+  start = (0, first, low, high, jnp.full_like(excess, jnp.inf))
   x = jnp.exp(lax.while_loop(go_on, step, start)[1])
   return jnp.where(excess <= 0.0, 0.0, jnp.where(tail <= 0.0, jnp.inf, x))
 

@@ -1,0 +1,300 @@
+"""The public names, what they say about themselves, and who imports whom."""
+
+import ast
+import importlib
+import inspect
+import pathlib
+import pkgutil
+import re
+import subprocess
+import sys
+
+import pytest
+
+import htjax
+
+PACKAGE = pathlib.Path(htjax.__file__).parent
+ROOT = PACKAGE.parent
+
+# Positional parameters first, keyword-only ones after the star: the signatures
+# that code outside the project calls.
+SIGNATURES = {
+  'stable.sample': 'key alpha shape dtype * scale',
+  'stable.sample_positive': 'key alpha shape dtype *',
+  'stable.sample_vectors': 'key alpha shape dtype * kind axis scale',
+  'stable.characteristic_function': 't alpha * scale',
+  'stable.cdf': 'x alpha * scale',
+  'stable.sf': 'x alpha * scale',
+  'stable.pdf': 'x alpha * scale',
+  'stable.logpdf': 'x alpha * scale',
+  'stable.quantile': 'q alpha * scale',
+  'stable.log_moment': 'alpha * scale',
+  'stable.levy_increments': 'key alpha step_size num_steps shape * kind',
+  'noise.add_stable_noise': 'learning_rate alpha sigma * key kind mask',
+  'noise.heavy_tailed_sgd': (
+    'learning_rate alpha sigma * key kind mask momentum'
+  ),
+  'compressibility.best_k': 'x k *',
+  'compressibility.compression_error': 'x kappa * p',
+  'compressibility.smallest_kappa': 'x epsilon * p',
+  'compressibility.pruning_ratio': 'matrix * tolerance squared',
+  'compressibility.gaussian_limit': 'kappa * p dim',
+  'compressibility.stable_curve': 'alpha kappa n * key p',
+  'pruning.columns': 'params kappa * p select',
+}
+DEFAULTS = {
+  'stable.sample': {'shape': (), 'scale': 1.0},
+  'stable.sample_vectors': {'axis': -1, 'scale': 1.0},
+  'noise.add_stable_noise': {'kind': 'type1', 'mask': None},
+  'noise.heavy_tailed_sgd': {'kind': 'type1', 'mask': None, 'momentum': None},
+  'compressibility.compression_error': {'p': 2},
+  'compressibility.smallest_kappa': {'p': 2},
+  'compressibility.pruning_ratio': {'tolerance': 0.1, 'squared': True},
+  'compressibility.gaussian_limit': {'p': 2, 'dim': 1},
+  'pruning.columns': {'p': 2, 'select': None},
+}
+
+# An import goes to a lower floor, or stays inside its room.
+FLOORS = {
+  'types': 0,
+  'selection': 1,
+  'stable': 1,
+  'compressibility': 1,
+  'sketching': 1,
+  'tail_index': 2,
+  'noise': 2,
+  'pruning': 2,
+  'mean_field': 2,
+  'bounds': 2,
+  'checkpoints': 3,
+  'data': 3,
+  'models': 3,
+  'plotting': 3,
+  'records': 3,
+  'training': 3,
+}
+SIDEWAYS = {
+  # Stable draws are what the expected curves are averaged over.
+  ('compressibility', 'stable'),
+  # One way to replace a file and to read what a run wrote.
+  ('checkpoints', 'records'),
+  ('plotting', 'records'),
+  # A run is saved, resumed and reported while it trains.
+  ('training', 'checkpoints'),
+  ('training', 'records'),
+}
+CORE_IMPORTS = {'htjax', 'jax', 'numpy', 'optax'}
+
+
+def _modules():
+  return sorted(
+    info.name
+    for info in pkgutil.walk_packages([str(PACKAGE)], 'htjax.')
+    if not info.name.endswith('__main__')
+  )
+
+
+def _room(module):
+  return module.split('.')[1]
+
+
+def _core():
+  return [name for name in _modules() if FLOORS.get(_room(name), 0) <= 2]
+
+
+def _imports(module):
+  """(name, whether at the top of the file) of every import in a module."""
+  source = importlib.util.find_spec(module).origin
+  tree = ast.parse(pathlib.Path(source).read_text())
+  top = set(map(id, tree.body))
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      yield from ((a.name, id(node) in top) for a in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f'{module}: relative import'
+      if node.module == 'htjax':
+        yield from ((f'htjax.{a.name}', id(node) in top) for a in node.names)
+      else:
+        yield node.module, id(node) in top
+
+
+def _public_functions(name):
+  for attribute, value in vars(importlib.import_module(name)).items():
+    if attribute.startswith('_') or inspect.isclass(value):
+      continue
+    if callable(value) and getattr(value, '__module__', None) == name:
+      yield attribute, value
+
+
+def _find(name):
+  room, function = name.split('.')
+  return getattr(getattr(htjax, room), function)
+
+
+@pytest.mark.parametrize('name', SIGNATURES)
+def test_signatures(name):
+  signature = inspect.signature(_find(name))
+  first, _, keywords = SIGNATURES[name].partition(' *')
+  leading = list(signature.parameters)[: len(first.split())]
+  assert leading == first.split()
+  for parameter in leading:
+    assert signature.parameters[parameter].kind in (
+      inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    )
+  for parameter in keywords.split():
+    assert (
+      signature.parameters[parameter].kind is inspect.Parameter.KEYWORD_ONLY
+    )
+  documented = {*first.split(), *keywords.split()}
+  for parameter in signature.parameters.values():
+    # What others do not know of, they do not pass.
+    if parameter.name not in documented:
+      assert parameter.default is not inspect.Parameter.empty, parameter
+
+
+@pytest.mark.parametrize('name', DEFAULTS)
+def test_defaults(name):
+  parameters = inspect.signature(_find(name)).parameters
+  for parameter, value in DEFAULTS[name].items():
+    assert parameters[parameter].default == value
+
+
+def test_log_moment_unpacks():
+  mean, variance = htjax.stable.log_moment(2.0)
+  assert variance > 0 > mean
+
+
+@pytest.mark.parametrize('room', htjax.__all__)
+def test_rooms_open_after_a_plain_import(room):
+  module = getattr(htjax, room)
+  assert module.__name__ == f'htjax.{room}'
+  assert module.__doc__
+  assert room in dir(htjax)
+
+
+def test_every_room_has_a_floor():
+  rooms = {_room(name) for name in _modules()}
+  assert rooms <= set(FLOORS)
+  assert set(htjax.__all__) <= rooms
+
+
+def test_unknown_attributes_are_errors():
+  with pytest.raises(AttributeError, match="has no attribute 'stabel'"):
+    htjax.stabel  # noqa: B018
+
+
+@pytest.mark.parametrize('name', _modules())
+def test_all_names_exist(name):
+  module = importlib.import_module(name)
+  assert module.__doc__, f'{name} has no docstring'
+  for public in getattr(module, '__all__', ()):
+    assert hasattr(module, public)
+
+
+def _faults(function):
+  doc = inspect.getdoc(function)
+  if not doc:
+    return ['no docstring']
+  parameters = inspect.signature(function).parameters
+  if re.search(r'\b[Aa]rguments.* as in `\w+`', doc):
+    return []
+  faults = [f'{p} is not described' for p in parameters if p not in doc]
+  faults += [f'no {part}' for part in ('Args:', 'Returns:') if part not in doc]
+  return faults
+
+
+@pytest.mark.parametrize('name', SIGNATURES)
+def test_public_names_are_documented(name):
+  assert not _faults(_find(name))
+
+
+@pytest.mark.parametrize('name', _modules())
+def test_docstrings(name):
+  for function, value in _public_functions(name):
+    doc = inspect.getdoc(value)
+    assert doc, function
+    # A helper may have one line; a list of arguments has them all.
+    if 'Args:' in doc:
+      missing = [p for p in inspect.signature(value).parameters if p not in doc]
+      assert not missing, function
+
+
+def test_docstring_check_can_fail():
+  def undocumented(x):
+    """Says nothing about its argument."""
+    return x
+
+  assert _faults(undocumented) == [
+    'x is not described',
+    'no Args:',
+    'no Returns:',
+  ]
+
+
+@pytest.mark.parametrize('name', _modules())
+def test_imports_go_down(name):
+  room = _room(name)
+  for imported, _ in _imports(name):
+    if not imported.startswith('htjax.') or _room(imported) == room:
+      continue
+    target = _room(imported)
+    assert FLOORS[target] < FLOORS[room] or (room, target) in SIDEWAYS, (
+      f'{name} imports {imported}'
+    )
+
+
+def test_every_exception_is_in_use():
+  used = {
+    (_room(name), _room(imported))
+    for name in _modules()
+    for imported, _ in _imports(name)
+    if imported.startswith('htjax.')
+  }
+  assert used >= SIDEWAYS
+
+
+@pytest.mark.parametrize('name', _core())
+def test_core_needs_jax_and_optax_only(name):
+  for imported, _ in _imports(name):
+    root = imported.partition('.')[0]
+    assert root in CORE_IMPORTS or root in sys.stdlib_module_names, imported
+
+
+@pytest.mark.parametrize('name', _modules())
+def test_matplotlib_is_imported_late(name):
+  for imported, at_top in _imports(name):
+    assert not (at_top and imported.startswith('matplotlib')), imported
+
+
+def _loaded_by(statement):
+  code = f'{statement}; import sys; print(*sys.modules)'
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    capture_output=True,
+    text=True,
+    check=True,
+    cwd=ROOT,
+  )
+  return {m.partition('.')[0] for m in done.stdout.split()}
+
+
+HEAVY = {
+  'flax',
+  'matplotlib',
+  'orbax',
+  'sklearn',
+  'tensorflow',
+  'tensorflow_datasets',
+}
+
+
+def test_import_is_light():
+  assert not _loaded_by('import htjax') & HEAVY
+
+
+def test_the_check_of_light_imports_can_fail():
+  assert 'flax' in _loaded_by('import htjax; htjax.models')
+
+
+def test_plotting_waits_for_the_first_figure():
+  assert 'matplotlib' not in _loaded_by('import htjax; htjax.plotting')

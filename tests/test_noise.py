@@ -1,0 +1,708 @@
+"""Heavy-tailed noise in optax: the recursion, its law, and the contract."""
+
+import math
+
+import chex
+import flax.linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from stat_checks import check_cosine, check_law, check_same_law, check_stable
+
+from htjax import noise, stable
+from htjax.selection import exclude
+
+ETA, ALPHA, SIGMA = 0.04, 1.5, 0.7
+SCALE = SIGMA * ETA ** (1 / ALPHA)
+# Two ways to compile one formula: a power with |exponent log(base)| < 16.
+RTOL = 2e-6
+
+
+def _params():
+  rng = np.random.default_rng(0)
+
+  def draw(*shape):
+    return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+  return {
+    'hidden': {'kernel': draw(5, 6), 'bias': draw(6)},
+    'output': draw(6, 3),
+  }
+
+
+def _conv_params():
+  return {'conv': {'kernel': jnp.ones((3, 3, 2, 4)), 'bias': jnp.ones(4)}} | (
+    _params()
+  )
+
+
+def _zeros():
+  return jax.tree.map(jnp.zeros_like, _params())
+
+
+def _add(key=1, **changes):
+  arguments = {'learning_rate': ETA, 'alpha': ALPHA, 'sigma': SIGMA}
+  return noise.add_stable_noise(key=key, **(arguments | changes))
+
+
+def _run(tx, num_steps, updates=None, params=None, state=None, jit=True):
+  """The updates of `num_steps` steps, and the last state."""
+  params = _params() if params is None else params
+  updates = jax.tree.map(jnp.zeros_like, params) if updates is None else updates
+  state = tx.init(params) if state is None else state
+  update = jax.jit(tx.update) if jit else tx.update
+  made = []
+  for _ in range(num_steps):
+    new, state = update(updates, state, params)
+    made.append(new)
+  return made, state
+
+
+def _assert_close(first, second, rtol=RTOL, atol=0.0):
+  chex.assert_trees_all_close(first, second, rtol=rtol, atol=atol)
+
+
+def _kernel(tree):
+  return np.asarray(tree['hidden']['kernel'])
+
+
+# The recursion.
+
+
+@pytest.mark.parametrize('kind', stable.KINDS)
+@pytest.mark.parametrize('unit', noise.UNITS)
+def test_recursion(kind, unit):
+  """u_t + sigma eta_t^(1/alpha) X_t, with X_t redrawn by its own key."""
+  gradients = _conv_params()
+  tx = _add(kind=kind, unit=unit)
+  made, state = _run(tx, 3, gradients, gradients)
+  assert int(state.count) == 3
+  leaves = jax.tree.leaves(gradients)
+  axes = (0, 1) if unit == 'kernel' else (0, 1, 2)
+  for step, new in enumerate(made):
+    key = jax.random.fold_in(jax.random.key(1), step)
+    for i, (before, after) in enumerate(
+      zip(leaves, jax.tree.leaves(new), strict=True)
+    ):
+      if before.ndim < 2:
+        np.testing.assert_array_equal(before, after)
+        continue
+      axis = axes if before.ndim == 4 else 0
+      shape = before.shape
+      if kind == 'type1':
+        taken = np.zeros(shape).max(axis=axis, keepdims=True)
+        shape = taken.shape
+      x = stable.sample_vectors(
+        jax.random.fold_in(key, i), ALPHA, shape, kind=kind, axis=axis
+      )
+      # The sum is rounded once more than its terms.
+      np.testing.assert_allclose(
+        after,
+        before + SCALE * x,
+        rtol=RTOL,
+        atol=RTOL * (1.0 + SCALE * np.abs(x).max()),
+      )
+
+
+@pytest.mark.parametrize('kind', stable.KINDS)
+def test_heavy_tailed_sgd_recursion(kind):
+  params = _params()
+  tx = noise.heavy_tailed_sgd(ETA, ALPHA, SIGMA, key=2, kind=kind)
+  (update,), _ = _run(tx, 1, params)
+  (drawn,), _ = _run(_add(key=2, kind=kind), 1)
+  _assert_close(
+    update, jax.tree.map(lambda g, x: -ETA * g + x, params, drawn), atol=1e-6
+  )
+
+
+def test_schedule_is_evaluated_at_every_step():
+  def schedule(count):
+    return jnp.where(count < 2, 0.5, 0.01)
+
+  made, _ = _run(_add(learning_rate=schedule), 4)
+  for step, eta in enumerate((0.5, 0.5, 0.01, 0.01)):
+    steady, _ = _run(_add(learning_rate=eta), 4)
+    _assert_close(made[step], steady[step])
+
+
+def test_sgd_and_noise_share_the_schedule():
+  schedule = optax.linear_schedule(0.5, 0.1, 4)
+  gradients = _params()
+  tx = noise.heavy_tailed_sgd(schedule, ALPHA, SIGMA, key=3)
+  made, _ = _run(tx, 4, gradients)
+  drawn, _ = _run(_add(key=3, learning_rate=schedule), 4)
+  for step in range(4):
+    eta = 0.5 - 0.1 * step
+    _assert_close(
+      made[step],
+      jax.tree.map(lambda g, x, e=eta: -e * g + x, gradients, drawn[step]),
+      atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize('kind', stable.KINDS)
+def test_sigma_zero_and_rate_zero_are_the_identity(kind):
+  gradients = _params()
+
+  @jax.jit
+  def step(alpha, sigma, eta):
+    tx = _add(kind=kind, alpha=alpha, sigma=sigma, learning_rate=eta)
+    return tx.update(gradients, tx.init(gradients))[0]
+
+  for alpha in (0.05, 1.0, 2.0):
+    chex.assert_trees_all_equal(step(alpha, 0.0, ETA), gradients)
+    chex.assert_trees_all_equal(step(alpha, SIGMA, 0.0), gradients)
+    assert np.any(_kernel(step(alpha, SIGMA, 1.0)) != _kernel(gradients))
+
+
+def test_noise_is_not_scaled_by_what_stands_in_front():
+  tx = optax.chain(optax.adam(ETA), _add(key=4))
+  adam, _ = _run(optax.adam(ETA), 3, _params())
+  drawn, _ = _run(_add(key=4), 3)
+  made, _ = _run(tx, 3, _params())
+  _assert_close(made, jax.tree.map(lambda u, x: u + x, adam, drawn), atol=1e-6)
+
+
+@pytest.mark.parametrize('nesterov', [False, True])
+def test_momentum_does_not_carry_noise(nesterov):
+  tx = noise.heavy_tailed_sgd(
+    ETA, ALPHA, SIGMA, key=5, momentum=0.9, nesterov=nesterov
+  )
+  plain = optax.sgd(ETA, momentum=0.9, nesterov=nesterov)
+  quiet, _ = _run(plain, 4, _params())
+  drawn, _ = _run(_add(key=5), 4)
+  made, _ = _run(tx, 4, _params())
+  _assert_close(made, jax.tree.map(lambda u, x: u + x, quiet, drawn), atol=1e-6)
+
+
+# The law.
+
+
+def _accumulated(tx, shape, num_steps):
+  params = {'w': jnp.zeros(shape)}
+
+  def step(carry, _):
+    params, state = carry
+    updates, state = tx.update(
+      jax.tree.map(jnp.zeros_like, params), state, params
+    )
+    return (optax.apply_updates(params, updates), state), None
+
+  carry = params, tx.init(params)
+  return jax.lax.scan(step, carry, length=num_steps)[0][0]['w']
+
+
+@pytest.mark.parametrize('kind', stable.KINDS)
+@pytest.mark.parametrize('alpha', [0.8, 1.5, 2.0])
+def test_law_of_accumulated_noise(kind, alpha):
+  # After K steps the noise is sigma (eta K)^(1/alpha) X.
+  total = _accumulated(_add(kind=kind, alpha=alpha), (2, 1 << 16), 8)
+  scale = SIGMA * (8 * ETA) ** (1 / alpha)
+  check_stable(total[0], alpha, scale)
+  u = np.array([0.8, 0.5])
+  exponent = {
+    'type1': u.sum() ** alpha,
+    'type2': np.sum(u**alpha),
+    'type3': np.linalg.norm(u) ** alpha,
+  }[kind]
+  check_cosine(
+    u @ np.float64(total) / scale,
+    math.exp(-exponent),
+    math.exp(-(2**alpha) * exponent),
+  )
+
+
+def test_the_gaussian_exponent_is_refused():
+  # eta^(1/2) in place of eta^(1/alpha): the rate that gives it at ALPHA.
+  wrong = _add(learning_rate=ETA ** (ALPHA / 2))
+  total = _accumulated(wrong, (1, 1 << 16), 8)
+  with pytest.raises(AssertionError, match='error='):
+    check_stable(total, ALPHA, SIGMA * (8 * ETA) ** (1 / ALPHA))
+
+
+def test_steps_and_leaves_and_keys_are_independent():
+  params = {'a': jnp.zeros((1, 1 << 16)), 'b': jnp.zeros((1, 1 << 16))}
+  made, _ = _run(_add(), 2, params=params)
+  other, _ = _run(_add(key=6), 1, params=params)
+  first = np.float64(made[0]['a'])
+  for second in (made[0]['b'], made[1]['a'], other[0]['a']):
+    # Sums and differences of independent draws have one law, of scale
+    # 2^(1/alpha); equal or opposite draws would not.
+    check_stable(first + second, ALPHA, SCALE * 2 ** (1 / ALPHA))
+    check_stable(first - second, ALPHA, SCALE * 2 ** (1 / ALPHA))
+    check_same_law(first, second)
+
+
+def test_everything_differs_that_should():
+  made, _ = _run(_add(kind='type2'), 2)
+  other, _ = _run(_add(kind='type2', key=7), 1)
+  values = np.concatenate(
+    [np.ravel(x) for t in (*made, *other) for x in jax.tree.leaves(t)]
+  )
+  values = values[values != 0]
+  # 30 + 18 weights, three times.
+  assert len(values) == len(np.unique(values)) == 144
+  again, _ = _run(_add(kind='type2', key=jax.random.key(7)), 1)
+  chex.assert_trees_all_equal(other, again)
+
+
+def test_numpy_seeds_are_seeds():
+  (first,), _ = _run(_add(key=8), 1)
+  (second,), _ = _run(_add(key=np.int64(8)), 1)
+  chex.assert_trees_all_equal(first, second)
+
+
+# Units.
+
+
+def test_type1_units():
+  (filters,), _ = _run(_add(), 1, params=_conv_params())
+  (kernels,), _ = _run(_add(unit='kernel'), 1, params=_conv_params())
+  by_filter = np.asarray(filters['conv']['kernel'])
+  by_kernel = np.asarray(kernels['conv']['kernel'])
+  assert len(np.unique(by_filter)) == 4
+  assert np.ptp(by_filter.reshape(-1, 4), axis=0).max() == 0
+  assert len(np.unique(by_kernel)) == 8
+  assert np.ptp(by_kernel.reshape(9, 8), axis=0).max() == 0
+  for new in (filters, kernels):
+    assert len(np.unique(_kernel(new))) == 6
+    assert np.ptp(_kernel(new), axis=0).max() == 0
+
+
+@pytest.mark.parametrize(
+  ('shape', 'unit', 'num_units'),
+  [
+    ((7,), 'filter', 7),
+    ((), 'filter', 1),
+    ((7,), 'kernel', 7),
+    ((4, 3, 5), 'filter', 5),
+    ((4, 3, 5), 'kernel', 15),
+    ((2, 2, 2, 3, 5), 'kernel', 15),
+    ((6, 5), 'kernel', 5),
+  ],
+)
+def test_units_of_every_rank(shape, unit, num_units):
+  params = {'w': jnp.zeros(shape)}
+  tx = _add(unit=unit, mask={'w': True})
+  (new,), _ = _run(tx, 1, params=params)
+  assert len(np.unique(new['w'])) == num_units
+
+
+def test_type3_radius_belongs_to_a_column():
+  # At alpha 0.1 the radii of columns differ by tens of decades.
+  params = {'w': jnp.zeros((60, 40))}
+  tx = _add(kind='type3', alpha=0.1, learning_rate=1.0)
+  (new,), _ = _run(tx, 1, params=params)
+  size = np.log10(np.abs(np.asarray(new['w'])))
+  assert np.ptp(np.median(size, axis=0)) > 10
+  within = size - np.median(size, axis=0, keepdims=True)
+  assert np.mean(np.abs(within) > 2) < 0.03
+
+
+def test_type3_directions_are_uniform():
+  params = {'w': jnp.zeros((3, 1 << 15))}
+  (new,), _ = _run(_add(kind='type3'), 1, params=params)
+  x = np.float64(new['w'])
+  # Each coordinate of a uniform direction in three dimensions is uniform.
+  check_law(
+    x[0] / np.linalg.norm(x, axis=0), lambda u: np.clip((u + 1) / 2, 0, 1)
+  )
+
+
+# Masks.
+
+
+def _touched(**changes):
+  tx = _add(kind='type2', **changes)
+  (new,), _ = _run(tx, 1, params=_conv_params(), jit=False)
+  return {
+    '/'.join(str(k.key) for k in path)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(new)
+    if np.any(leaf != 0)
+  }
+
+
+def test_default_mask_takes_every_weight():
+  assert _touched() == {'conv/kernel', 'hidden/kernel', 'output'}
+
+
+def test_masks():
+  assert _touched(mask=exclude('output')) == {'conv/kernel', 'hidden/kernel'}
+  assert _touched(mask=exclude('output', 'conv')) == {'hidden/kernel'}
+  tree = jax.tree.map(lambda x: x.ndim == 1, _conv_params())
+  assert _touched(mask=tree) == {'conv/bias', 'hidden/bias'}
+  assert _touched(
+    mask=lambda p: jax.tree.map(lambda x: x.shape[0] == 5, p)
+  ) == {'hidden/kernel'}
+  none = jax.tree.map(lambda x: False, _conv_params())
+  assert _touched(mask=none) == set()
+
+
+def test_mask_does_not_move_the_draws_of_other_leaves():
+  (every,), _ = _run(_add(kind='type2'), 1, jit=False)
+  tx = _add(kind='type2', mask=exclude('hidden'))
+  (some,), _ = _run(tx, 1, jit=False)
+  assert np.all(_kernel(some) == 0)
+  np.testing.assert_array_equal(every['output'], some['output'])
+
+
+def test_integer_leaves_and_none_are_left_alone():
+  params = {'w': jnp.ones((2, 2)), 'n': jnp.ones((2, 2), jnp.int32), 'x': None}
+  (new,), _ = _run(_add(), 1, params=params)
+  assert new['x'] is None
+  np.testing.assert_array_equal(new['n'], 0)
+  assert np.all(new['w'] != 0)
+
+
+# The contract of an optax transformation.
+
+
+DTYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
+
+
+@pytest.mark.parametrize('kind', stable.KINDS)
+@pytest.mark.parametrize('rate', [1.0, optax.constant_schedule(1.0)])
+@pytest.mark.parametrize('made', [float, jnp.float32])
+def test_dtypes_under_strict_promotion(kind, rate, made):
+  # At this alpha and sigma many draws lie beyond the largest float16.
+  params = {d.__name__: jnp.zeros((50, 10), d) for d in DTYPES}
+  if made is not float and not callable(rate):
+    rate = made(rate)
+  with jax.numpy_dtype_promotion('strict'):
+    tx = _add(kind=kind, alpha=made(0.1), sigma=made(1e4), learning_rate=rate)
+    (new,), _ = _run(tx, 1, params=params)
+  for dtype in DTYPES:
+    leaf = new[dtype.__name__]
+    assert leaf.dtype == dtype
+    assert jnp.all(jnp.isfinite(leaf))
+    assert jnp.any(jnp.abs(leaf) > 6e4)
+
+
+def test_low_precision_is_the_rounded_noise():
+  made = []
+  for dtype in DTYPES:
+    params = {'w': jnp.zeros((50, 10), dtype)}
+    (new,), _ = _run(_add(kind='type2'), 1, params=params, jit=False)
+    made.append(new['w'])
+  for dtype, noise_ in zip(DTYPES, made, strict=True):
+    np.testing.assert_array_equal(noise_, made[0].astype(dtype))
+
+
+def test_double_precision():
+  with jax.enable_x64(True):
+    params = {'w': jnp.zeros((2, 1 << 15), jnp.float64)}
+    (new,), _ = _run(_add(kind='type2'), 1, params=params)
+    assert new['w'].dtype == jnp.float64
+    check_stable(new['w'], ALPHA, SCALE)
+    # More digits than float32 holds.
+    assert np.mean(np.float64(np.float32(new['w'])) != new['w']) > 0.99
+
+
+def test_state_is_stable_and_step_two_does_not_compile():
+  tx = _add()
+  params = _params()
+  state = tx.init(params)
+  assert isinstance(state, noise.AddStableNoiseState)
+  update = jax.jit(chex.assert_max_traces(tx.update, n=1))
+  for step in range(3):
+    assert int(state.count) == step
+    updates, new_state = update(params, state, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(new_state, state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
+    chex.assert_trees_all_equal_structs(new_state, state)
+    state = new_state
+
+
+def test_extra_arguments_and_missing_params():
+  tx = _add()
+  assert isinstance(tx, optax.GradientTransformationExtraArgs)
+  params = _params()
+  first, _ = tx.update(params, tx.init(params), params, value=1.0, loss=None)
+  second, _ = tx.update(params, tx.init(params))
+  chex.assert_trees_all_equal(first, second)
+
+
+@pytest.mark.parametrize('kind', stable.KINDS)
+def test_jit_equals_eager(kind):
+  compiled, _ = _run(_add(kind=kind), 2)
+  eager, _ = _run(_add(kind=kind), 2, jit=False)
+  _assert_close(compiled, eager)
+
+
+def test_count_saturates():
+  tx = _add()
+  most = jnp.iinfo(jnp.int32).max
+  state = tx.init(_params())._replace(count=jnp.asarray(most, jnp.int32))
+  (new,), state = _run(tx, 1, state=state)
+  assert state.count == most
+  assert np.all(np.isfinite(_kernel(new)))
+  assert np.all(_kernel(new) != 0)
+
+
+def test_restored_state_continues_with_the_same_noise(tmp_path):
+  tx = noise.heavy_tailed_sgd(ETA, ALPHA, SIGMA, key=9, momentum=0.9)
+  unbroken, _ = _run(tx, 5, _params())
+  begun, state = _run(tx, 2, _params())
+  leaves, treedef = jax.tree.flatten(state)
+  is_key = [jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in leaves]
+  saved = [
+    jax.random.key_data(x) if k else x
+    for x, k in zip(leaves, is_key, strict=True)
+  ]
+  np.savez(tmp_path / 'state.npz', *saved)
+  with np.load(tmp_path / 'state.npz') as file:
+    loaded = [jnp.asarray(file[name]) for name in file.files]
+  restored = treedef.unflatten(
+    jax.random.wrap_key_data(x) if k else x
+    for x, k in zip(loaded, is_key, strict=True)
+  )
+  # A transformation built with another key: the state's is the one in use.
+  fresh = noise.heavy_tailed_sgd(ETA, ALPHA, SIGMA, key=10, momentum=0.9)
+  rest, _ = _run(fresh, 3, _params(), state=restored)
+  chex.assert_trees_all_equal([*begun, *rest], unbroken)
+
+
+@pytest.mark.parametrize('kind', stable.KINDS)
+def test_vmap_over_keys_alphas_and_sigmas_equals_a_loop(kind):
+  params = {'w': jnp.ones((3, 4))}
+
+  def two_steps(key, alpha, sigma):
+    tx = _add(key=key, kind=kind, alpha=alpha, sigma=sigma)
+    _, state = tx.update(params, tx.init(params), params)
+    return tx.update(params, state, params)[0]
+
+  def keys():
+    return jax.random.split(jax.random.key(11), 3)
+
+  alphas = jnp.array([1.2, 1.5, 2.0])
+  sigmas = jnp.array([0.1, 0.0, 2.0])
+  mapped = jax.jit(jax.vmap(two_steps))(keys(), alphas, sigmas)
+  for i in range(3):
+    one = two_steps(keys()[i], alphas[i], sigmas[i])
+    _assert_close(jax.tree.map(lambda x, i=i: x[i], mapped), one, atol=1e-6)
+  # One axis at a time, where the other arguments stay plain numbers.
+  swept = jax.vmap(lambda a: two_steps(jax.random.key(12), a, SIGMA))(alphas)
+  one = two_steps(jax.random.key(12), 1.5, SIGMA)
+  _assert_close(jax.tree.map(lambda x: x[1], swept), one, atol=1e-6)
+
+
+def test_one_compilation_serves_a_sweep():
+  params = _params()
+
+  @jax.jit
+  @chex.assert_max_traces(n=1)
+  def step(alpha, sigma, eta):
+    tx = _add(alpha=alpha, sigma=sigma, learning_rate=eta)
+    return tx.update(params, tx.init(params), params)[0]
+
+  for alpha, sigma, eta in ((1.2, 0.1, 0.5), (2.0, 0.0, 0.1)):
+    _assert_close(
+      step(alpha, sigma, eta),
+      _run(_add(alpha=alpha, sigma=sigma, learning_rate=eta), 1, params)[0][0],
+      atol=1e-6,
+    )
+
+
+def test_the_key_in_the_state_can_be_set():
+  tx = optax.chain(optax.adam(ETA), _add(key=13))
+  params = _params()
+  state = tx.init(params)
+
+  def step(key):
+    return tx.update(params, optax.tree.set(state, key=key), params)[0]
+
+  def keys():
+    return jax.random.split(jax.random.key(14), 3)
+
+  mapped = jax.vmap(step)(keys())
+  for i in range(3):
+    built = optax.chain(optax.adam(ETA), _add(key=keys()[i]))
+    (one,), _ = _run(built, 1, params)
+    _assert_close(jax.tree.map(lambda x, i=i: x[i], mapped), one, atol=1e-6)
+
+
+def test_multi_steps():
+  # The reuse check takes the selection between equal keys inside
+  # optax.MultiSteps for a second use, whichever transformation owns the key.
+  with jax.debug_key_reuse(False):
+    tx = optax.MultiSteps(_add(key=15), 3).gradient_transformation()
+    made, state = _run(tx, 9)
+    direct, _ = _run(_add(key=15), 3)
+  for step, new in enumerate(made):
+    if step % 3 == 2:
+      chex.assert_trees_all_equal(new, direct[step // 3])
+    else:
+      chex.assert_trees_all_equal(new, _zeros())
+  assert int(state.inner_opt_state.count) == 3
+
+
+def test_injected_hyperparameters():
+  tx = optax.inject_hyperparams(noise.heavy_tailed_sgd)(
+    ETA, ALPHA, SIGMA, key=jax.random.key(16)
+  )
+  (injected,), state = _run(tx, 1, _params())
+  plain = noise.heavy_tailed_sgd(ETA, ALPHA, SIGMA, key=16)
+  (direct,), _ = _run(plain, 1, _params())
+  _assert_close(injected, direct, atol=1e-6)
+  assert float(state.hyperparams['sigma']) == np.float32(SIGMA)
+  state.hyperparams['sigma'] = jnp.float32(0.0)
+  (quiet,), _ = _run(tx, 1, _params(), state=state)
+  _assert_close(quiet, jax.tree.map(lambda g: -ETA * g, _params()))
+
+
+def test_optax_masked():
+  mask = {'hidden': True, 'output': False}
+  (new,), _ = _run(optax.masked(_add(), mask), 1)
+  assert np.all(_kernel(new) != 0)
+  np.testing.assert_array_equal(new['output'], 0)
+
+
+@pytest.mark.parametrize('kind', stable.KINDS)
+def test_eight_devices_equal_one(kind):
+  mesh = jax.sharding.Mesh(np.array(jax.devices()), ('d',))
+  spread = jax.sharding.NamedSharding(
+    mesh, jax.sharding.PartitionSpec(None, 'd')
+  )
+  assert mesh.size == 8
+  rng = np.random.default_rng(3)
+  params = {'w': jnp.asarray(rng.normal(size=(16, 64)), jnp.float32)}
+  one, _ = _run(_add(kind=kind), 2, params, params)
+  sharded = jax.device_put(params, spread)
+  eight, _ = _run(_add(kind=kind), 2, sharded, sharded)
+  assert eight[1]['w'].sharding.is_equivalent_to(spread, 2)
+  _assert_close(one, jax.device_get(eight), rtol=1e-6, atol=1e-6)
+
+
+# Flax and scan.
+
+
+def test_nnx_optimizer():
+  class Net(nnx.Module):
+    def __init__(self, rngs):
+      self.hidden = nnx.Linear(3, 4, rngs=rngs)
+      self.output = nnx.Linear(4, 2, rngs=rngs)
+
+    def __call__(self, x):
+      return self.output(jax.nn.relu(self.hidden(x)))
+
+  def train(tx):
+    net = Net(nnx.Rngs(0))
+    optimizer = nnx.Optimizer(net, tx, wrt=nnx.Param)
+
+    @nnx.jit
+    def step(net, optimizer, x):
+      gradients = nnx.grad(lambda net: jnp.sum(net(x) ** 2))(net)
+      optimizer.update(net, gradients)
+
+    for _ in range(2):
+      step(net, optimizer, jnp.ones((5, 3)))
+    return nnx.to_pure_dict(nnx.state(net))
+
+  def tx(sigma):
+    mask = exclude('output')
+    return noise.heavy_tailed_sgd(ETA, ALPHA, sigma, key=17, mask=mask)
+
+  plain, quiet, noisy = train(optax.sgd(ETA)), train(tx(0.0)), train(tx(0.5))
+  _assert_close(plain, quiet, atol=1e-6)
+  moved = noisy['hidden']['kernel'] - quiet['hidden']['kernel']
+  assert np.all(np.abs(moved) > 1e-4)
+
+
+def test_linen_inside_scan_equals_a_loop():
+  net = flax.linen.Dense(4)
+  x = jnp.ones((2, 3))
+  params = net.init(jax.random.key(18), x)
+  tx = noise.heavy_tailed_sgd(ETA, ALPHA, SIGMA, key=19, kind='type3')
+
+  def step(carry, _):
+    params, state = carry
+    gradients = jax.grad(lambda p: jnp.sum(net.apply(p, x) ** 2))(params)
+    updates, state = tx.update(gradients, state, params)
+    return (optax.apply_updates(params, updates), state), None
+
+  carry = params, tx.init(params)
+  scanned = jax.lax.scan(step, carry, length=4)[0][0]
+  for _ in range(4):
+    carry, _ = step(carry, None)
+  _assert_close(scanned, carry[0], rtol=1e-5, atol=1e-5)
+
+
+# Refusals.
+
+
+@pytest.mark.parametrize('make', [_add, None])
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'alpha': 0.0}, r'alpha must lie in \(0, 2\], got 0.0'),
+    ({'alpha': -1.0}, 'alpha must lie in'),
+    ({'alpha': 2.1}, 'alpha must lie in'),
+    ({'alpha': math.nan}, 'alpha must lie in'),
+    ({'alpha': '1.5'}, 'alpha must be a real number'),
+    ({'alpha': jnp.array([1.5, 1.8])}, 'alpha must be a scalar'),
+    ({'sigma': -0.1}, r'sigma must lie in \[0, inf\), got -0.1'),
+    ({'sigma': math.nan}, 'sigma must lie in'),
+    ({'sigma': math.inf}, 'sigma must lie in'),
+    ({'sigma': np.ones(3)}, 'sigma must be a scalar'),
+    ({'learning_rate': -0.1}, 'learning_rate must lie in'),
+    ({'learning_rate': math.nan}, 'learning_rate must lie in'),
+    ({'learning_rate': None}, 'learning_rate must be a real number'),
+    ({'kind': 'type4'}, 'kind must be one of'),
+    ({'kind': None}, 'kind must be one of'),
+    ({'unit': 'row'}, "unit must be one of 'filter', 'kernel', got 'row'"),
+    ({'key': np.zeros(2, np.uint32)}, 'got a legacy uint32 key'),
+    ({'key': None}, 'key must be a typed key'),
+    ({'key': 1.0}, 'key must be a typed key'),
+  ],
+)
+def test_bad_arguments(make, changes, message):
+  good = {
+    'learning_rate': ETA,
+    'alpha': ALPHA,
+    'sigma': SIGMA,
+    'key': 1,
+  }
+  make = make or noise.heavy_tailed_sgd
+  with pytest.raises(ValueError, match=message):
+    make(**(good | changes))
+
+
+def test_arrays_of_keys_are_refused():
+  keys = jax.random.split(jax.random.key(20), 2)
+  with pytest.raises(ValueError, match='key must be a single key'):
+    _add(key=keys)
+
+
+@pytest.mark.parametrize(
+  ('mask', 'params', 'message'),
+  [
+    (None, {}, 'must have at least one leaf, got an empty pytree'),
+    ({'w': True}, _params(), 'mask must have the structure of params'),
+    (lambda p: True, _params(), 'mask must have the structure of params'),
+    ({'w': 1.0}, {'w': jnp.ones((2, 2))}, 'mask must hold booleans, got 1.0'),
+    (exclude('outptu'), _params(), "called 'outptu'; there are bias, hid"),
+  ],
+)
+def test_bad_masks(mask, params, message):
+  with pytest.raises(ValueError, match=message):
+    _add(mask=mask).init(params)
+
+
+def test_traced_bad_values_give_nan():
+  params = _params()
+
+  @jax.jit
+  def step(alpha, sigma):
+    tx = _add(alpha=alpha, sigma=sigma)
+    return _kernel_of(tx.update(params, tx.init(params))[0])
+
+  def _kernel_of(tree):
+    return tree['hidden']['kernel']
+
+  for alpha, sigma in ((0.0, 1.0), (2.1, 1.0), (math.nan, 1.0)):
+    assert jnp.all(jnp.isnan(step(alpha, sigma)))
+  for sigma in (-1.0, math.nan, math.inf):
+    assert jnp.all(jnp.isnan(step(ALPHA, sigma)))
