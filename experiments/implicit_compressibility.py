@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f'unexpected arguments: {" ".join(argv[1:])}')
   # JAX tells at level INFO of every kind of device that is not there.
   logging.set_verbosity(logging.WARNING)
-  run(_CONFIG.value, _WORKDIR.value)
+  run(_CONFIG.value, str(_WORKDIR.value))
 
 
 def run(config: ConfigDict, workdir: str | Path) -> list[dict[str, Any]]:

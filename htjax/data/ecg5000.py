@@ -118,7 +118,7 @@ def download(directory: Path) -> None:
       for split in _NUM_ROWS:
         name = f'ECG5000_{split.upper()}.txt'
         with archive.open(name) as member:
-          # One over the limit of a sound file, which then has too many rows.
+          # What inflates without end is cut here, and fails as damaged text.
           text = member.read(_MAX_DOWNLOAD)
         (directory / name).write_bytes(text)
   except (ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:

@@ -51,7 +51,9 @@ def prepare(
       raise
   path = store.find_prepared(name, data_dir)
   if path is None:
-    raise OSError(f'{name} was prepared, but nothing is in {data_dir}')
+    raise OSError(
+      f'{data_dir / name} holds a damaged version of {name}: remove it first'
+    )
   return path
 
 
