@@ -7,6 +7,7 @@ to agree before it is timed, and the ratio of the minima is what is compared
 with the target. Absolute times are printed beside, with the machine.
 """
 
+import functools
 import json
 import os
 import platform
@@ -139,8 +140,8 @@ def steps(small: bool) -> Iterator[Row]:
       np.testing.assert_allclose(silent, clean(params)[1], rtol=1e-5)
       noisy = scanned(with_noise(0.3))
       theirs, ours = turns(
-        lambda clean=clean, params=params: clean(params),
-        lambda noisy=noisy, params=params: noisy(params),
+        functools.partial(clean, params),
+        functools.partial(noisy, params),
         repeats,
       )
       title = f'step {kind} {name}'

@@ -72,13 +72,13 @@ def _base() -> ConfigDict:
   )
 
 
-def _ecg5000(width, sigmas, **more):
+def _ecg5000(width, sigmas, split='ucr', variant='z_normalised', **more):
   return {
     'dataset': 'ecg5000',
     'dataset_options': {
       'labels': 'binary',
-      'split': 'ucr',
-      'variant': 'z_normalised',
+      'split': split,
+      'variant': variant,
     },
     'width': width,
     'learning_rate': 1e-4,
@@ -125,17 +125,18 @@ PRESETS = {
     10_000, (1.5, 1.75, 2.25), table='IC-TB3', kind='type2'
   ),
   'ecg5000_type3_10k': _ecg5000(10_000, _TYPE3, table='IC-TB4', kind='type3'),
+  # Another split: the first 500 of all 5,000 series in a seeded order.
+  'ecg5000_resplit_type1_2k': _ecg5000(
+    2000, (0.5, 0.3, 0.25), split=1, table='IC-TB1', law_draws=50
+  ),
+  'ecg5000_resplit_type1_10k': _ecg5000(
+    10_000, (1.25, 1.0, 0.75), split=1, table='IC-TB2', law_draws=50
+  ),
   # The same noise where the network can see it: inputs with a constant
   # coordinate, and series standardised per time step instead of per series.
-  'ecg5000_bias_type1_2k': _ecg5000(
-    2000,
-    (0.5, 0.3, 0.25),
-    dataset_options={'labels': 'binary', 'split': 'ucr', 'variant': 'bias'},
-  ),
+  'ecg5000_bias_type1_2k': _ecg5000(2000, (0.5, 0.3, 0.25), variant='bias'),
   'ecg5000_per_time_type1_2k': _ecg5000(
-    2000,
-    (0.5, 0.3, 0.25),
-    dataset_options={'labels': 'binary', 'split': 'ucr', 'variant': 'per_time'},
+    2000, (0.5, 0.3, 0.25), variant='per_time'
   ),
   'mnist': {
     'table': 'IC-TB5',
