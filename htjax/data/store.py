@@ -113,12 +113,14 @@ def read(
       for field, shape in fields.items()
     }
     keys: list[Any] = []
-    _each_batch(source, arrays, order, keys)
+    _fill(source, arrays, order, keys)
   except NotImplementedError as error:
     raise ValueError(
       f'{path} is not stored as array_record, the format that can be read '
       'without TensorFlow; prepare it again under another data_dir'
     ) from error
+  except (ImportError, MemoryError):
+    raise
   # A damaged record surfaces as whatever the decoder that met it raises.
   except Exception as error:
     raise ValueError(
@@ -138,7 +140,7 @@ def _check_features(
       raise ValueError(f'expected a field {field!r} of shape {shape}')
 
 
-def _each_batch(
+def _fill(
   source: Any,
   arrays: dict[str, np.ndarray],
   order: str | None,
