@@ -215,10 +215,9 @@ def column_norms(
     return _say_so(figure, rows, 'no column lies within the bins')
   positive = np.concatenate(drawn)
   ax.axvline(1.0, color=_GREY, linewidth=1, linestyle=':')
+  _log_x(ax, edges[filled[0]] / 1.2, edges[filled[-1] + 1] * 1.2)
   ax.set(
-    xscale='log',
     yscale='log',
-    xlim=(edges[filled[0]] / 1.2, edges[filled[-1] + 1] * 1.2),
     ylim=(positive[positive > 0].min() / 2, positive.max() * 2),
     xlabel='norm of a column / median norm',
     ylabel='share of the columns in a bin',
@@ -253,7 +252,7 @@ def sweep(rows: Sequence[Row]) -> Figure:
   figure, (trade, scale) = _figure(rows, 2)
   if not _finished(rows):
     return _say_so(figure, rows)
-  feet = [-6.0 * (i + 1) for i in range(len(noisy))]
+  feet = [-10.0 - 6.0 * i for i in range(len(noisy))]
   lost = [
     _sweep_group(trade, scale, group, sigmas, foot)
     for group, foot in zip(noisy, feet, strict=True)
@@ -269,7 +268,7 @@ def sweep(rows: Sequence[Row]) -> Figure:
   scale.set(
     xlabel='noise scale σ',
     ylabel='pruning ratio (% of the columns)',
-    ylim=(feet[-1] - 4 if any(lost) else 0, 104),
+    ylim=(feet[-1] - 6 if any(lost) else 0, 104),
   )
   scale.set_title('dotted: the largest σ at which all converge', fontsize=10)
   if any(lost):
@@ -278,7 +277,7 @@ def sweep(rows: Sequence[Row]) -> Figure:
       [*percents, np.mean(feet)], [*map(str, percents), 'all\ndiverged']
     )
   if sigmas:
-    scale.set(xscale='log', xlim=(sigmas[0] / 1.3, sigmas[-1] * 1.3))
+    _log_x(scale, sigmas[0] / 1.3, sigmas[-1] * 1.3)
   _sweep_legend(figure, groups)
   return figure
 
@@ -343,6 +342,16 @@ def _figure(rows: Sequence[Row], panels: int) -> tuple[Figure, list[Axes]]:
     ax.grid(color='#e6e6e6', linewidth=0.8)
     ax.set_axisbelow(True)
   return figure, axes
+
+
+def _log_x(ax: Axes, low: float, high: float) -> None:
+  """A logarithmic x axis with plain numbers, legible over any range."""
+  from matplotlib.ticker import LogLocator, NullFormatter
+
+  ax.set(xscale='log', xlim=(low, high))
+  ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+  ax.xaxis.set_major_formatter('{x:g}')
+  ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _title(rows: Sequence[Row]) -> str:

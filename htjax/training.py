@@ -323,13 +323,16 @@ def train(
       continue
     saved = time.monotonic()
     index, waiting, state = _start(engine, lanes, group, run)
+    settings = engine.arrays([lanes[i] for i in index])
     while waiting:
-      state = engine.advance(state, [lanes[i] for i in index])
+      state = engine.advance(state, settings)
       _log(run, index, waiting, state)
       for i, k in _stopped(index, waiting, state):
         waiting.discard(i)
         yield _finished(i, lanes[i], engine.take(state, k))
-      index, state = engine.compact(index, waiting, state)
+      if engine.is_sparse(index, waiting):
+        index, state = engine.compact(index, waiting, state)
+        settings = engine.arrays([lanes[i] for i in index])
       if run and waiting and time.monotonic() - saved > checkpoint_every:
         _save(run, group, index, waiting, state)
         saved = time.monotonic()
@@ -351,18 +354,18 @@ class _Engine:
     self._advance = jax.jit(advance, donate_argnums=0)
 
   def init(self, lanes: list[Lane]) -> LaneState:
-    return self._init(self._arrays(lanes), self.data)
+    return self._init(self.arrays(lanes), self.data)
 
   def abstract(self, lanes: list[Lane]) -> LaneState:
     """The state's shapes and dtypes."""
-    return jax.eval_shape(self._init, self._arrays(lanes), self.data)
+    return jax.eval_shape(self._init, self.arrays(lanes), self.data)
 
-  def advance(self, state: LaneState, lanes: list[Lane]) -> LaneState:
+  def advance(self, state: LaneState, settings: Lane) -> LaneState:
     """On to the next point of the evaluation grid."""
     steps = int(np.max(np.asarray(state.steps)))
     num = 1 if steps == 0 else self.recipe.eval_every
     num = min(num, self.recipe.max_steps - steps)
-    return self._advance(state, self._arrays(lanes), self.data, num)
+    return self._advance(state, settings, self.data, num)
 
   def place(self, state: LaneState) -> LaneState:
     return jax.device_put(state, self.sharding) if self.batched else state
@@ -376,19 +379,20 @@ class _Engine:
     missing = -len(index) % len(jax.devices()) if self.batched else 0
     return index + index[-1:] * missing
 
+  def is_sparse(self, index: list[int], waiting: set[int]) -> bool:
+    """Whether a batch of at most half the size would do."""
+    return 0 < 2 * len(self.padded(sorted(waiting))) <= len(index)
+
   def compact(
     self, index: list[int], waiting: set[int], state: LaneState
   ) -> tuple[list[int], LaneState]:
-    """Drop stopped lanes once fewer than half of the batch are waiting."""
-    if not waiting or 2 * len(waiting) > len(index):
-      return index, state
+    """The batch without the lanes that have stopped."""
     kept = self.padded([i for i in dict.fromkeys(index) if i in waiting])
-    if len(kept) == len(index):
-      return index, state
     where = np.array([index.index(i) for i in kept])
     return kept, self.place(jax.tree.map(lambda a: a[where], state))
 
-  def _arrays(self, lanes: list[Lane]) -> Lane:
+  def arrays(self, lanes: list[Lane]) -> Lane:
+    """The settings of the lanes, as the compiled functions take them."""
     stacked = Lane(
       jnp.asarray([lane.seed for lane in lanes], jnp.uint32),
       jnp.asarray([lane.alpha for lane in lanes], jnp.float32),

@@ -215,7 +215,7 @@ def test_sweep_marks_what_became_of_each_setting():
   trade, scale = plotting.sweep(sweep_rows()).axes
   marks = scatters(scale, 45)
   np.testing.assert_allclose([x for _, (x, _) in marks], [0.5, 1, 2, 4, 8])
-  np.testing.assert_allclose([y for _, (_, y) in marks], [55, 55, 55, 50, -6])
+  np.testing.assert_allclose([y for _, (_, y) in marks], [55, 55, 55, 50, -10])
   white, colour = (1, 1, 1, 1), marks[0][0][0]
   np.testing.assert_allclose(marks[1][0][0], white)
   np.testing.assert_allclose(marks[2][0][0], colour)
