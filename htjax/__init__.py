@@ -7,7 +7,7 @@ that need Flax, data sets or pictures are imported when first used.
 import importlib
 from typing import Any
 
-from htjax import compressibility, noise, pruning, stable, types
+from htjax import compressibility, noise, pruning, selection, stable, types
 
 __version__ = '0.1.0'
 
@@ -22,6 +22,7 @@ __all__ = [
   'plotting',
   'pruning',
   'records',
+  'selection',
   'stable',
   'training',
   'types',
