@@ -7,7 +7,15 @@ that need Flax, data sets or pictures are imported when first used.
 import importlib
 from typing import Any
 
-from htjax import compressibility, noise, pruning, selection, stable, types
+from htjax import (
+  compressibility,
+  mean_field,
+  noise,
+  pruning,
+  selection,
+  stable,
+  types,
+)
 
 __version__ = '0.1.0'
 
@@ -17,6 +25,7 @@ __all__ = [
   'checkpoints',
   'compressibility',
   'data',
+  'mean_field',
   'models',
   'noise',
   'plotting',

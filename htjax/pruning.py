@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from htjax.compressibility import (
   check_kappa,
@@ -23,7 +22,7 @@ from htjax.compressibility import (
   num_removable,
 )
 from htjax.selection import Selection, path_components, resolve
-from htjax.types import Array, ArrayLike, PyTree, check_range, is_concrete
+from htjax.types import Array, ArrayLike, PyTree, check_finite, check_range
 
 
 class Pruned(NamedTuple):
@@ -207,8 +206,7 @@ def _check_leaf(path: tuple[Any, ...], leaf: Any) -> Array:
       f'{name} must be of rank 2 or more, [..., fan_out], and not empty, got '
       f'shape {leaf.shape}; leave it out with `select`'
     )
-  if is_concrete(leaf) and not np.all(jnp.isfinite(leaf)):
-    raise ValueError(f'{name} must be finite, got NaN or infinity')
+  check_finite(name, leaf)
   return leaf
 
 

@@ -48,6 +48,18 @@ def check_range(
     raise ValueError(f'{name} must lie in {interval}, got {_show(x)}')
 
 
+def check_finite(name: str, value: Any) -> None:
+  """Raise if a concrete `value` holds NaN or infinity."""
+  if not is_concrete(value):
+    return
+  # A constant that a traced function closes over is looked at now, and an
+  # array that is spread over several hosts is reduced where it lies.
+  with jax.ensure_compile_time_eval():
+    finite = bool(jnp.all(jnp.isfinite(jnp.asarray(value))))
+  if not finite:
+    raise ValueError(f'{name} must be finite, got NaN or infinity')
+
+
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
   """Raise unless `value` is one of the named choices."""
   if value not in choices:

@@ -41,6 +41,22 @@ SIGNATURES = {
   'compressibility.gaussian_limit': 'kappa * p dim',
   'compressibility.stable_curve': 'alpha kappa n * key p',
   'pruning.columns': 'params kappa * p select',
+  'mean_field.drift': 'problem theta particles',
+  'mean_field.euler_step': (
+    'key problem particles * alpha sigma step_size kind'
+  ),
+  'mean_field.simulate': (
+    'key problem particles * alpha sigma step_size num_steps kind save_every'
+  ),
+  'mean_field.propagation_of_chaos': (
+    'key problem * alpha sigma step_size num_steps kind'
+  ),
+  'mean_field.euler_error': (
+    'key problem * step_sizes fine_step_size horizon num_particles '
+    'num_replicas alpha sigma kind'
+  ),
+  'mean_field.fit_rate': 'x errors *',
+  'mean_field.gronwall_constant': 'problem horizon *',
 }
 DEFAULTS = {
   'stable.sample': {'shape': (), 'scale': 1.0},

@@ -10,6 +10,7 @@ import pytest
 from htjax.types import (
   check_choice,
   check_count,
+  check_finite,
   check_floating,
   check_key,
   check_range,
@@ -142,3 +143,24 @@ def test_floating():
   for dtype in (jnp.float16, jnp.bfloat16, jnp.int32, jnp.complex64, bool):
     with pytest.raises(ValueError, match='dtype must be float32 or float64'):
       check_floating('dtype', dtype)
+
+
+def test_check_finite():
+  check_finite('x', jnp.ones(3))
+  check_finite('x', np.zeros(0))
+  for bad in (jnp.array([1.0, jnp.nan]), np.inf):
+    with pytest.raises(ValueError, match='x must be finite'):
+      check_finite('x', bad)
+
+
+def test_check_finite_looks_at_constants_but_not_at_traced_values():
+  bad, good = jnp.array([1.0, jnp.nan]), jnp.ones(2)
+
+  def f(x, constant):
+    check_finite('constant', constant)
+    check_finite('x', x)
+    return x
+
+  assert jnp.isnan(jax.jit(lambda x: f(x, good))(bad)[1])
+  with pytest.raises(ValueError, match='constant must be finite'):
+    jax.jit(lambda x: f(x, bad))(good)

@@ -1,0 +1,62 @@
+"""The mean-field laboratory of heavy-tailed noisy gradient descent.
+
+Particles theta^1, .., theta^n, the units of a one-hidden-layer network, under
+d theta^i = b(theta^i, mu^n) dt + sigma dL^i: the drift, the Euler scheme,
+systems coupled by common noise, rates with intervals, and the explicit
+constants of the theorems, of "Implicit Compressibility of Overparametrized
+Neural Networks Trained with Heavy-Tailed SGD". Particles are rows, [n, p]: the
+transpose of a Flax kernel, whose columns are the units.
+"""
+
+from htjax.mean_field.assumption import (
+  Regularity,
+  lipschitz_ratios,
+  regularity,
+)
+from htjax.mean_field.chaos import (
+  ChaosErrors,
+  ReferencePath,
+  propagation_of_chaos,
+  reference_path,
+)
+from htjax.mean_field.euler import EulerErrors, euler_error
+from htjax.mean_field.problem import Problem, drift, predict, risk
+from htjax.mean_field.rates import Rate, fit_rate
+from htjax.mean_field.simulation import Trajectory, euler_step, simulate
+from htjax.mean_field.theory import (
+  TheoremValue,
+  euler_bound,
+  gradient_norm_bound,
+  gronwall_constant,
+  largest_norm_bound,
+  mean_largest_norm,
+  norm_tail_constant,
+)
+
+__all__ = [
+  'ChaosErrors',
+  'EulerErrors',
+  'Problem',
+  'Rate',
+  'ReferencePath',
+  'Regularity',
+  'TheoremValue',
+  'Trajectory',
+  'drift',
+  'euler_bound',
+  'euler_error',
+  'euler_step',
+  'fit_rate',
+  'gradient_norm_bound',
+  'gronwall_constant',
+  'largest_norm_bound',
+  'lipschitz_ratios',
+  'mean_largest_norm',
+  'norm_tail_constant',
+  'predict',
+  'propagation_of_chaos',
+  'reference_path',
+  'regularity',
+  'risk',
+  'simulate',
+]

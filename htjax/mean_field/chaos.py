@@ -1,0 +1,353 @@
+"""Propagation of chaos: finite systems against independent limit processes.
+
+Each particle of a finite system is paired with a copy of the limit process
+that meets the same initial value and the same noise, so that what differs is
+the measure in the drift alone.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh
+
+from htjax.mean_field.problem import (
+  Problem,
+  loss_slopes,
+  mean_output,
+  velocity,
+)
+from htjax.mean_field.simulation import noise, noise_scale
+from htjax.mean_field.studies import (
+  Initial,
+  cast,
+  check_replicas,
+  check_study,
+  norm,
+  over_replicas,
+  own_drift,
+)
+from htjax.types import (
+  Array,
+  ArrayLike,
+  PRNGKey,
+  check_count,
+  check_key,
+)
+
+
+class ReferencePath(NamedTuple):
+  """The path of the law mu_t of a very large system, as the drift sees it.
+
+  Attributes:
+    outputs: [num_steps, m] or [num_steps, m, l], mu_t(h_x) at the start of
+      each step.
+    size: number of particles behind it.
+  """
+
+  outputs: Array
+  size: int
+
+
+class ChaosErrors(NamedTuple):
+  """Distances of particles to their mean-field limits, per width and replica.
+
+  Attributes:
+    widths: [k].
+    typical: [k, R], the mean over particles of sup_t |theta^i - theta^i,inf|.
+    largest: [k, R], sup over particles and times, as in the theorem.
+    correlation: [k, R], contributions to the correlation between two
+      particles, see `propagation_of_chaos`.
+  """
+
+  widths: np.ndarray
+  typical: Array
+  largest: Array
+  correlation: Array
+
+
+def reference_path(
+  key: PRNGKey,
+  problem: Problem,
+  *,
+  size: int,
+  alpha: ArrayLike,
+  sigma: ArrayLike,
+  step_size: ArrayLike,
+  num_steps: int,
+  kind: str = 'type1',
+  initial: Initial | None = None,
+) -> ReferencePath:
+  """The limit law's path, from one system of `size` particles.
+
+  Its outputs differ from the limit's by O(size^(-1/2)), an error that all
+  replicas of a study share.
+
+  Args:
+    key: typed key.
+    problem: see `Problem`.
+    size: static, number of particles.
+    alpha, sigma, step_size, num_steps, kind: as in `simulate`.
+    initial: `initial(key, n)` draws n independent initial values [n, p]; None
+      is N(0, I_p) with p the size of one input.
+  Returns:
+    ReferencePath.
+  Raises:
+    ValueError: as `simulate`; size not a positive integer.
+  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
+    with Heavy-Tailed SGD", eq. (5).
+  """
+  key = check_key(key)
+  check_count('size', size)
+  initial = check_study(
+    problem, alpha, sigma, step_size, num_steps, kind, initial
+  )
+  outputs = _reference(
+    key, problem, alpha, sigma, step_size, size, num_steps, kind, initial
+  )
+  return ReferencePath(outputs, size)
+
+
+def propagation_of_chaos(
+  key: PRNGKey,
+  problem: Problem,
+  *,
+  widths: Sequence[int] = (16, 64, 256, 1024, 4096),
+  reference: int | ReferencePath = 65_536,
+  num_replicas: int = 64,
+  alpha: ArrayLike,
+  sigma: ArrayLike,
+  step_size: ArrayLike,
+  num_steps: int,
+  kind: str = 'type1',
+  initial: Initial | None = None,
+  common_noise: bool = True,
+  at_once: int = 1,
+  mesh: Mesh | None = None,
+) -> ChaosErrors:
+  """Distance between particles of finite systems and of the limit.
+
+  In each replica, independent copies of the limit process (drift at the
+  reference's law) and systems of every width start from the same values and
+  meet the same noise: particle i of a system of width n and copy i. Theorem
+  4.2 bounds the mean of `largest` by C n^(-1/2), for the continuous processes
+  and, by the discrete Gronwall inequality with the same constant, for their
+  Euler schemes, which is what is compared here.
+
+  `correlation` shows the independence itself. Particles are exchangeable, so
+  the variance of the network's output over replicas is
+  (v + (n - 1) c) / n, with v the variance of h_x of one particle and c the
+  covariance of h_x between two. Row n holds, per replica, estimates of c / v,
+  averaged over inputs and outputs, whose mean over replicas is the estimate, up
+  to O(n^-2).
+  The outputs of the independent copies serve as control variates.
+
+  Args:
+    key: typed key.
+    problem: see `Problem`.
+    widths: static, numbers of particles.
+    reference: static, size of the reference system, at least the largest
+      width; or a ReferencePath for these settings.
+    num_replicas: static.
+    alpha, sigma, step_size, num_steps, kind: as in `simulate`; the horizon is
+      step_size num_steps.
+    initial: as in `reference_path`.
+    common_noise: False drives the copies by noise of their own, as a control:
+      the distances then do not decay.
+    at_once: static, replicas per batch: 1 is best on a CPU.
+    mesh: static, devices over which the replicas are split evenly.
+  Returns:
+    ChaosErrors.
+  Raises:
+    ValueError: as `simulate`; a width or num_replicas not a positive integer;
+      a reference smaller than the largest width, or of another length.
+  Source: "Implicit Compressibility ...", Theorem 4.2.
+  """
+  key = check_key(key)
+  initial = check_study(
+    problem, alpha, sigma, step_size, num_steps, kind, initial
+  )
+  widths = _check_counts('widths', widths)
+  check_replicas(num_replicas, at_once, mesh)
+  reference_key, replica_key = jax.random.split(key)
+  if not isinstance(reference, ReferencePath):
+    check_count('reference', reference)
+    _check_reference(reference, widths)
+    reference = reference_path(
+      reference_key,
+      problem,
+      size=reference,
+      alpha=alpha,
+      sigma=sigma,
+      step_size=step_size,
+      num_steps=num_steps,
+      kind=kind,
+      initial=initial,
+    )
+  _check_reference(reference.size, widths)
+  if len(reference.outputs) != num_steps:
+    raise ValueError(
+      f'reference must have num_steps = {num_steps} steps, got '
+      f'{len(reference.outputs)}'
+    )
+  typical, largest, own, copies, variance = _chaos(
+    replica_key,
+    problem,
+    reference.outputs,
+    alpha,
+    sigma,
+    step_size,
+    widths,
+    num_replicas,
+    kind,
+    initial,
+    common_noise,
+    at_once,
+    mesh,
+  )
+  return ChaosErrors(
+    np.array(widths),
+    typical.T,
+    largest.T,
+    _correlation(jnp.array(widths), own, copies, variance),
+  )
+
+
+@functools.partial(jax.jit, static_argnums=(5, 6, 7, 8))
+def _reference(
+  key, problem, alpha, sigma, step_size, size, num_steps, kind, initial
+):
+  start_key, noise_key = jax.random.split(key)
+  theta = initial(start_key, size)
+  alpha, sigma, eta = cast(theta.dtype, alpha, sigma, step_size)
+  scale = noise_scale(alpha, sigma, eta)
+
+  def step(theta, t):
+    outputs = mean_output(problem, theta)
+    b = velocity(problem, theta, loss_slopes(problem, outputs))
+    step_key = jax.random.fold_in(noise_key, t)
+    x = noise(step_key, theta.shape, theta.dtype, alpha, scale, kind)
+    return theta + eta * b + x, outputs
+
+  return lax.scan(step, theta, jnp.arange(num_steps))[1]
+
+
+@functools.partial(jax.jit, static_argnums=(6, 7, 8, 9, 10, 11, 12))
+def _chaos(
+  key,
+  problem,
+  path,
+  alpha,
+  sigma,
+  step_size,
+  widths,
+  num_replicas,
+  kind,
+  initial,
+  common_noise,
+  at_once,
+  mesh,
+):
+  def replica(replica_key):
+    start_key, noise_key, other_key = jax.random.split(replica_key, 3)
+    start = initial(start_key, max(widths))
+    a, s, eta = cast(start.dtype, alpha, sigma, step_size)
+    draw = functools.partial(
+      noise,
+      shape=start.shape,
+      dtype=start.dtype,
+      alpha=a,
+      scale=noise_scale(a, s, eta),
+      kind=kind,
+    )
+
+    def step(state, at):
+      # A particle is what the noise made of it plus what the drift did. The
+      # first part is common and can be huge; it must not round the second.
+      fallen, own, copies, systems, far = state
+      t, outputs = at
+      slopes = loss_slopes(problem, outputs)
+      copies = copies + eta * velocity(problem, own + copies, slopes)
+      systems = tuple(
+        d + eta * own_drift(problem, fallen[: len(d)] + d) for d in systems
+      )
+      x = draw(jax.random.fold_in(noise_key, t))
+      fallen = fallen + x
+      if common_noise:
+        own, limit = fallen, copies
+      else:
+        own = own + draw(jax.random.fold_in(other_key, t))
+        limit = copies + (own - fallen)
+      far = tuple(
+        jnp.maximum(f, norm(d - limit[: len(d)]))
+        for f, d in zip(far, systems, strict=True)
+      )
+      return (fallen, own, copies, systems, far), None
+
+    still = jnp.zeros_like(start)
+    systems = tuple(still[:n] for n in widths)
+    far = tuple(still[:n, 0] for n in widths)
+    steps = (jnp.arange(path.shape[0]), path)
+    state = (start, start, still, systems, far)
+    (fallen, own, copies, systems, far), _ = lax.scan(step, state, steps)
+    limits = own + copies
+    return (
+      jnp.stack([f.mean() for f in far]),
+      jnp.stack([f.max() for f in far]),
+      jnp.stack([mean_output(problem, fallen[: len(d)] + d) for d in systems]),
+      jnp.stack([mean_output(problem, limits[:n]) for n in widths]),
+      _spread(problem, limits),
+    )
+
+  return over_replicas(replica, key, num_replicas, at_once, mesh)
+
+
+def _spread(problem: Problem, particles: Array) -> Array:
+  """Variance of h_x over particles, [m] or [m, l]."""
+  mean = mean_output(problem, particles)
+
+  def squared(theta, x_and_mean):
+    x, centre = x_and_mean
+    return (problem.unit(theta, x) - centre) ** 2
+
+  around = Problem(squared, problem.loss, (problem.inputs, mean), mean)
+  n = particles.shape[0]
+  return mean_output(around, particles) * (n / max(n - 1, 1))
+
+
+def _correlation(n: Array, own: Array, copies: Array, variance: Array) -> Array:
+  """Per width and replica, what adds up to c / v.
+
+  own and copies: [R, k, m, ..] outputs of the systems and of as many
+  independent copies; variance: [R, m, ..] of h_x of one copy.
+  """
+  num = own.shape[0]
+
+  def squares(f):
+    centred = f - f.mean(axis=0, keepdims=True)
+    return centred**2 * (num / max(num - 1, 1))
+
+  v = variance.mean(axis=0)[None, None]
+  # Var of the copies' outputs is v / n exactly, so it is subtracted as drawn.
+  excess = (squares(own) - squares(copies)) / v
+  excess = excess.reshape(num, len(n), -1).mean(axis=-1)
+  return (excess * (n / jnp.maximum(n - 1, 1))[None, :]).T
+
+
+def _check_counts(name: str, values: Sequence[int]) -> tuple[int, ...]:
+  for value in values:
+    check_count(f'every entry of {name}', value)
+  if not len(values):
+    raise ValueError(f'{name} must not be empty')
+  return tuple(int(v) for v in values)
+
+
+def _check_reference(size: int, widths: tuple[int, ...]) -> None:
+  if size < max(widths):
+    raise ValueError(
+      f'reference must be at least the largest width {max(widths)}, got {size}'
+    )

@@ -1,0 +1,249 @@
+"""The mean-field network, its risk and the drift of one of its units.
+
+A unit h_x(theta) and a loss l over a finite data set give the network
+f(x) = mu(h_x), the mean of h_x over the measure mu of the units' parameters,
+the risk R = E l(f(x), y), and the drift of a unit at theta,
+
+  b(theta, mu) = -E[ d_1 l(mu(h_x), y) grad h_x(theta) ],
+
+which for the empirical measure of n particles is -n dR / d theta_i. The
+interaction goes through the m numbers mu(h_x) only, so all n drifts cost
+O(n m), never O(n^2); they are computed in blocks of particles that stay in
+the cache, which bounds the memory and is faster than one large product.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from htjax.types import Array, ArrayLike, check_finite
+
+Unit = Callable[[Array, Array], Array]
+Loss = Callable[[Array, Any], Array]
+
+# Numbers h_x(theta) that one block holds: 1 MiB in float32.
+_BLOCK = 2**18
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """What a mean-field network is made of, and the data it is fitted to.
+
+  A pytree whose leaves are the data: it may be passed through jit, and vmapped
+  over data sets. Unit and loss are static.
+
+  Attributes:
+    unit: `unit(theta, x)`, the function h_x(theta) of theta [p] and one input;
+      its value is a number or an array [l], the network's output.
+    loss: `loss(output, target)`, a number.
+    inputs: [m, ...], one input per index of the first axis; an array, or a
+      pytree of arrays if the unit takes one.
+    targets: [m, ...], whatever the loss takes.
+  """
+
+  unit: Unit = dataclasses.field(metadata={'static': True})
+  loss: Loss = dataclasses.field(metadata={'static': True})
+  inputs: Any
+  targets: Any
+
+
+def predict(problem: Problem, particles: ArrayLike) -> Array:
+  """The network's outputs on the problem's inputs, mu^n(h_x).
+
+  Args:
+    problem: see `Problem`.
+    particles: [n, p], the parameters of the units; not empty.
+  Returns:
+    Array [m] or [m, l], in the dtype of the unit.
+  Raises:
+    ValueError: problem or particles of wrong shapes, a unit whose value is not
+      a number or a vector, a loss whose value is not a number.
+  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
+    with Heavy-Tailed SGD", section 3.
+  """
+  particles = check_particles(problem, particles)
+  return mean_output(problem, particles)
+
+
+def risk(problem: Problem, particles: ArrayLike) -> Array:
+  """The risk R, the mean loss over the problem's data.
+
+  Args:
+    problem: see `Problem`.
+    particles: [n, p].
+  Returns:
+    Array [].
+  Raises:
+    ValueError: as `predict`.
+  Source: "Implicit Compressibility ...", eq. (1).
+  """
+  particles = check_particles(problem, particles)
+  outputs = mean_output(problem, particles)
+  return jnp.mean(jax.vmap(problem.loss)(outputs, problem.targets))
+
+
+def drift(problem: Problem, theta: ArrayLike, particles: ArrayLike) -> Array:
+  """The drift b(theta, mu) at the empirical measure mu of the particles.
+
+  Args:
+    problem: see `Problem`.
+    theta: [p], or [k, p] for the drift at k points.
+    particles: [n, p]. With theta = particles, row i is -n dR / d theta_i.
+  Returns:
+    Array of theta's shape.
+  Raises:
+    ValueError: as `predict`; theta of another number of parameters.
+  Source: "Implicit Compressibility ...", eq. (3).
+  """
+  particles = check_particles(problem, particles)
+  theta = jnp.asarray(theta, particles.dtype)
+  if theta.ndim not in (1, 2) or theta.shape[-1] != particles.shape[-1]:
+    raise ValueError(
+      f'theta must be [p] or [k, p] with p = {particles.shape[-1]} as in '
+      f'particles, got shape {theta.shape}'
+    )
+  slopes = loss_slopes(problem, mean_output(problem, particles))
+  points = theta.reshape(-1, theta.shape[-1])
+  return velocity(problem, points, slopes).reshape(theta.shape)
+
+
+def mean_output(problem: Problem, particles: Array) -> Array:
+  """`predict` without its checks."""
+  n = particles.shape[0]
+  blocks, inside = _blocks(problem, particles)
+  if blocks.shape[0] == 1:
+    return _units(problem, particles).mean(axis=0)
+
+  def add(total, block):
+    h = _units(problem, block[0])
+    keep = block[1].reshape((-1,) + (1,) * (h.ndim - 1))
+    return total + jnp.sum(jnp.where(keep, h, 0), axis=0), None
+
+  shape = jax.eval_shape(lambda x: _units(problem, x).sum(axis=0), blocks[0])
+  total, _ = lax.scan(
+    add, jnp.zeros(shape.shape, shape.dtype), (blocks, inside)
+  )
+  return total / n
+
+
+def loss_slopes(problem: Problem, outputs: Array) -> Array:
+  """d_1 l(f(x), y) / m, of the shape of the outputs."""
+  slopes = jax.vmap(jax.grad(problem.loss))(outputs, problem.targets)
+  return slopes / outputs.shape[0]
+
+
+def velocity(problem: Problem, particles: Array, slopes: Array) -> Array:
+  """-sum_x slopes(x) grad h_x(theta), [n, p], at each particle theta."""
+
+  def of_block(block):
+    h, pull_back = jax.vjp(lambda x: _units(problem, x), block)
+    return pull_back(jnp.broadcast_to(-slopes[None], h.shape).astype(h.dtype))[
+      0
+    ]
+
+  blocks, _ = _blocks(problem, particles)
+  if blocks.shape[0] == 1:
+    return of_block(particles)
+  moved = lax.map(of_block, blocks)
+  return _join(moved, particles.shape[0])
+
+
+def check_problem(problem: Problem) -> None:
+  """Raise unless the data belong together."""
+  if not isinstance(problem, Problem):
+    raise ValueError(f'problem must be a mean_field.Problem, got {problem!r}')
+  for name in ('unit', 'loss'):
+    if not callable(getattr(problem, name)):
+      raise ValueError(
+        f'{name} must be a function, got {getattr(problem, name)!r}'
+      )
+  inputs, targets = np.shape(problem.inputs), np.shape(problem.targets)
+  if not inputs or not targets or inputs[0] != targets[0] or inputs[0] == 0:
+    raise ValueError(
+      'inputs and targets must have the same number of rows, at least one, '
+      f'got shapes {inputs} and {targets}'
+    )
+
+
+def check_particles(problem: Problem, particles: ArrayLike) -> Array:
+  """Return the particles as floating, or raise if they do not fit."""
+  check_problem(problem)
+  particles = jnp.asarray(particles)
+  if particles.dtype not in (jnp.float32, jnp.float64):
+    raise ValueError(
+      f'particles must be float32 or float64, got {particles.dtype.name}'
+    )
+  if particles.ndim != 2 or particles.size == 0:
+    raise ValueError(
+      'particles must be [n, p], one row per unit, and not empty, got shape '
+      f'{particles.shape}'
+    )
+  check_finite('particles', particles)
+  _check_functions(problem, particles)
+  return particles
+
+
+def _check_functions(problem: Problem, particles: Array) -> None:
+  theta, x = particles[0], jnp.asarray(problem.inputs)[0]
+  output = jax.eval_shape(problem.unit, theta, x)
+  if not _is_real_array(output) or output.ndim > 1:
+    raise ValueError(
+      'unit(theta, x) must return a real number or a vector [l], got '
+      f'{output} for theta {theta.shape} and x {x.shape}'
+    )
+  target = jnp.asarray(problem.targets)[0]
+  value = jax.eval_shape(problem.loss, output, target)
+  if not _is_real_array(value) or value.ndim > 0:
+    raise ValueError(
+      f'loss(output, target) must return a real number, got {value} for an '
+      f'output of shape {output.shape} and a target of shape {target.shape}'
+    )
+
+
+def _is_real_array(value: Any) -> bool:
+  return isinstance(value, jax.ShapeDtypeStruct) and jnp.issubdtype(
+    value.dtype, jnp.floating
+  )
+
+
+def _units(problem: Problem, particles: Array) -> Array:
+  """h_x(theta) for every particle and input, [n, m] or [n, m, l]."""
+  over_inputs = jax.vmap(problem.unit, in_axes=(None, 0))
+  return jax.vmap(over_inputs, in_axes=(0, None))(particles, problem.inputs)
+
+
+def _blocks(problem: Problem, particles: Array) -> tuple[Array, Array]:
+  """Particles as [blocks, size, p], and which of them are not padding.
+
+  Block j holds the particles j, j + blocks, ..: where the particles are
+  sharded over devices, each device then works on its own part of every block.
+  """
+  n, p = particles.shape
+  outputs = jax.eval_shape(lambda x: _units(problem, x), particles)
+  num = _num_blocks(n, outputs.size // n)
+  size = -(-n // num)
+  padded = jnp.pad(particles, ((0, size * num - n), (0, 0)))
+  inside = jnp.arange(size * num) < n
+  split = padded.reshape(size, num, p)
+  return jnp.swapaxes(split, 0, 1), inside.reshape(size, num).T
+
+
+def _join(blocks: Array, n: int) -> Array:
+  """Undo `_blocks`."""
+  return jnp.swapaxes(blocks, 0, 1).reshape(-1, blocks.shape[-1])[:n]
+
+
+def _num_blocks(n: int, outputs: int) -> int:
+  """How many blocks; a divisor of n where there is one near."""
+  least = math.ceil(n * outputs / _BLOCK)
+  for num in range(least, min(n, 2 * least) + 1):
+    if n % num == 0:
+      return num
+  return min(least, n)

@@ -1,0 +1,99 @@
+"""What the studies of coupled systems share.
+
+A study runs replicas, each with initial values and noise of its own, and
+follows how far the drift has moved each particle: where two systems meet the
+same noise, their distance is that between what the drifts did, and the noise,
+which can be huge, must not round it.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
+
+from htjax.mean_field.problem import (
+  Problem,
+  check_particles,
+  check_problem,
+  loss_slopes,
+  mean_output,
+  velocity,
+)
+from htjax.mean_field.simulation import check_process
+from htjax.types import Array, PRNGKey, check_count
+
+Initial = Callable[[PRNGKey, int], Array]
+
+
+def check_study(problem, alpha, sigma, step_size, num_steps, kind, initial):
+  """Raise if a study cannot run; returns how its particles start."""
+  check_process(alpha, sigma, step_size, kind)
+  check_count('num_steps', num_steps)
+  check_problem(problem)
+  if initial is None:
+    inputs = jnp.asarray(problem.inputs)
+    initial = _standard_normal(math.prod(inputs.shape[1:]), inputs.dtype)
+  example = jax.eval_shape(lambda: initial(jax.random.key(0), 2))
+  if getattr(example, 'shape', ())[:1] != (2,):
+    raise ValueError(
+      f'initial(key, n) must return [n, p], got {example} for n = 2'
+    )
+  check_particles(problem, jnp.zeros(example.shape, example.dtype))
+  return initial
+
+
+def over_replicas(
+  f: Callable, key: PRNGKey, num: int, at_once: int, mesh: Mesh | None
+) -> Any:
+  """f of `num` keys, `at_once` in a batch on each device of the mesh."""
+  batch = None if at_once == 1 else at_once
+  keys = jax.random.split(key, num)
+  if mesh is None:
+    return lax.map(f, keys, batch_size=batch)
+  spec = PartitionSpec(mesh.axis_names)
+  return jax.shard_map(
+    lambda own: lax.map(f, own, batch_size=batch),
+    mesh=mesh,
+    in_specs=spec,
+    out_specs=spec,
+    check_vma=False,
+  )(keys)
+
+
+def check_replicas(num: int, at_once: int, mesh: Mesh | None) -> None:
+  """Raise unless the replicas can be spread like that."""
+  check_count('num_replicas', num)
+  check_count('at_once', at_once)
+  if mesh is not None and num % mesh.size:
+    raise ValueError(
+      f'num_replicas must be a multiple of the {mesh.size} devices of mesh, '
+      f'got {num}'
+    )
+
+
+def own_drift(problem: Problem, theta: Array) -> Array:
+  """The drift of every particle of a system."""
+  slopes = loss_slopes(problem, mean_output(problem, theta))
+  return velocity(problem, theta, slopes)
+
+
+def norm(x: Array) -> Array:
+  """Euclidean norms of the rows."""
+  return jnp.sqrt(jnp.sum(x * x, axis=-1))
+
+
+def cast(dtype: Any, *values: Any) -> tuple[Array, ...]:
+  """The values as arrays of one dtype."""
+  return tuple(jnp.asarray(v, dtype) for v in values)
+
+
+@functools.lru_cache
+def _standard_normal(p: int, dtype: np.dtype) -> Initial:
+  """N(0, I_p) initial values; one object per p, as jit caches by it."""
+  return lambda key, n: jax.random.normal(key, (n, p), dtype)

@@ -1,0 +1,375 @@
+"""The theorems' explicit constants, corrected where the print is wrong.
+
+Everything here is a closed form in B of Assumption 1 (see `regularity`), the
+horizon and the law of the noise, evaluated on the host in float64. `variant`
+chooses between the corrected statement, the printed one, and a sharper one that
+follows from the same proofs if the suprema are not first put together into B:
+
+  speed        |b| <= E Phi_1 Psi_1,
+  own          Lipschitz in theta:  E Phi_1 Psi_2,
+  mean         Lipschitz in the mean distance:  E Phi_2 Psi_1^2,
+  fluctuation  E Phi_2 Psi_1 Psi_0, of the drift at n independent particles,
+
+with Psi_0, Psi_1, Psi_2 = sup |h|, sup |grad h|, sup |grad^2 h| and Phi_1,
+Phi_2 = sup |l'|, sup |l''|. In terms of B these are at most B, B, B^2/2 and
+B^2.
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from htjax import stable
+from htjax.mean_field.assumption import Regularity, regularity
+from htjax.mean_field.problem import Problem
+from htjax.types import (
+  PRNGKey,
+  check_choice,
+  check_count,
+  check_key,
+  check_range,
+)
+
+VARIANTS = ('corrected', 'paper', 'sharp')
+
+
+class TheoremValue(NamedTuple):
+  """What a theorem says, and whether its premises hold.
+
+  Attributes:
+    value: the bound or limit; infinite where the statement has none.
+    valid: whether every premise was met.
+    reason: the premise that was not, or ''.
+  """
+
+  value: float
+  valid: bool
+  reason: str
+
+
+def gronwall_constant(
+  problem: Problem | Regularity,
+  horizon: float,
+  *,
+  variant: str = 'corrected',
+) -> float:
+  """The constant C of propagation of chaos, E sup |..| <= C n^(-1/2).
+
+  Corrected: C = B^2 (e^(L T) - 1) / L with L = B + B^2 / 2. Paper: the printed
+  (1 + B)(B T + B^2 T^2 / 2 e^(B T (1 + E Psi))), which its proof does not
+  give. Sharp: fluctuation (e^(L T) - 1) / L with L = own + mean.
+
+  Args:
+    problem: a Problem of which `regularity` is taken, or that Regularity.
+    horizon: T > 0.
+    variant: 'corrected', 'paper' or 'sharp'.
+  Returns:
+    C, infinite where Assumption 1 does not hold or beyond 1e308.
+  Raises:
+    ValueError: horizon not positive, unknown variant, a bad problem.
+  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
+    with Heavy-Tailed SGD", Theorem 4.2 and its proof, eqs. (10) to (13).
+  """
+  _check_positive('horizon', horizon)
+  check_choice('variant', variant, VARIANTS)
+  r = _regularity(problem)
+  if not r.holds:
+    return math.inf
+  if variant == 'paper':
+    b, t = r.bound, horizon
+    growth = _exp(b * t * (1 + r.psi.mean()))
+    return (1 + b) * (b * t + (b * t) ** 2 / 2 * growth)
+  own, mean, _, fluctuation = _constants(r, variant)
+  return fluctuation * _growth(own + mean, horizon)
+
+
+def euler_bound(
+  problem: Problem | Regularity,
+  *,
+  alpha: float,
+  sigma: float,
+  step_size: float,
+  horizon: float,
+  largest_norm: float,
+  mean_norm: float,
+  variant: str = 'corrected',
+) -> TheoremValue:
+  """Bound of E sup_i |theta^i_T - Euler scheme|, common noise.
+
+  With M = E max_i |X^i| over the n particles' noises and m = E |X|,
+    (e^(L T) - 1) / L [ L speed eta / 2
+      + sigma alpha / (alpha + 1) (own M + mean m) eta^(1/alpha) ].
+  Paper: T e^(2 B T) (B^2 eta + 2 B alpha (M + m) / (alpha + 1) eta^(1/alpha)),
+  which has sigma = 1 and B for what its own lemma bounds by B^2 / 2.
+
+  Args:
+    problem: as in `gronwall_constant`.
+    alpha: tail index of the noise.
+    sigma: >= 0.
+    step_size: eta > 0.
+    horizon: T > 0.
+    largest_norm: M, see `mean_largest_norm`.
+    mean_norm: m, the same of one particle.
+    variant: 'corrected', 'paper' or 'sharp'.
+  Returns:
+    TheoremValue, invalid for alpha outside (1, 2], where M is infinite, and
+    where Assumption 1 does not hold.
+  Raises:
+    ValueError: a number out of range, unknown variant, a bad problem.
+  Source: "Implicit Compressibility ...", Theorem 4.1 and eqs. (14) to (18).
+  """
+  check_range('alpha', alpha, 0.0, 2.0, open_low=True)
+  check_range('sigma', sigma, 0.0, math.inf, open_high=True)
+  for name, value in (('step_size', step_size), ('horizon', horizon)):
+    _check_positive(name, value)
+  check_choice('variant', variant, VARIANTS)
+  r = _regularity(problem)
+  reason = _premises(r, alpha)
+  if reason:
+    return TheoremValue(math.inf, False, reason)
+  noise = alpha / (alpha + 1) * step_size ** (1 / alpha)
+  if variant == 'paper':
+    b = r.bound
+    step = b**2 * step_size + 2 * b * noise * (largest_norm + mean_norm)
+    return TheoremValue(horizon * _exp(2 * b * horizon) * step, True, '')
+  own, mean, speed, _ = _constants(r, variant)
+  rate = own + mean
+  step = rate * speed * step_size / 2
+  step += sigma * noise * (own * largest_norm + mean * mean_norm)
+  return TheoremValue(_growth(rate, horizon) * step, True, '')
+
+
+def gradient_norm_bound(
+  problem: Problem | Regularity,
+  *,
+  excess_risk: float,
+  alpha: float,
+  sigma: float,
+  step_size: float,
+  num_steps: int,
+  num_particles: int,
+  gamma: float,
+) -> TheoremValue:
+  """The printed trade-off curve of min_k E |grad R|^2 over K steps.
+
+    (R_0 - R*) / (K n eta)
+      + (2 B)^(2 + gamma) sigma^(1 + gamma) / ((1 + gamma) n^2)
+        eta^((gamma + 1 - alpha) / alpha).
+
+  A curve to compare shapes with, not a bound: its proof puts powers of B for
+  moments of the noise and takes a Hölder constant that does not follow.
+
+  Args:
+    problem: as in `gronwall_constant`.
+    excess_risk: R_0 - R* >= 0.
+    alpha, sigma, step_size: of the noisy gradient descent.
+    num_steps: K.
+    num_particles: n.
+    gamma: in (0, alpha - 1).
+  Returns:
+    TheoremValue, whose `valid` says whether the printed premises hold,
+    0 < gamma < alpha - 1 and eta < sigma^(alpha / (alpha - 1)).
+  Raises:
+    ValueError: a number out of range, a bad problem.
+  Source: "Implicit Compressibility ...", Proposition B.1.
+  """
+  check_range('alpha', alpha, 0.0, 2.0, open_low=True)
+  for name, value in (('sigma', sigma), ('step_size', step_size)):
+    _check_positive(name, value)
+  check_range('excess_risk', excess_risk, 0.0, math.inf, open_high=True)
+  check_count('num_steps', num_steps)
+  check_count('num_particles', num_particles)
+  check_range('gamma', gamma, 0.0, 1.0, open_low=True)
+  r = _regularity(problem)
+  reason = _premises(r, alpha)
+  if not reason and gamma >= alpha - 1:
+    reason = f'gamma must be below alpha - 1 = {alpha - 1:g}'
+  if not reason and sigma * step_size ** (1 / alpha - 1) <= 1:
+    reason = 'sigma eta^(1/alpha - 1) must exceed 1'
+  if not r.holds:
+    return TheoremValue(math.inf, False, reason)
+  descent = excess_risk / (num_steps * num_particles * step_size)
+  noise = (2 * r.bound) ** (2 + gamma) * sigma ** (1 + gamma)
+  noise *= step_size ** ((gamma + 1 - alpha) / alpha)
+  value = descent + noise / ((1 + gamma) * num_particles**2)
+  return TheoremValue(value, not reason, reason)
+
+
+def norm_tail_constant(alpha: float, dim: int, kind: str) -> float:
+  """C in P(|X| > r) ~ C r^(-alpha) for a standard stable vector X.
+
+  Args:
+    alpha: tail index in (0, 2); at 2 there is no power tail and C = 0.
+    dim: p, number of coordinates.
+    kind: 'type1', 'type2' or 'type3'.
+  Returns:
+    C: with c = 2/pi Gamma(alpha) sin(pi alpha/2) of one coordinate,
+    p^(alpha/2) c, p c, or 2^alpha Gamma((p+alpha)/2) / (Gamma(p/2)
+    Gamma(1-alpha/2)).
+  Raises:
+    ValueError: alpha outside (0, 2], bad dim or kind.
+  Source: Samorodnitsky & Taqqu (1994), property 1.2.15 and section 2.5.
+  """
+  check_range('alpha', alpha, 0.0, 2.0, open_low=True)
+  check_count('dim', dim)
+  check_choice('kind', kind, stable.KINDS)
+  if kind == 'type3':
+    if alpha == 2:
+      return 0.0
+    ratio = math.lgamma((dim + alpha) / 2) - math.lgamma(dim / 2)
+    return 2**alpha * math.exp(ratio) / math.gamma(1 - alpha / 2)
+  # sin(pi alpha / 2), which is 0 at alpha = 2 and not 1e-16.
+  sine = math.sin(math.pi * (2 - alpha) / 2)
+  one = 2 / math.pi * math.gamma(alpha) * sine
+  return one * (dim ** (alpha / 2) if kind == 'type1' else dim)
+
+
+def mean_largest_norm(
+  key: PRNGKey,
+  alpha: float,
+  num_particles: int,
+  dim: int,
+  kind: str,
+  *,
+  num_samples: int = 10**6,
+) -> float:
+  """E max over n independent standard stable vectors of |X|.
+
+  The integral of 1 - (1 - P(|X| > r))^n, the law of |X| from samples up to
+  their thousandth largest and below alpha = 2 the power r^(-alpha) beyond: a
+  relative error of about 0.03, where a plain mean of maxima has none that is
+  finite. Close to alpha = 2, where the power sets in later, it is too large.
+
+  Args:
+    key: typed key.
+    alpha: tail index; the mean is infinite up to 1.
+    num_particles: n; 1 gives E |X|.
+    dim: p, coordinates of one vector.
+    kind: 'type1', 'type2' or 'type3'.
+    num_samples: static, at least 10^4.
+  Returns:
+    The mean, infinite for alpha <= 1.
+  Raises:
+    ValueError: as `htjax.stable.sample_vectors`, counts out of range.
+  Source: "Implicit Compressibility ...", Lemma D.1, which bounds it.
+  """
+  check_range('alpha', alpha, 0.0, 2.0, open_low=True)
+  check_count('num_particles', num_particles)
+  check_count('dim', dim)
+  check_count('num_samples', num_samples, 10**4)
+  key = check_key(key)
+  if alpha <= 1:
+    return math.inf
+  norms = _sorted_norms(key, alpha, num_samples, dim, kind)
+  norms = np.asarray(norms, np.float64)
+  n, num = num_particles, len(norms)
+  beyond = 1000 if alpha < 2 else 0
+  survival = 1 - np.arange(num - beyond) / num
+  steps = np.diff(np.concatenate([[0.0], norms[: num - beyond]]))
+  mean = float(np.sum(steps * _any_of(n, survival)))
+  if not beyond:
+    return mean
+  # r = q u^(-1/alpha) makes the power a straight line in u on (0, 1).
+  quantile, share = norms[num - beyond - 1], beyond / num
+  u, weights = np.polynomial.legendre.leggauss(200)
+  u, weights = (u + 1) / 2, weights / 2
+  # v = u^(1 - 1/alpha) takes the singularity at u = 0 away.
+  inside = u ** (1 / (1 - 1 / alpha))
+  slopes = _any_of(n, share * inside) / np.maximum(inside, 1e-300)
+  return mean + float(np.sum(weights * slopes)) * quantile / (alpha - 1)
+
+
+def largest_norm_bound(
+  alpha: float, num_particles: int, constant: float, *, variant: str = 'sharp'
+) -> TheoremValue:
+  """Bounds of E max over n vectors with P(|X| > r) <= C r^(-alpha).
+
+  Sharp: alpha / (alpha - 1) (C n)^(1/alpha). Corrected: the paper's dyadic sum
+  with C kept, (1 + C 2^(1 + 1/alpha) / (2 - 2^(1/alpha))) n^(1/alpha). Paper:
+  the same without C.
+
+  Args:
+    alpha: tail index.
+    num_particles: n.
+    constant: C, a bound of r^alpha P(|X| > r) over all r. The limit at large
+      r, `norm_tail_constant`, is smaller: stable laws approach it from above.
+    variant: 'sharp', 'corrected' or 'paper'.
+  Returns:
+    TheoremValue, invalid for alpha outside (1, 2].
+  Raises:
+    ValueError: a number out of range, unknown variant.
+  Source: "Implicit Compressibility ...", Lemma D.1.
+  """
+  check_range('alpha', alpha, 0.0, 2.0, open_low=True)
+  check_count('num_particles', num_particles)
+  _check_positive('constant', constant)
+  check_choice('variant', variant, VARIANTS)
+  if alpha <= 1:
+    return TheoremValue(math.inf, False, 'alpha must exceed 1')
+  root = num_particles ** (1 / alpha)
+  if variant == 'sharp':
+    value = alpha / (alpha - 1) * constant ** (1 / alpha) * root
+    return TheoremValue(value, True, '')
+  dyadic = 2 ** (1 + 1 / alpha) / (2 - 2 ** (1 / alpha))
+  if variant == 'corrected':
+    dyadic *= constant
+  return TheoremValue((1 + dyadic) * root, True, '')
+
+
+def _constants(
+  r: Regularity, variant: str
+) -> tuple[float, float, float, float]:
+  """own, mean, speed and fluctuation, see the module's docstring."""
+  if variant == 'corrected':
+    b = r.bound
+    return b, b**2 / 2, b, b**2
+  return (
+    float(np.mean(r.slope * r.hessian)),
+    float(np.mean(r.curvature * r.gradient**2)),
+    float(np.mean(r.slope * r.gradient)),
+    float(np.mean(r.curvature * r.gradient * r.unit)),
+  )
+
+
+def _premises(r: Regularity, alpha: float) -> str:
+  if not r.holds:
+    return f'Assumption 1 does not hold: {r.reason}'
+  return '' if alpha > 1 else f'alpha must lie in (1, 2], got {alpha:g}'
+
+
+def _regularity(problem: Problem | Regularity) -> Regularity:
+  return problem if isinstance(problem, Regularity) else regularity(problem)
+
+
+def _growth(rate: float, horizon: float) -> float:
+  """(e^(rate T) - 1) / rate."""
+  if rate * horizon > 700:
+    return math.inf
+  return math.expm1(rate * horizon) / rate if rate else horizon
+
+
+def _exp(x: float) -> float:
+  return math.exp(x) if x < 709 else math.inf
+
+
+def _any_of(n: int, share: np.ndarray) -> np.ndarray:
+  """1 - (1 - share)^n without losing small shares."""
+  with np.errstate(divide='ignore'):
+    return -np.expm1(n * np.log1p(-share))
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _sorted_norms(key, alpha, num, dim, kind):
+  x = stable.sample_vectors(key, alpha, (num, dim), kind=kind)
+  # Relative to the largest entry: squares of heavy tails overflow.
+  peak = jnp.max(jnp.abs(x), axis=-1, keepdims=True)
+  peak = jnp.where(peak > 0, peak, 1)
+  return jnp.sort(peak[:, 0] * jnp.linalg.norm(x / peak, axis=-1))
+
+
+def _check_positive(name: str, value: float) -> None:
+  check_range(name, value, 0.0, math.inf, open_low=True, open_high=True)

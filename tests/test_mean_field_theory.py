@@ -1,0 +1,333 @@
+"""Assumption 1 and the explicit constants, against closed forms."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import integrate, stats
+from test_mean_field_chaos import tanh_problem
+
+from htjax import mean_field, stable
+from htjax.mean_field import Problem, Regularity
+
+
+def flat_regularity(unit, gradient, hessian, slope, curvature):
+  numbers = (unit, gradient, hessian, slope, curvature)
+  return Regularity(*(np.full(3, float(v)) for v in numbers), True, '')
+
+
+def test_suprema_of_tanh_and_log_cosh():
+  problem = tanh_problem()
+  found = mean_field.regularity(problem)
+  length = np.linalg.norm(np.asarray(problem.inputs, np.float64), axis=1)
+  # |tanh''| is at most 4 / (3 sqrt 3), and estimates are from below.
+  exact = {
+    'unit': np.ones(16),
+    'gradient': length,
+    'hessian': 4 / (3 * math.sqrt(3)) * length**2,
+    'slope': np.ones(16),
+    'curvature': np.ones(16),
+  }
+  for name, value in exact.items():
+    estimate = getattr(found, name)
+    assert np.all(estimate <= value * (1 + 1e-5)), name
+    assert np.all(estimate >= value * (1 - 1e-3)), name
+  assert found.holds
+  assert found.reason == ''
+  psi = exact['unit'] + exact['gradient'] + exact['hessian']
+  np.testing.assert_allclose(found.psi, psi, rtol=1e-3)
+  np.testing.assert_allclose(found.phi, 2, rtol=1e-3)
+  bound = math.sqrt(np.mean(psi**2 * 5))
+  np.testing.assert_allclose(found.bound, bound, rtol=2e-3)
+
+
+def test_suprema_of_two_outputs():
+  """h = (sin, cos)(theta): |h| = 1, |h'| = 1, |h''| = 1 exactly."""
+  problem = Problem(
+    lambda t, x: jnp.stack([jnp.sin(t[0]), jnp.cos(t[0])]) * x,
+    lambda f, y: jnp.sqrt(1 + f @ f) + y,
+    jnp.array([1.0, 2.0]),
+    jnp.zeros(2),
+  )
+  found = mean_field.regularity(problem, num_parameters=1)
+  for name in ('unit', 'gradient', 'hessian'):
+    np.testing.assert_allclose(getattr(found, name), [1, 2], rtol=1e-3)
+  np.testing.assert_allclose(found.slope, 1, rtol=1e-3)
+  np.testing.assert_allclose(found.curvature, 1, rtol=1e-3)
+  assert found.holds
+
+
+@pytest.mark.parametrize(
+  ('unit', 'loss', 'reason'),
+  [
+    (
+      lambda t, x: jax.nn.relu(t @ x),
+      lambda f, y: jnp.logaddexp(f - y, y - f),
+      'the unit grows without bound; the gradient of the unit jumps',
+    ),
+    (
+      lambda t, x: jnp.tanh(t @ x),
+      lambda f, y: (f - y) ** 2,
+      'the slope of the loss grows without bound',
+    ),
+    (
+      lambda t, x: jnp.minimum(jnp.abs(t @ x), 1.0),
+      lambda f, y: jnp.logaddexp(f - y, y - f),
+      'the gradient of the unit jumps',
+    ),
+  ],
+)
+def test_outside_the_assumption(unit, loss, reason):
+  smooth = tanh_problem()
+  problem = Problem(unit, loss, smooth.inputs, smooth.targets)
+  found = mean_field.regularity(problem)
+  assert not found.holds
+  assert found.reason == reason
+  assert mean_field.gronwall_constant(found, 1.0) == math.inf
+  # The simulation takes it all the same.
+  theta = jnp.ones((4, 3))
+  assert np.all(np.isfinite(mean_field.drift(problem, theta, theta)))
+
+
+@pytest.mark.parametrize('shift', [0.01, 0.3, 3.0])
+def test_drifts_are_lipschitz_with_the_constants(shift):
+  problem = tanh_problem()
+  found = mean_field.regularity(problem)
+  theta = jax.random.normal(jax.random.key(0), (50, 3))
+  own, mean = mean_field.lipschitz_ratios(
+    jax.random.key(1), problem, theta, 20, shift=shift
+  )
+  assert np.max(own) <= np.mean(found.slope * found.hessian)
+  assert np.max(mean) <= np.mean(found.curvature * found.gradient**2)
+  assert np.min(own) > 0
+  assert np.min(mean) > 0
+  b = mean_field.drift(problem, 10 * theta, theta)
+  assert np.linalg.norm(b, axis=1).max() <= np.mean(
+    found.slope * found.gradient
+  )
+
+
+def test_the_printed_lipschitz_constant_fails():
+  """Phi = 1 and Psi = c: the mean's constant is c^2/2, more than B if B > 2.
+
+  With l(f) = log cosh(f) and h = c/2 sin: |h'| = c/2, and moving all particles
+  moves the drift by (c/2)^2 near 0.
+  """
+  problem = Problem(
+    lambda t, x: 20 * jnp.sin(t[0]) * x,
+    lambda f, y: 0.001 * jnp.logaddexp(f, -f) + y,
+    jnp.ones(1),
+    jnp.zeros(1),
+  )
+  found = mean_field.regularity(problem, num_parameters=1)
+  _, mean = mean_field.lipschitz_ratios(
+    jax.random.key(1), problem, jnp.zeros((2, 1)), 50, shift=1e-3
+  )
+  small = Problem(
+    problem.unit, lambda f, y: jnp.logaddexp(f, -f) + y, *2 * [jnp.ones(1)]
+  )
+  wide = mean_field.regularity(small, num_parameters=1)
+  _, ratio = mean_field.lipschitz_ratios(
+    jax.random.key(1), small, jnp.zeros((2, 1)), 50, shift=1e-4
+  )
+  assert np.max(ratio) > wide.bound
+  assert np.max(ratio) <= wide.bound**2 / 2
+  assert np.max(mean) <= found.bound**2 / 2
+
+
+def test_gronwall_constants():
+  r = flat_regularity(0.2, 0.3, 0.5, 0.4, 0.6)
+  b = math.sqrt(1 + 1)
+  rate = b + b**2 / 2
+  corrected = mean_field.gronwall_constant(r, 0.7)
+  np.testing.assert_allclose(
+    corrected, b**2 / rate * (math.exp(rate * 0.7) - 1)
+  )
+  paper = mean_field.gronwall_constant(r, 0.7, variant='paper')
+  printed = (1 + b) * (
+    b * 0.7 + 0.5 * b**2 * 0.49 * math.exp(b * 0.7 * (1 + 1))
+  )
+  np.testing.assert_allclose(paper, printed)
+  # Sharp: D' = L D + F from 0, by a solver.
+  own, mean, force = 0.4 * 0.5, 0.6 * 0.09, 0.6 * 0.3 * 0.2
+  solved = integrate.solve_ivp(
+    lambda t, d: (own + mean) * d + force, (0, 0.7), [0.0], rtol=1e-10
+  )
+  sharp = mean_field.gronwall_constant(r, 0.7, variant='sharp')
+  np.testing.assert_allclose(sharp, solved.y[0, -1], rtol=1e-6)
+  assert sharp < corrected
+
+
+def test_euler_bounds():
+  r = flat_regularity(0.2, 0.3, 0.5, 0.4, 0.6)
+  settings = {
+    'alpha': 1.5,
+    'sigma': 0.8,
+    'step_size': 0.01,
+    'horizon': 0.7,
+    'largest_norm': 9.0,
+    'mean_norm': 2.0,
+  }
+  b = math.sqrt(2)
+  rate = b + b * b / 2
+  factor = 1.5 / 2.5 * 0.01 ** (1 / 1.5)
+  corrected = mean_field.euler_bound(r, **settings)
+  np.testing.assert_allclose(
+    corrected.value,
+    math.expm1(rate * 0.7)
+    / rate
+    * (rate * b / 2 * 0.01 + 0.8 * factor * (b * 9 + b * b / 2 * 2)),
+  )
+  paper = mean_field.euler_bound(r, variant='paper', **settings)
+  np.testing.assert_allclose(
+    paper.value,
+    0.7 * math.exp(1.4 * b) * (2 * 0.01 + 2 * b * factor * (9 + 2)),
+  )
+  sharp = mean_field.euler_bound(r, variant='sharp', **settings)
+  assert sharp.value < corrected.value
+  assert corrected.valid
+  outside = mean_field.euler_bound(r, **(settings | {'alpha': 0.9}))
+  assert not outside.valid
+  assert 'alpha' in outside.reason
+  assert outside.value == math.inf
+
+
+def test_gradient_norm_curve():
+  r = flat_regularity(0.2, 0.3, 0.5, 0.4, 0.6)
+  settings = {
+    'excess_risk': 0.5,
+    'alpha': 1.8,
+    'sigma': 2.0,
+    'step_size': 0.1,
+    'num_steps': 100,
+    'num_particles': 50,
+    'gamma': 0.6,
+  }
+  found = mean_field.gradient_norm_bound(r, **settings)
+  b = math.sqrt(2)
+  noise = (2 * b) ** 2.6 * 2**1.6 / (1.6 * 2500) * 0.1 ** (-0.2 / 1.8)
+  np.testing.assert_allclose(found.value, 0.5 / (100 * 50 * 0.1) + noise)
+  assert found.valid
+  for change, reason in (
+    ({'gamma': 0.9}, 'gamma must be below'),
+    ({'sigma': 0.1}, 'must exceed 1'),
+    ({'alpha': 0.8}, 'alpha must lie in'),
+  ):
+    other = mean_field.gradient_norm_bound(r, **(settings | change))
+    assert not other.valid
+    assert reason in other.reason
+
+
+@pytest.mark.parametrize('alpha', [0.5, 1.0, 1.3, 1.8])
+def test_norm_tail_constant_of_one_coordinate(alpha):
+  with jax.enable_x64(True):
+    x = 1e3 if alpha > 1 else 1e7
+    exact = 2 * float(stable.sf(x, alpha)) * x**alpha
+  for kind in ('type1', 'type2', 'type3'):
+    constant = mean_field.norm_tail_constant(alpha, 1, kind)
+    # The next term of the tail's series is of order x^-alpha.
+    assert abs(constant / exact - 1) < 10 * x**-alpha
+
+
+@pytest.mark.parametrize('kind', ['type1', 'type2', 'type3'])
+def test_norm_tail_constant_by_counting(kind):
+  alpha, dim, num = 1.5, 4, 2**20
+  constant = mean_field.norm_tail_constant(alpha, dim, kind)
+  x = stable.sample_vectors(jax.random.key(17), alpha, (num, dim), kind=kind)
+  norms = np.linalg.norm(np.asarray(x, np.float64), axis=1)
+  share = 1e-3
+  count = np.sum(norms > (constant / share) ** (1 / alpha))
+  # Second order of the tail: a relative error of a few times the share.
+  error = 5 * math.sqrt(num * share) + 10 * share * num * share
+  assert abs(count - num * share) < error
+  other = {'type1': 'type2', 'type2': 'type1', 'type3': 'type2'}[kind]
+  wrong = mean_field.norm_tail_constant(alpha, dim, other) / constant
+  assert abs(wrong - 1) * num * share > error
+
+
+def test_norm_tail_constant_at_two():
+  for kind in ('type1', 'type2', 'type3'):
+    assert mean_field.norm_tail_constant(2.0, 3, kind) == 0
+
+
+@pytest.mark.parametrize('alpha', [1.3, 1.6, 1.9])
+def test_mean_norm_of_one_vector(alpha):
+  """Type I: sqrt(p) E|Z|, and E|Z| = 2/pi Gamma(1 - 1/alpha)."""
+  exact = math.sqrt(3) * 2 / math.pi * math.gamma(1 - 1 / alpha)
+  found = mean_field.mean_largest_norm(
+    jax.random.key(2), alpha, 1, 3, 'type1', num_samples=10**6
+  )
+  # A thousand norms fix the level of the tail beyond them to 3.2 %, and that
+  # tail is the share 0.001^(1 - 1/alpha) of the mean, up to a constant.
+  limit = 5 * 0.032 * 0.001 ** (1 - 1 / alpha) + 5e-3
+  assert abs(found / exact - 1) < limit
+
+
+def test_mean_largest_norm_of_gaussian_vectors():
+  law = stats.chi(5, scale=math.sqrt(2))
+  exact = integrate.quad(lambda r: 1 - law.cdf(r) ** 100, 0, 30)[0]
+  found = mean_field.mean_largest_norm(
+    jax.random.key(3), 2.0, 100, 5, 'type3', num_samples=10**6
+  )
+  assert abs(found / exact - 1) < 2e-3
+
+
+@pytest.mark.parametrize('kind', ['type1', 'type2', 'type3'])
+def test_mean_largest_norm_approaches_frechet(kind):
+  """n^(-1/alpha) E max -> C^(1/alpha) Gamma(1 - 1/alpha)."""
+  alpha, n, dim = 1.5, 10**4, 4
+  constant = mean_field.norm_tail_constant(alpha, dim, kind)
+  limit = (constant * n) ** (1 / alpha) * math.gamma(1 - 1 / alpha)
+  found = mean_field.mean_largest_norm(jax.random.key(4), alpha, n, dim, kind)
+  # 3 % of the tail's level at five standard errors, to the power 1 / alpha.
+  assert abs(found / limit - 1) < 5 * 0.032 / alpha + 0.01
+  bound = mean_field.largest_norm_bound(alpha, n, constant)
+  assert bound.valid
+  assert bound.value > limit
+
+
+def test_largest_norm_bounds():
+  sharp, corrected, paper = (
+    mean_field.largest_norm_bound(1.8, 1, 0.820860139895551, variant=v).value
+    for v in ('sharp', 'corrected', 'paper')
+  )
+  np.testing.assert_allclose(
+    [sharp, corrected, paper], [2.02, 5.55, 6.54], atol=6e-3
+  )
+  below = mean_field.largest_norm_bound(1.0, 5, 1.0)
+  assert not below.valid
+  assert (
+    mean_field.mean_largest_norm(jax.random.key(0), 1.0, 5, 2, 'type1')
+    == math.inf
+  )
+
+
+@pytest.mark.parametrize(
+  ('call', 'message'),
+  [
+    (lambda r: mean_field.gronwall_constant(r, 0.0), 'horizon'),
+    (lambda r: mean_field.gronwall_constant(r, 1.0, variant='x'), 'variant'),
+    (lambda r: mean_field.norm_tail_constant(2.5, 3, 'type1'), 'alpha'),
+    (lambda r: mean_field.norm_tail_constant(1.5, 0, 'type1'), 'dim'),
+    (lambda r: mean_field.norm_tail_constant(1.5, 3, 'I'), 'kind'),
+    (lambda r: mean_field.largest_norm_bound(1.5, 3, -1.0), 'constant'),
+    (
+      lambda r: mean_field.mean_largest_norm(
+        jax.random.key(0), 1.5, 3, 3, 'type1', num_samples=10
+      ),
+      'num_samples',
+    ),
+    (
+      lambda r: mean_field.lipschitz_ratios(
+        jax.random.key(0), tanh_problem(), jnp.ones((2, 3)), 2, shift=0.0
+      ),
+      'shift',
+    ),
+    (lambda r: mean_field.regularity(tanh_problem(), 0), 'num_parameters'),
+  ],
+)
+def test_bad_input(call, message):
+  with pytest.raises(ValueError, match=message):
+    call(flat_regularity(1, 1, 1, 1, 1))
