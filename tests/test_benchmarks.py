@@ -188,7 +188,7 @@ def command(tmp_path, *more):
 def test_the_command_prints_a_table_and_writes_the_figures(tmp_path):
   done = command(
     tmp_path,
-    '--only=import,table1,draws_1e9',
+    '--only=import,table1,draws_1e9,scaling,memory',
     '--repeats=1',
     '--torch_python=/no/such/python',
   )
@@ -199,8 +199,20 @@ def test_the_command_prints_a_table_and_writes_the_figures(tmp_path):
   assert table['recorded']
   assert '/no/such/python' in table['note']
   assert all(row['right'] for row in results['draws'])
+  assert [row['axis'] for row in results['scaling']] == [
+    *('n', 'p', 'm', 'steps', 'lanes')
+  ]
+  assert results['memory']['n'] == 10**4
   assert results['environment']['cores'] >= 1
-  for text in ('import htjax', 'Table 1', '>= 10', '<= 1.05', 'p=1e-08'):
+  for text in (
+    'import htjax',
+    'Table 1',
+    '>= 10',
+    '<= 1.05',
+    'p=1e-08',
+    'lanes',
+    'GiB',
+  ):
     assert text in done.stdout
 
 

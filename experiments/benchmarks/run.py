@@ -20,7 +20,14 @@ from typing import Any, NamedTuple
 import jax
 from absl import app, flags, logging
 
-from experiments.benchmarks import drawing, lanes, startup, steps, table1
+from experiments.benchmarks import (
+  drawing,
+  lanes,
+  particles,
+  startup,
+  steps,
+  table1,
+)
 from experiments.benchmarks.timing import (
   Cost,
   Disagreement,
@@ -130,6 +137,20 @@ def benchmarks() -> dict[str, Benchmark]:
         functools.partial(steps.noisy_step, data, kind),
       )
   found |= {
+    'particle_step': Benchmark(
+      'particle step, n=10^6, p=10, 64 data',
+      'its two matrix products',
+      Target(False, 2.0, 1.3),
+      10,
+      functools.partial(particles.particle_step, 'type1'),
+    ),
+    'particle_step_type2': Benchmark(
+      'the same under Type II noise',
+      'its two matrix products',
+      Target(False, None, None),
+      10,
+      functools.partial(particles.particle_step, 'type2'),
+    ),
     'lanes': Benchmark(
       '20 lanes, as train() groups them',
       'one run after another',
@@ -167,7 +188,8 @@ def benchmarks() -> dict[str, Benchmark]:
   return found
 
 
-_DRAWS = 'draws_1e9'
+_DRAWS, _SCALING, _MEMORY = 'draws_1e9', 'scaling', 'memory'
+_OTHERS = (_SCALING, _MEMORY, _DRAWS)
 _SMALL_REPEATS = 2
 
 
@@ -177,11 +199,11 @@ def main(argv: list[str]) -> None:
   # JAX tells at level INFO of every kind of device that is not there.
   logging.set_verbosity(logging.WARNING)
   known = benchmarks()
-  names = _ONLY.value or [*known, _DRAWS]
+  names = _ONLY.value or [*known, *_OTHERS]
   for name in names:
-    if name not in (*known, _DRAWS):
+    if name not in (*known, *_OTHERS):
       raise app.UsageError(
-        f'--only takes {", ".join((*known, _DRAWS))}, got {name!r}'
+        f'--only takes {", ".join((*known, *_OTHERS))}, got {name!r}'
       )
   if _REPEATS.value < 0:
     raise app.UsageError(f'--repeats must be >= 0, got {_REPEATS.value}')
@@ -192,11 +214,17 @@ def main(argv: list[str]) -> None:
     'small': _SMALL.value,
     'comparisons': [],
     'draws': [],
+    'scaling': [],
+    'memory': {},
   }
   for name in names:
     print(f'measuring {name} ..', file=sys.stderr)
     if name == _DRAWS:
       results['draws'] = drawing.billion(_SMALL.value)
+    elif name == _SCALING:
+      results['scaling'] = particles.scaling(_SMALL.value)
+    elif name == _MEMORY:
+      results['memory'] = particles.memory(_SMALL.value)
     else:
       results['comparisons'].append(
         measure(name, known[name], _SMALL.value, _REPEATS.value)
@@ -278,6 +306,10 @@ def report(results: dict[str, Any]) -> str:
     parts.append(_comparisons(results['comparisons']))
   if results['draws']:
     parts.append(_draws(results['draws']))
+  if results.get('scaling'):
+    parts.append(_scaling(results['scaling']))
+  if results.get('memory'):
+    parts.append(_memory(results['memory']))
   return '\n\n'.join(parts)
 
 
@@ -323,6 +355,32 @@ def _draws(rows: list[dict[str, Any]]) -> str:
   return (
     'draws beyond the |x| that the law exceeds with probability p\n'
     + records.table([*headers, 'least p-value', 'verdict'], lines)
+  )
+
+
+def _scaling(rows: list[dict[str, Any]]) -> str:
+  lines = [
+    [
+      row['axis'],
+      ' '.join(f'{size:g}' for size in row['sizes']),
+      ' '.join(f'{seconds:.3g}' for seconds in row['seconds']),
+      f'{row["slope"]:.2f}',
+    ]
+    for row in rows
+  ]
+  return (
+    'particle system: seconds against size; slopes to be at most 1.05\n'
+    + (records.table(['axis', 'sizes', 'seconds', 'slope'], lines))
+  )
+
+
+def _memory(row: dict[str, Any]) -> str:
+  return (
+    f'particle system, n={row["n"]:.0e}, p=10, 64 data, {row["steps"]} steps: '
+    f'{row["seconds"]:.1f} s with compilation\n'
+    f'{row["peak_gib"]:.2f} GiB at the peak; the particles are '
+    f'{row["state_gib"]:.2f} GiB, all outputs of all units would be '
+    f'{row["outputs_gib"]:.2f}'
   )
 
 

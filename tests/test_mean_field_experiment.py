@@ -1,0 +1,131 @@
+"""The mean-field experiment as a user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from experiments import mean_field, mean_field_reports, mean_field_studies
+from experiments.configs import mean_field as configs
+
+RATE = {'study', 'alpha', 'kind', 'slope', 'low', 'high', 'predicted'}
+
+
+def command(workdir, *more):
+  return [
+    *(sys.executable, '-m', 'experiments.mean_field'),
+    '--config=experiments/configs/mean_field.py:smoke',
+    *(f'--workdir={workdir}', *more),
+  ]
+
+
+def environment():
+  kept = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  return kept | {'PYTHONUNBUFFERED': '1'}
+
+
+def test_smoke_run_writes_everything(tmp_path):
+  whole = tmp_path / 'whole'
+  done = subprocess.run(
+    command(whole),
+    env=environment(),
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  rows = json.loads((whole / 'results.json').read_text())
+  for row in rows:
+    if row.get('local_slopes') is not None:
+      assert row.keys() >= RATE
+      assert row['low'] <= row['slope'] <= row['high']
+  held = {(r['study'], r['what']): r['holds'] for r in rows}
+  # At this size intervals are wide, but these have room.
+  assert held['euler', 'sup over i, n = 16']
+  assert held['linear', 'scale of the scheme']
+  assert held['gaussian_limit', 'error without drift, kappa = 0.1']
+  controls = [r for r in rows if r['study'] == 'controls']
+  assert len(controls) == 4
+  assert not any(r['holds'] for r in controls)
+  assert all(
+    r['bound_holds'] for r in rows if r['study'] == 'chaos' and 'bound' in r
+  )
+  names = {p.name for p in whole.iterdir()}
+  assert names >= {'config.json', 'results.json', 'table.txt', 'chaos.png'}
+  assert {f'{study}.png' for study in mean_field_reports._AXES} <= names
+  assert 'Theorem 4.2' in done.stdout
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path):
+  studies = ('linear', 'tail', 'infinite_mean', 'largest_norm')
+  config = configs.get_config('smoke')
+  config.studies = studies
+  rows = mean_field.run(config, tmp_path / 'whole')
+  killed = command(tmp_path / 'killed', f'--config.studies={studies}')
+  results = tmp_path / 'killed' / 'results.json'
+  process = subprocess.Popen(
+    killed,
+    env=environment(),
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  deadline = time.monotonic() + 240
+  while process.poll() is None and time.monotonic() < deadline:
+    if results.exists():
+      process.send_signal(signal.SIGKILL)
+    time.sleep(0.02)
+  assert process.wait() == -signal.SIGKILL
+  kept = json.loads(results.read_text())
+  assert 0 < len(kept) < len(rows)
+  subprocess.run(killed, env=environment(), capture_output=True, check=True)
+  # One device there and eight here: a sum may round differently.
+  for ours, row in zip(json.loads(results.read_text()), rows, strict=True):
+    assert ours['cell'] == row['cell']
+    assert ours['slope'] == pytest.approx(row['slope'], rel=1e-4)
+  assert json.loads(results.read_text())[: len(kept)] == kept
+
+
+@pytest.mark.parametrize('name', configs.PRESETS)
+def test_every_preset_is_whole(name):
+  config = configs.get_config(name)
+  cells = mean_field_studies.cells(config)
+  assert len({cell.name for cell in cells}) == len(cells)
+  assert {cell.name.split()[0] for cell in cells} == set(configs.STUDIES)
+  assert config.reference >= max(config.widths)
+  for step in config.step_sizes:
+    ratio = step / config.fine_step_size
+    assert ratio == round(ratio)
+    assert config.horizon / step == round(config.horizon / step)
+
+
+def test_presets_are_named():
+  with pytest.raises(ValueError, match=r'preset.*gpu'):
+    configs.get_config('gpu')
+
+
+def test_rows_without_points_have_no_figure(tmp_path):
+  row = {
+    'study': 'chaos',
+    'statement': 'Theorem 4.2',
+    'what': 'mean over i',
+    'alpha': 1.5,
+    'kind': 'type1',
+    'slope': -0.5,
+    'holds': False,
+  }
+  text = mean_field_reports.write([row], tmp_path)
+  assert 'NO' in text
+  assert {p.name for p in tmp_path.iterdir()} == {'table.txt'}
+
+
+def test_a_work_directory_of_another_config_is_refused(tmp_path):
+  config = configs.get_config('smoke')
+  config.studies = ('infinite_mean',)
+  rows = mean_field.run(config, tmp_path)
+  assert rows == mean_field.run(config, tmp_path)
+  config.seed = 1
+  with pytest.raises(ValueError, match='seed was 0, is 1'):
+    mean_field.run(config, tmp_path)
