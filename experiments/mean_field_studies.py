@@ -236,13 +236,8 @@ def _euler_rows(key, config, problem, alpha, kind, n, **changes):
     **changes,
   )
   rate = mean_field.fit_rate(config.step_sizes, errors.largest)
-  bounds = {
-    name: [
-      _euler_bound(norm_key, config, alpha, kind, n, h, variant)
-      for h in config.step_sizes
-    ]
-    for name, variant in (('bound', 'corrected'), ('sharp_bound', 'sharp'))
-  }
+  settings = [(n, h) for h in config.step_sizes]
+  bounds = _euler_bounds(norm_key, config, alpha, kind, settings)
   yield _rate_row(
     'Theorem 4.1',
     f'sup over i, n = {n}',
@@ -255,26 +250,34 @@ def _euler_rows(key, config, problem, alpha, kind, n, **changes):
   )
 
 
-def _euler_bound(key, config, alpha, kind, n, step_size, variant) -> float:
-  norms = [
-    _largest(key, alpha, m, config.dim, kind, config.norm_samples)
-    for m in (n, 1)
-  ]
-  return mean_field.euler_bound(
-    _constants(config),
-    alpha=alpha,
-    sigma=config.sigma,
-    step_size=step_size,
-    horizon=config.horizon,
-    largest_norm=norms[0],
-    mean_norm=norms[1],
-    variant=variant,
-  ).value
+def _euler_bounds(key, config, alpha, kind, settings) -> dict[str, list[float]]:
+  """Both bounds for each (width, step size) of the settings."""
+  widths = sorted({1, *(n for n, _ in settings)})
+  norms = {
+    n: _largest(jax.random.fold_in(key, n), config, alpha, n, kind)
+    for n in widths
+  }
+  return {
+    name: [
+      mean_field.euler_bound(
+        _constants(config),
+        alpha=alpha,
+        sigma=config.sigma,
+        step_size=step_size,
+        horizon=config.horizon,
+        largest_norm=norms[n],
+        mean_norm=norms[1],
+        variant=variant,
+      ).value
+      for n, step_size in settings
+    ]
+    for name, variant in (('bound', 'corrected'), ('sharp_bound', 'sharp'))
+  }
 
 
-def _largest(key, alpha, n, dim, kind, num_samples) -> float:
+def _largest(key, config, alpha, n, kind) -> float:
   return mean_field.mean_largest_norm(
-    key, alpha, n, dim, kind, num_samples=num_samples
+    key, alpha, n, config.dim, kind, num_samples=config.norm_samples
   )
 
 
@@ -298,13 +301,8 @@ def _euler_width(key, config, problem, alpha, kind) -> Iterator[Row]:
     )
     levels.append(errors.largest[0])
   rate = mean_field.fit_rate(config.euler_widths, jnp.stack(levels))
-  bounds = {
-    name: [
-      _euler_bound(norm_key, config, alpha, kind, n, step_size, variant)
-      for n in config.euler_widths
-    ]
-    for name, variant in (('bound', 'corrected'), ('sharp_bound', 'sharp'))
-  }
+  settings = [(n, step_size) for n in config.euler_widths]
+  bounds = _euler_bounds(norm_key, config, alpha, kind, settings)
   yield _rate_row(
     'Theorem 4.1',
     f'sup over i, step {step_size:g}',
@@ -407,7 +405,7 @@ def _tail(key, config, problem, alpha, kind) -> Iterator[Row]:
     theta = run(stage_key, particles=theta, num_steps=until - since).particles[
       -1
     ]
-    norms = _top_norms(theta, top + 1)
+    norms = np.asarray(_top_norms(theta, top + 1), np.float64)
     time = until * eta
     index = top / np.sum(np.log(norms[:top] / norms[top]))
     reach = 1.96 * index / math.sqrt(top)
@@ -417,7 +415,7 @@ def _tail(key, config, problem, alpha, kind) -> Iterator[Row]:
     yield {
       'statement': 'Theorem 4.3',
       'what': f'tail index at t = {time:g}',
-      'slope': index,
+      'slope': float(index),
       'low': index - reach,
       'high': index + reach,
       'predicted': alpha,
@@ -428,7 +426,7 @@ def _tail(key, config, problem, alpha, kind) -> Iterator[Row]:
     yield {
       'statement': 'Theorem 4.3',
       'what': f'tail constant at t = {time:g}',
-      'slope': constant,
+      'slope': float(constant),
       'low': constant - error,
       'high': constant + error,
       'predicted': exact,
@@ -553,7 +551,8 @@ def _gaussian_limit(key, config, problem, alpha, kind) -> Iterator[Row]:
   # Started from a Gaussian, moved by Gaussian noise alone: exactly Gaussian.
   for what, data in (('without drift', free), ('with drift', problem)):
     end = mean_field.simulate(
-      key,
+      # The same noise for both.
+      jax.random.clone(key),
       data,
       theta,
       alpha=alpha,
@@ -653,7 +652,8 @@ def _gradient(key, config, problem, alpha, kind) -> Iterator[Row]:
 
   @jax.jit
   def measure(sigma, eta):
-    keys = jax.random.split(key, config.gradient_replicas)
+    # The same replicas at every setting.
+    keys = jax.random.split(jax.random.clone(key), config.gradient_replicas)
     squares, risks = lax.map(lambda k: least(k, sigma, eta), keys)
     # min over k of the mean over replicas: replicas are read at that k.
     k = jnp.argmin(squares.mean(axis=0))
@@ -740,7 +740,7 @@ def _largest_norm(key, config, problem, alpha, kind) -> Iterator[Row]:
   del problem
   constant = _tail_supremum(key, config, alpha, kind)
   means = [
-    _largest(key, alpha, n, config.dim, kind, config.norm_samples)
+    _largest(jax.random.fold_in(key, n), config, alpha, n, kind)
     for n in config.norm_widths
   ]
   bounds = {
@@ -770,7 +770,7 @@ def _largest_norm(key, config, problem, alpha, kind) -> Iterator[Row]:
 def _tail_supremum(key, config, alpha, kind) -> float:
   """sup_r r^alpha P(|X| > r), from samples and the limit at large r."""
   x = stable.sample_vectors(
-    jax.random.fold_in(key, 1),
+    jax.random.fold_in(key, 0),
     alpha,
     (config.norm_samples, config.dim),
     kind=kind,
@@ -799,7 +799,7 @@ def _controls(key, config, problem, alpha, kind) -> Iterator[Row]:
     ('drift frozen at t = 0', {'reference': frozen}),
   ):
     errors = mean_field.propagation_of_chaos(
-      chaos_key,
+      jax.random.clone(chaos_key),
       problem,
       widths=config.widths,
       **changes,
