@@ -33,8 +33,8 @@ from htjax.types import (
 
 _CHECKPOINTS = 'checkpoints'
 
-RUNNING, CONVERGED, DIVERGED, OUT_OF_STEPS = range(4)
-STATUS = ('running', 'converged', 'diverged', 'out of steps')
+RUNNING, CONVERGED, DIVERGED, OUT_OF_STEPS, AVERAGING = range(5)
+STATUS = ('running', 'converged', 'diverged', 'out of steps', 'averaging')
 
 
 class Lane(NamedTuple):
@@ -44,18 +44,21 @@ class Lane(NamedTuple):
     seed: integer; its key gives initialisation, batches and noise.
     alpha: tail index of the noise in (0, 2].
     sigma: scale of the noise; 0 is no noise.
+    learning_rate: step size eta, or None for the recipe's. Either all lanes
+      that are trained together have one or none has.
   """
 
   seed: Any
   alpha: Any
   sigma: Any
+  learning_rate: Any = None
 
 
 class Recipe(NamedTuple):
   """What all lanes of a program share; static.
 
   Attributes:
-    learning_rate: step size eta, constant.
+    learning_rate: step size eta, constant, of lanes without one of their own.
     batch_size: examples per step; batches are reshuffled every epoch without
       replacement and a last partial batch is kept. At least the size of the
       training set: full batches, not shuffled.
@@ -64,7 +67,10 @@ class Recipe(NamedTuple):
     eval_every: steps between evaluations on the whole training set; the first
       follows the first step.
     target_accuracy: stop at this training accuracy, in [0, 1].
-    max_steps: stop after this many steps.
+    target_loss: and only at a mean training loss below this; None is any.
+    average_steps: having met the rule, make so many more steps and keep the
+      mean of their iterates; a multiple of eval_every. 0 stops at once.
+    max_steps: give up after this many steps without meeting the rule.
     momentum: of the SGD step, or None.
     eval_batch: examples per evaluation batch.
   """
@@ -75,6 +81,8 @@ class Recipe(NamedTuple):
   unit: str = 'filter'
   eval_every: int = 100
   target_accuracy: float = 0.95
+  target_loss: float | None = None
+  average_steps: int = 0
   max_steps: int = 100_000
   momentum: float | None = None
   eval_batch: int = 5000
@@ -88,9 +96,12 @@ class LaneState(NamedTuple):
     opt_state: state of the gradient step.
     order: [num_train] int32, this epoch's order of the examples; [0] when
       batches are full.
-    status: [] int32, one of RUNNING, CONVERGED, DIVERGED, OUT_OF_STEPS.
+    status: [] int32, one of RUNNING, CONVERGED, DIVERGED, OUT_OF_STEPS and
+      AVERAGING.
     steps: [] int32, gradient steps made.
     loss, accuracy: [] float32, on the training set at the last evaluation.
+    average: mean of `averaged` iterates, like params; () without averaging.
+    averaged: [] int32.
   """
 
   params: PyTree
@@ -100,6 +111,8 @@ class LaneState(NamedTuple):
   steps: Array
   loss: Array
   accuracy: Array
+  average: PyTree
+  averaged: Array
 
 
 class Finished(NamedTuple):
@@ -112,6 +125,7 @@ class Finished(NamedTuple):
     steps: gradient steps made; steps - 1 times noise was added.
     status: 'converged', 'diverged' or 'out of steps'.
     train_loss, train_accuracy: at the last evaluation.
+    average: mean of the iterates after the rule was met, or None.
   """
 
   lane_index: int
@@ -121,6 +135,7 @@ class Finished(NamedTuple):
   status: str
   train_loss: float
   train_accuracy: float
+  average: PyTree = None
 
 
 class Examples(NamedTuple):
@@ -191,13 +206,20 @@ def make_program(
   Source: "Implicit Compressibility ...", section 5 and appendix E.
   """
   _check_recipe(recipe)
-  optimizer = optax.sgd(recipe.learning_rate, momentum=recipe.momentum)
+  averaging = recipe.average_steps > 0
+
+  def rate(lane: Lane) -> Any:
+    own = lane.learning_rate
+    return recipe.learning_rate if own is None else own
+
+  def optimizer(lane: Lane) -> optax.GradientTransformation:
+    return optax.sgd(rate(lane), momentum=recipe.momentum)
 
   def kicked(params: PyTree, lane: Lane, steps: Array) -> PyTree:
     """The parameters with the noise that follows so many steps."""
     key = _child(lane.seed, _NOISE)
     transform = noise.add_stable_noise(
-      recipe.learning_rate,
+      rate(lane),
       lane.alpha,
       # No noise before the first step, and so none after the last one.
       jnp.where(steps > 0, lane.sigma, 0.0),
@@ -218,12 +240,14 @@ def make_program(
     shuffled = recipe.batch_size < num_train
     return LaneState(
       params=params,
-      opt_state=optimizer.init(params),
+      opt_state=optimizer(lane).init(params),
       order=jnp.arange(num_train if shuffled else 0, dtype=jnp.int32),
       status=jnp.asarray(RUNNING, jnp.int32),
       steps=jnp.zeros((), jnp.int32),
       loss=jnp.full((), jnp.nan, jnp.float32),
       accuracy=jnp.zeros((), jnp.float32),
+      average=jax.tree.map(jnp.zeros_like, params) if averaging else (),
+      averaged=jnp.zeros((), jnp.int32),
     )
 
   def step(state: LaneState, lane: Lane, data: Examples) -> LaneState:
@@ -234,23 +258,38 @@ def make_program(
       losses = _losses(apply(params, batch.inputs), batch.labels)
       return _weighted_mean(losses, weight)
 
-    updates, opt_state = optimizer.update(
+    updates, opt_state = optimizer(lane).update(
       jax.grad(loss)(params), state.opt_state, params
     )
-    return state._replace(
+    state = state._replace(
       params=optax.apply_updates(params, updates),
       opt_state=opt_state,
       order=order,
       steps=state.steps + 1,
     )
+    return averaged(state) if averaging else state
+
+  def averaged(state: LaneState) -> LaneState:
+    """With this iterate in the mean, if the lane is averaging."""
+    num = state.averaged + (state.status == AVERAGING)
+    share = jnp.where(state.status == AVERAGING, 1 / jnp.maximum(num, 1), 0)
+    average = optax.incremental_update(state.params, state.average, share)
+    return state._replace(average=average, averaged=num)
 
   def judge(state: LaneState, data: Examples) -> LaneState:
     num_train = data.labels.shape[0]
     loss, hits = _totals(apply, state.params, data, recipe.eval_batch)
     # Counts are compared, because a quotient may be rounded either way.
     needed = math.ceil(recipe.target_accuracy * num_train - 1e-6)
+    met = hits >= needed
+    if recipe.target_loss is not None:
+      met &= loss / num_train < recipe.target_loss
     status = jnp.where(state.steps >= recipe.max_steps, OUT_OF_STEPS, RUNNING)
-    status = jnp.where(hits >= needed, CONVERGED, status)
+    status = jnp.where(met, AVERAGING if averaging else CONVERGED, status)
+    if averaging:
+      enough = state.averaged >= recipe.average_steps
+      further = jnp.where(enough, CONVERGED, AVERAGING)
+      status = jnp.where(state.status == AVERAGING, further, status)
     status = jnp.where(jnp.isnan(loss), DIVERGED, status)
     return state._replace(
       status=status.astype(jnp.int32),
@@ -267,7 +306,7 @@ def make_program(
       )
       return judge(state, data)
 
-    return lax.cond(state.status == RUNNING, run, lambda s: s, state)
+    return lax.cond(_is_going(state.status), run, lambda s: s, state)
 
   return Program(init_lane, advance, recipe)
 
@@ -364,7 +403,8 @@ class _Engine:
     """On to the next point of the evaluation grid."""
     steps = int(np.max(np.asarray(state.steps)))
     num = 1 if steps == 0 else self.recipe.eval_every
-    num = min(num, self.recipe.max_steps - steps)
+    if steps < self.recipe.max_steps:
+      num = min(num, self.recipe.max_steps - steps)
     return self._advance(state, settings, self.data, num)
 
   def place(self, state: LaneState) -> LaneState:
@@ -393,10 +433,12 @@ class _Engine:
 
   def arrays(self, lanes: list[Lane]) -> Lane:
     """The settings of the lanes, as the compiled functions take them."""
+    rates = [lane.learning_rate for lane in lanes]
     stacked = Lane(
       jnp.asarray([lane.seed for lane in lanes], jnp.uint32),
       jnp.asarray([lane.alpha for lane in lanes], jnp.float32),
       jnp.asarray([lane.sigma for lane in lanes], jnp.float32),
+      None if rates[0] is None else jnp.asarray(rates, jnp.float32),
     )
     if self.batched:
       return jax.device_put(stacked, self.sharding)
@@ -466,8 +508,12 @@ def _stopped(
   return [
     (i, index.index(i))
     for i in sorted(waiting)
-    if status[index.index(i)] != RUNNING
+    if not _is_going(status[index.index(i)])
   ]
+
+
+def _is_going(status: Any) -> Any:
+  return (status == RUNNING) | (status == AVERAGING)
 
 
 def _finished(i: int, lane: Lane, state: LaneState) -> Finished:
@@ -479,6 +525,7 @@ def _finished(i: int, lane: Lane, state: LaneState) -> Finished:
     status=STATUS[int(state.status)],
     train_loss=float(state.loss),
     train_accuracy=float(state.accuracy),
+    average=state.average if state.averaged > 0 else None,
   )
 
 
@@ -574,6 +621,14 @@ def _check_recipe(recipe: Recipe) -> None:
   )
   for name in ('batch_size', 'eval_every', 'max_steps', 'eval_batch'):
     check_count(name, getattr(recipe, name))
+  check_count('average_steps', recipe.average_steps, 0)
+  if recipe.average_steps % recipe.eval_every:
+    raise ValueError(
+      f'average_steps must be a multiple of eval_every = {recipe.eval_every}, '
+      f'got {recipe.average_steps}'
+    )
+  if recipe.target_loss is not None:
+    check_range('target_loss', recipe.target_loss, 0.0, np.inf, open_low=True)
 
 
 def _check_lanes(lanes: Sequence[Lane]) -> None:
@@ -583,6 +638,15 @@ def _check_lanes(lanes: Sequence[Lane]) -> None:
     check_count('seed', lane.seed, 0)
     check_range('alpha', lane.alpha, 0.0, 2.0, open_low=True)
     check_range('sigma', lane.sigma, 0.0, np.inf, open_high=True)
+    if lane.learning_rate is not None:
+      check_range(
+        'learning_rate', lane.learning_rate, 0.0, np.inf, open_high=True
+      )
+  if len({lane.learning_rate is None for lane in lanes}) > 1:
+    raise ValueError(
+      'learning_rate must be given for all lanes or for none, got '
+      f'{[lane.learning_rate for lane in lanes]}'
+    )
 
 
 def _check_examples(data: Examples) -> None:

@@ -237,6 +237,66 @@ def test_a_lane_does_not_depend_on_its_company():
   assert_same_params(together[4].params, alone.params)
 
 
+@pytest.mark.parametrize('at_once', [1, 3])
+def test_lanes_with_learning_rates_of_their_own(at_once):
+  data, rates = make_data(), (0.1, 0.3, 0.5)
+  lanes = [Lane(1, 1.8, 0.01, rate) for rate in rates]
+  together = run_all(recipe(), lanes, data, at_once=at_once)
+  for i, rate in enumerate(rates):
+    alone = run_all(recipe(learning_rate=rate), [Lane(1, 1.8, 0.01)], data)[0]
+    assert together[i].steps == alone.steps
+    assert_same_params(together[i].params, alone.params, rtol=1e-4, atol=1e-5)
+  assert len({f.steps for f in together.values()}) > 1
+
+
+def test_loss_target_comes_on_top_of_the_accuracy():
+  data, lane = make_data(), Lane(1, 2.0, 0.0)
+  loose = run_all(recipe(), [lane], data)[0]
+  strict = run_all(recipe(target_loss=0.2), [lane], data)[0]
+  assert strict.train_loss < 0.2 < loose.train_loss
+  # The first point of the grid at which both hold, and no later one.
+  before = recipe(max_steps=strict.steps - 5, target_accuracy=1.0)
+  earlier = run_all(before._replace(target_loss=1e-9), [lane], data)[0]
+  assert earlier.train_loss >= 0.2 or earlier.train_accuracy < 0.9
+  assert earlier.status == 'out of steps'
+
+
+@pytest.mark.parametrize('at_once', [1, 2])
+def test_average_of_the_iterates_after_the_rule(at_once):
+  data, rec = make_data(), recipe(average_steps=20)
+  lanes = [Lane(1, 2.0, 0.0, 0.3), Lane(2, 2.0, 0.0, 0.2)]
+  found = run_all(rec, lanes, data, at_once=at_once)
+  for i, lane in enumerate(lanes):
+    plain = recipe(learning_rate=lane.learning_rate)
+    met = run_all(plain, [Lane(lane.seed, 2.0, 0.0)], data)[0]
+    assert met.average is None
+    assert found[i].steps == met.steps + 20
+    assert found[i].status == 'converged'
+    iterates, params = [], met.params
+
+    def loss(params):
+      logits = NETWORK.apply(params, data.inputs)
+      return training._losses(logits, data.labels).mean()
+
+    for _ in range(20):
+      params = jax.tree.map(
+        lambda p, g, lr=lane.learning_rate: p - lr * g,
+        params,
+        jax.grad(loss)(params),
+      )
+      iterates.append(params)
+    mean = jax.tree.map(lambda *leaves: sum(leaves) / 20, *iterates)
+    assert_same_params(found[i].params, iterates[-1], rtol=1e-4, atol=1e-5)
+    assert_same_params(found[i].average, mean, rtol=1e-4, atol=1e-5)
+
+
+def test_averaging_may_go_beyond_the_last_step_allowed():
+  met = run_all(recipe(), [Lane(1, 2.0, 0.0)], make_data())[0]
+  rec = recipe(average_steps=20, max_steps=met.steps)
+  found = run_all(rec, [Lane(1, 2.0, 0.0)], make_data())[0]
+  assert (found.status, found.steps) == ('converged', met.steps + 20)
+
+
 def test_noise_of_scale_zero_is_plain_sgd_whatever_alpha():
   data, rec = make_data(), recipe()
   lanes = [Lane(0, 2.0, 0.0), Lane(0, 1.1, 0.0)]
@@ -282,6 +342,7 @@ class Interrupted(Exception):
 @pytest.mark.parametrize('at_once', [1, 4])
 def test_resume_gives_the_same_numbers_bit_for_bit(tmp_path, at_once):
   data, rec = make_data(num=50), recipe(batch_size=16, target_accuracy=0.99)
+  rec = rec._replace(average_steps=10)
   lanes = LANES[1:6]
   whole = run_all(rec, lanes, data, at_once=at_once)
   done: dict[int, training.Finished] = {}
@@ -307,6 +368,8 @@ def test_resume_gives_the_same_numbers_bit_for_bit(tmp_path, at_once):
   for i in whole:
     assert done[i].steps == whole[i].steps
     assert_same_params(done[i].params, whole[i].params)
+    assert (done[i].average is None) == (whole[i].average is None)
+    assert_same_params(done[i].average, whole[i].average)
 
 
 def test_the_log_of_a_resumed_run_is_that_of_an_uninterrupted_one(tmp_path):
@@ -362,6 +425,9 @@ class _DiesAfter:
     ({'target_accuracy': 1.5}, 'target_accuracy'),
     ({'kind': 'type4'}, 'kind'),
     ({'unit': 'row'}, 'unit'),
+    ({'average_steps': -5}, 'average_steps'),
+    ({'average_steps': 7}, 'average_steps must be a multiple of eval_every'),
+    ({'target_loss': 0.0}, 'target_loss'),
   ],
 )
 def test_bad_recipes_are_named(changes, named):
@@ -378,6 +444,8 @@ def test_bad_recipes_are_named(changes, named):
     ([Lane(0, 2.1, 0.1)], 'alpha'),
     ([Lane(0, 1.5, -0.1)], 'sigma'),
     ([Lane(0, 1.5, float('nan'))], 'sigma'),
+    ([Lane(0, 1.5, 0.1, -1.0)], 'learning_rate'),
+    ([Lane(0, 1.5, 0.1, 0.1), Lane(0, 1.5, 0.1)], 'learning_rate'),
   ],
 )
 def test_bad_lanes_are_named(lanes, named):
