@@ -85,6 +85,8 @@ def figure(rows: list[Row]) -> Any:
     if all(level > 0 for row in group for level in row['levels']):
       ax.set_yscale('log')
     x_label, y_label = _AXES[group[0]['study']]
+    if what == 'correlation':
+      y_label = 'correlation of two particles'
     ax.set_xlabel(x_label)
     ax.set_ylabel(y_label)
     ax.set_title(f'{what}, {_KINDS[kind]}', fontsize='medium')
