@@ -1,0 +1,70 @@
+"""Compression of pytrees of weights: each kernel returns `Pruned`.
+
+All kernels have the form `(params, amount, *, select=None, ..) -> Pruned`,
+with `key` first where they draw, act on each selected leaf, leave the other
+leaves alone, and run under jit and vmap with `amount` traced, so that a
+pruning schedule is one compiled program. A leaf is [fan_in, fan_out], or
+[h, w, in, out] for a convolution: its columns, or filters, are the indices of
+the last axis, the incoming weights of one unit; its rows those of the axis
+before, the outgoing weights of one input; its kernels the [:, :, i, o].
+
+Masked entries are zeros in arrays as large as before. `compact` and
+`thin_factors` make smaller arrays that compute the same.
+"""
+
+from htjax.pruning.errors import METHODS, to_error
+from htjax.pruning.grids import discretize
+from htjax.pruning.networks import Compacted, compact
+from htjax.pruning.randomized import (
+  gaussian_replacement,
+  keep_probability,
+  random_columns,
+  randomized_magnitude,
+  strength_for,
+)
+from htjax.pruning.results import Pruned
+from htjax.pruning.schedules import Round, iterative_magnitude
+from htjax.pruning.spectra import (
+  Factored,
+  SingularValueCounts,
+  ThinFactors,
+  singular_value_counts,
+  singular_values,
+  thin_factors,
+)
+from htjax.pruning.units import (
+  columns,
+  columns_to_error,
+  filters,
+  kernels,
+  magnitude,
+  rows,
+)
+
+__all__ = [
+  'METHODS',
+  'Compacted',
+  'Factored',
+  'Pruned',
+  'Round',
+  'SingularValueCounts',
+  'ThinFactors',
+  'columns',
+  'columns_to_error',
+  'compact',
+  'discretize',
+  'filters',
+  'gaussian_replacement',
+  'iterative_magnitude',
+  'keep_probability',
+  'kernels',
+  'magnitude',
+  'random_columns',
+  'randomized_magnitude',
+  'rows',
+  'singular_value_counts',
+  'singular_values',
+  'strength_for',
+  'thin_factors',
+  'to_error',
+]

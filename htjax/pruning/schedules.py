@@ -1,0 +1,157 @@
+"""Iterative magnitude pruning: train, prune, rewind, repeat."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from htjax.compressibility import check_kappa, kept_count, largest
+from htjax.pruning.results import (
+  Pruned,
+  check_scalar,
+  choose,
+  in_unit_interval,
+)
+from htjax.selection import Selection
+from htjax.types import Array, ArrayLike, PyTree, check_choice, is_concrete
+
+# (params, mask, round) -> trained params.
+Train = Callable[[PyTree, PyTree, int], PyTree]
+
+
+class Round(NamedTuple):
+  """One round of iterative magnitude pruning.
+
+  Attributes:
+    trained: what the training of this round gave, zero where it was masked.
+    pruned: the weights to start again from, pruned by the mask of the largest
+      of `trained`: `pruned.params` and `pruned.mask` are the sparse network.
+  """
+
+  trained: PyTree
+  pruned: Pruned
+
+
+def iterative_magnitude(
+  train: Train,
+  params: PyTree,
+  kappas: Sequence[ArrayLike],
+  *,
+  rewind: PyTree | None = None,
+  scope: str = 'global',
+  select: Selection = None,
+  rounding: str = 'ceil',
+) -> tuple[Round, ...]:
+  """Train, prune to the next fraction, rewind the rest, and repeat.
+
+  Round r trains what the rounds before have kept, keeps the largest
+  magnitudes, kappas[r] of all entries, and puts the kept entries back to
+  `rewind`. The last network is left for the caller to train:
+  `train(rounds[-1].pruned.params, rounds[-1].pruned.mask, len(kappas))`.
+
+  Args:
+    train: `train(params, mask, round) -> trained params` of the same structure,
+      shapes and dtypes. It should hold masked entries at zero; they are set to
+      zero after it. A function to be traced or one that loads data, whichever.
+    params: the weights that the first round starts from, a pytree of arrays.
+    kappas: kept fraction of the selected entries after each round, in (0, 1],
+      traced or not, falling: a mask never grows, so a fraction larger than
+      the one before changes nothing.
+    rewind: the weights that kept entries go back to, such as those of an early
+      step; None is `params`. Leaves that are not selected go back as well.
+    scope: 'global' keeps the fraction of all selected entries together, as in
+      `magnitude`; 'layer' of each leaf.
+    select: which leaves are pruned; None is every weight.
+    rounding: 'ceil' or 'floor' of kappa times the number of entries.
+  Returns:
+    A Round for each of `kappas`. Entries that were pruned stay pruned, and
+    among equal magnitudes the first is kept.
+  Raises:
+    ValueError: no kappas, a concrete one outside (0, 1] or above the one
+      before, `train` or `rewind` of another structure, shape or dtype; and as
+      `magnitude`.
+  Values: a traced kappa outside [0, 1] makes the selected leaves of that round
+    NaN.
+  Source: Frankle & Carbin (2019), "The Lottery Ticket Hypothesis", as named in
+    "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
+    Sketching", section 6.
+  """
+  check_choice('scope', scope, ('global', 'layer'))
+  _check_schedule(kappas)
+  start = choose(params, select)
+  rewind = params if rewind is None else rewind
+  _check_like('rewind', rewind, params)
+  target = choose(rewind, select)
+  masks = [jnp.ones(w.shape, bool) for w in start.wide]
+  state = start.replaced(masks, [0] * len(masks))
+  rounds = []
+  for r, kappa in enumerate(kappas):
+    raw = train(state.params, state.mask, r)
+    _check_like('train(..)', raw, params)
+    trained = choose(raw, select)
+    zeros = [0] * len(masks)
+    clean = trained.replaced(masks, zeros).params
+    scores = [_scores(w, m) for w, m in zip(trained.wide, masks, strict=True)]
+    masks = _shrink(scores, masks, kappa, scope, rounding)
+    state = target.replaced(masks, zeros, in_unit_interval(kappa))
+    rounds.append(Round(clean, state))
+  return tuple(rounds)
+
+
+def _shrink(
+  scores: list[Array],
+  masks: list[Array],
+  kappa: ArrayLike,
+  scope: str,
+  rounding: str,
+) -> list[Array]:
+  """The masks of the largest scores, within the masks before."""
+  if scope == 'layer':
+    kept = [largest(s, kept_count(kappa, s.size, rounding)) for s in scores]
+  else:
+    joined = jnp.concatenate([s.reshape(-1) for s in scores])
+    flat = largest(joined, kept_count(kappa, joined.size, rounding))
+    ends = np.cumsum([s.size for s in scores])[:-1]
+    kept = jnp.split(flat, ends)
+  return [k.reshape(m.shape) & m for k, m in zip(kept, masks, strict=True)]
+
+
+def _scores(leaf: Array, mask: Array) -> Array:
+  """Magnitudes, with zeros among the masks' entries above what is masked."""
+  tiny = jnp.finfo(leaf.dtype).tiny
+  return jnp.where(mask, jnp.maximum(jnp.abs(leaf), tiny), 0)
+
+
+def _check_schedule(kappas: Sequence[ArrayLike]) -> None:
+  if len(kappas) == 0:
+    raise ValueError('kappas must have at least one entry, got none')
+  for kappa in kappas:
+    check_kappa(kappa)
+    check_scalar('kappas (each entry)', kappa)
+  known = [np.asarray(k) for k in kappas if is_concrete(k)]
+  for before, after in itertools.pairwise(known):
+    if after > before:
+      raise ValueError(f'kappas must not grow, got {after} after {before}')
+
+
+def _check_like(name: str, tree: PyTree, params: PyTree) -> None:
+  """Raise unless a tree has the structure, shapes and dtypes of params."""
+  expected: Any = jax.tree.structure(params)
+  got: Any = jax.tree.structure(tree)
+  if got != expected:
+    raise ValueError(
+      f'{name} must have the structure of params, {expected}, got {got}'
+    )
+  for ours, theirs in zip(
+    jax.tree.leaves(params), jax.tree.leaves(tree), strict=True
+  ):
+    ours, theirs = jnp.asarray(ours), jnp.asarray(theirs)
+    if (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):
+      raise ValueError(
+        f'{name} must have the shapes and dtypes of params, '
+        f'{ours.dtype.name}{list(ours.shape)}, got '
+        f'{theirs.dtype.name}{list(theirs.shape)}'
+      )

@@ -1,0 +1,322 @@
+"""Pruning of singular values, and layers stored as two thin factors."""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from htjax.compressibility import check_kappa, kept_count
+from htjax.pruning.centers import check_center, find_center, stored_medians
+from htjax.pruning.results import (
+  Pruned,
+  check_scalar,
+  choose,
+  in_unit_interval,
+)
+from htjax.pruning.units import CountKept
+from htjax.selection import Selection
+from htjax.types import Array, ArrayLike, PyTree, is_concrete
+
+
+class SingularValueCounts(NamedTuple):
+  """What is left of layers that keep some of their singular values.
+
+  Attributes:
+    values: int32 [], singular values kept.
+    triples: int32 [], parameters of the values and their two vectors, h + h' +
+      1 for each, as the paper's text counts.
+    vectors: int32 [], parameters with the values absorbed in the vectors, h +
+      h' for each, as the authors' program counts and `thin_factors` stores.
+    total: int32 [], entries of the selected leaves. Either count exceeds it
+      where many values are kept.
+  """
+
+  values: Array
+  triples: Array
+  vectors: Array
+  total: Array
+
+
+class ThinFactors(NamedTuple):
+  """One layer as two, with nothing between them.
+
+  Attributes:
+    left: [fan_in, k], or the kernel of a convolution to k channels.
+    right: [k, fan_out], or the kernel of a convolution from k channels. One of
+      the two convolutions is 1 by 1, and needs no padding.
+  """
+
+  left: Array
+  right: Array
+
+  def dense(self) -> Array:
+    """The layer's kernel, [fan_in, fan_out] or [h, w, in, out]."""
+    return jnp.matmul(self.left, self.right, precision=lax.Precision.HIGHEST)
+
+
+class Factored(NamedTuple):
+  """Parameters with layers stored as two thin factors.
+
+  Attributes:
+    params: the parameters, with `ThinFactors` in place of selected leaves.
+    kept: numbers in the factors of the selected leaves.
+    total: entries of the selected leaves before.
+    bytes_before: bytes of all leaves before.
+    bytes_after: bytes of all leaves after.
+  """
+
+  params: PyTree
+  kept: int
+  total: int
+  bytes_before: int
+  bytes_after: int
+
+
+def singular_values(
+  params: PyTree,
+  kappa: ArrayLike,
+  *,
+  center: str | None = None,
+  protocol: str = 'paper',
+  select: Selection = None,
+  rounding: str = 'ceil',
+) -> Pruned:
+  """Keep the fraction kappa of the singular values of each leaf, the largest.
+
+  Args:
+    params: pytree of arrays.
+    kappa: kept fraction in (0, 1] of the min(h, h') singular values of a leaf
+      that is a matrix of h by h'; traced. All of them are computed.
+    center: 'median' takes medians off before and adds them after.
+    protocol: 'paper' counts the values beside the vectors, k (h + h' + 1), and
+      one median a layer; a convolution [a, b, in, out] is the matrix [in, a b
+      out]. 'authors' counts k (h + h') and no median, takes one median for
+      each input (and position in the kernel), and the matrix is [a b in, out].
+    select: which leaves; None is every weight.
+    rounding: 'ceil' or 'floor' of kappa min(h, h').
+  Returns:
+    Pruned: dense leaves of lower rank, whose masks are all True; `kept` is the
+    number of parameters of the factors, so that `ratio` is negative where many
+    values are kept. Nothing is smaller in memory before `thin_factors`. A leaf
+    that keeps all its values is returned as it came, but counted in factors.
+  Raises:
+    ValueError: as `htjax.pruning.magnitude`.
+  Values: traced NaN or infinity makes a leaf NaN, as does a traced kappa
+    outside [0, 1].
+  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
+    Networks", Theorem 2 and supplement S1.5. There the fraction is of h', which
+    is the number of values only where h' <= h.
+  """
+  check_kappa(kappa)
+  check_scalar('kappa', kappa)
+  return prune_values(
+    params,
+    lambda values: kept_count(kappa, values.size, rounding),
+    kappa,
+    center=center,
+    protocol=protocol,
+    select=select,
+  )
+
+
+def singular_value_counts(
+  params: PyTree,
+  kappa: ArrayLike,
+  *,
+  protocol: str = 'paper',
+  select: Selection = None,
+  rounding: str = 'ceil',
+) -> SingularValueCounts:
+  """Both counts of what `singular_values` keeps, without medians.
+
+  Args:
+    params: pytree of arrays.
+    kappa: kept fraction in (0, 1] of the singular values, traced.
+    protocol: which matrix a convolution is, as in `singular_values`.
+    select: which leaves; None is every weight.
+    rounding: as in `singular_values`.
+  Returns:
+    SingularValueCounts; meaningless where a traced kappa is not in [0, 1].
+  Raises:
+    ValueError: as `singular_values`.
+  """
+  check_kappa(kappa)
+  check_scalar('kappa', kappa)
+  check_center(None, protocol)
+  leaves = choose(params, select).wide
+  shapes = [_matrix_shape(w.shape, protocol) for w in leaves]
+  ranks = [kept_count(kappa, min(shape), rounding) for shape in shapes]
+  return _counts(shapes, ranks)
+
+
+def thin_factors(
+  params: PyTree,
+  kappa: float,
+  *,
+  center: str | None = None,
+  protocol: str = 'paper',
+  select: Selection = None,
+  rounding: str = 'ceil',
+) -> Factored:
+  """`singular_values` as really smaller arrays: two thin factors a layer.
+
+  x @ left @ right is the pruned layer's x @ kernel; for convolutions, one
+  after the other. With `center` the factors have one column (row) more, for
+  the medians.
+
+  Args:
+    params: pytree of arrays.
+    kappa: kept fraction in (0, 1] of the singular values, concrete: it sets
+      the shapes.
+    center: as in `singular_values`.
+    protocol: as in `singular_values`. A convolution [a, b, in, out] becomes a 1
+      by 1 convolution to k channels and one by a, b ('paper'), or one by a, b
+      to k channels and a 1 by 1 convolution ('authors').
+    select: which leaves; None is every weight.
+    rounding: as in `singular_values`.
+  Returns:
+    Factored. A layer is smaller than before where k < h h' / (h + h').
+  Raises:
+    ValueError: kappa not concrete; otherwise as `singular_values`.
+  Source: as `singular_values`.
+  """
+  if not is_concrete(kappa):
+    raise ValueError(
+      'kappa must be concrete, since it sets shapes, got a tracer'
+    )
+  check_kappa(kappa)
+  check_scalar('kappa', kappa)
+  check_center(center, protocol)
+  chosen = choose(params, select)
+  factors = []
+  for place, leaf in zip(chosen.places, chosen.wide, strict=True):
+    middle = find_center(leaf, center, protocol, 'singular_values')
+    size = min(_matrix_shape(leaf.shape, protocol))
+    k = int(kept_count(kappa, size, rounding))
+    dtype = jnp.asarray(chosen.leaves[place]).dtype
+    pair = _factors(leaf, middle, k, protocol, center is not None)
+    factors.append(ThinFactors(*(f.astype(dtype) for f in pair)))
+  smaller = chosen.unflatten(factors)
+  return Factored(
+    smaller,
+    kept=sum(f.left.size + f.right.size for f in factors),
+    total=sum(w.size for w in chosen.wide),
+    bytes_before=num_bytes(params),
+    bytes_after=num_bytes(smaller),
+  )
+
+
+def prune_values(
+  params: PyTree,
+  count: CountKept,
+  amount: ArrayLike,
+  *,
+  center: str | None,
+  protocol: str,
+  select: Selection,
+) -> Pruned:
+  """Keep in each leaf as many of the largest singular values as `count` says.
+
+  Args:
+    params: pytree of arrays.
+    count: from a leaf's singular values, how many to keep.
+    amount: in [0, 1], or else the selected leaves become NaN.
+    center: as in `singular_values`.
+    protocol: as in `singular_values`.
+    select: as in `singular_values`.
+  Returns:
+    Pruned.
+  """
+  check_center(center, protocol)
+  chosen = choose(params, select)
+  values, shapes, ranks = [], [], []
+  for leaf in chosen.wide:
+    middle = find_center(leaf, center, protocol, 'singular_values')
+    u, s, vt = _svd(leaf, middle, protocol)
+    shapes.append(_matrix_shape(leaf.shape, protocol))
+    ranks.append(jnp.asarray(count(s), jnp.int32))
+    matrix = _truncated(u, s, vt, ranks[-1])
+    approximation = _from_matrix(matrix, leaf.shape, protocol) + middle
+    values.append(jnp.where(ranks[-1] == s.size, leaf, approximation))
+  counts = _counts(shapes, ranks)
+  kept = counts.vectors if protocol == 'authors' else counts.triples
+  lost = [k < min(shape) for k, shape in zip(ranks, shapes, strict=True)]
+  return chosen.rewritten(
+    values,
+    [jnp.ones(w.shape, bool) for w in chosen.wide],
+    kept + stored_medians(center, protocol, lost),
+    in_unit_interval(amount),
+  )
+
+
+def num_bytes(tree: PyTree) -> int:
+  """Bytes of all leaves of a pytree of arrays."""
+  return sum(jnp.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree))
+
+
+def _counts(
+  shapes: list[tuple[int, int]], ranks: list[Any]
+) -> SingularValueCounts:
+  def total(sizes):
+    terms = [k * n for k, n in zip(ranks, sizes, strict=True)]
+    return jnp.sum(jnp.asarray(terms), dtype=jnp.int32)
+
+  return SingularValueCounts(
+    values=total([1] * len(shapes)),
+    triples=total([h + w + 1 for h, w in shapes]),
+    vectors=total([h + w for h, w in shapes]),
+    total=jnp.int32(sum(h * w for h, w in shapes)),
+  )
+
+
+def _matrix_shape(shape: tuple[int, ...], protocol: str) -> tuple[int, int]:
+  if protocol == 'authors':
+    return math.prod(shape[:-1]), shape[-1]
+  return shape[-2], math.prod(shape) // shape[-2]
+
+
+def _to_matrix(leaf: Array, protocol: str) -> Array:
+  first = leaf if protocol == 'authors' else jnp.moveaxis(leaf, -2, 0)
+  return first.reshape(_matrix_shape(leaf.shape, protocol))
+
+
+def _from_matrix(matrix: Array, shape: tuple[int, ...], protocol: str) -> Array:
+  if protocol == 'authors':
+    return matrix.reshape(shape)
+  moved = matrix.reshape(shape[-2], *shape[:-2], shape[-1])
+  return jnp.moveaxis(moved, 0, -2)
+
+
+@functools.partial(jax.jit, static_argnames='protocol')
+def _svd(leaf: Array, middle: Array, protocol: str) -> Any:
+  return jnp.linalg.svd(
+    _to_matrix(leaf - middle, protocol), full_matrices=False
+  )
+
+
+@jax.jit
+def _truncated(u: Array, s: Array, vt: Array, k: Array) -> Array:
+  kept = jnp.where(jnp.arange(s.size) < k, s, 0)
+  return jnp.matmul(u * kept[None, :], vt, precision=lax.Precision.HIGHEST)
+
+
+def _factors(
+  leaf: Array, middle: Array, k: int, protocol: str, centered: bool
+) -> tuple[Array, Array]:
+  u, s, vt = _svd(leaf, middle, protocol)
+  root = jnp.sqrt(s[:k])
+  left, right = u[:, :k] * root[None, :], root[:, None] * vt[:k]
+  if centered:
+    column = jnp.broadcast_to(middle, (*leaf.shape[:-1], 1)).reshape(-1)
+    column = column[: left.shape[0], None]
+    left = jnp.concatenate([left, column], axis=1)
+    right = jnp.concatenate([right, jnp.ones_like(vt[:1])], axis=0)
+  k = left.shape[1]
+  ones = (1,) * (leaf.ndim - 2)
+  if protocol == 'authors':
+    return left.reshape(*leaf.shape[:-1], k), right.reshape(*ones, k, -1)
+  kernel = _from_matrix(right, (*leaf.shape[:-2], k, leaf.shape[-1]), protocol)
+  return left.reshape(*ones, -1, k), kernel

@@ -1,0 +1,414 @@
+"""Pruning by magnitude: entries, columns, rows, filters and kernels.
+
+A unit is what goes or stays as a whole. Each kernel ranks the units of a layer
+by their l_p norms and keeps the largest.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from htjax.compressibility import (
+  check_kappa,
+  check_order,
+  column_norms,
+  kept_count,
+  largest,
+  num_removable,
+)
+from htjax.pruning.centers import (
+  check_center,
+  find_center,
+  stored_medians,
+)
+from htjax.pruning.results import (
+  Chosen,
+  Pruned,
+  check_scalar,
+  choose,
+  in_unit_interval,
+)
+from htjax.selection import Selection
+from htjax.types import Array, ArrayLike, PyTree, check_choice, check_range
+
+# The least rank of a leaf that has such units.
+MIN_RANKS = {'entries': 2, 'columns': 2, 'rows': 2, 'filters': 3, 'kernels': 3}
+
+# [units], a leaf's norms -> how many units to keep.
+CountKept = Callable[[Array], ArrayLike]
+
+
+def magnitude(
+  params: PyTree,
+  kappa: ArrayLike,
+  *,
+  scope: str = 'layer',
+  center: str | None = None,
+  protocol: str = 'paper',
+  select: Selection = None,
+  rounding: str = 'ceil',
+) -> Pruned:
+  """Keep the fraction kappa of entries of largest magnitude.
+
+  Args:
+    params: pytree of arrays.
+    kappa: kept fraction in (0, 1], traced; the pruning ratio is 1 - kappa.
+    scope: 'layer' keeps the fraction of each selected leaf; 'global' of all
+      their entries together.
+    center: 'median' prunes |w - median| of each leaf and puts its median where
+      entries are pruned; a leaf that lost entries then stores one number
+      more. None prunes |w| to zeros.
+    protocol: 'paper', or 'authors' for the count of the authors' program,
+      which leaves medians out of `kept`. That program also counts, but does
+      not apply, the pruning of a network's last layer: leave it out with
+      `select` and read `network_ratio`.
+    select: which leaves, see `htjax.selection`; None is every weight.
+    rounding: 'ceil' or 'floor' of kappa times the number of entries.
+  Returns:
+    Pruned, with exactly the rounded number of entries; of equal magnitudes the
+    first in row-major order (and, with scope 'global', in the first leaf) is
+    kept.
+  Raises:
+    ValueError: a concrete kappa outside (0, 1], an unknown option, bad
+      selection, no leaf selected; naming the leaf, one of rank below 2, empty,
+      not floating, or concretely NaN or infinite.
+  Values: traced NaN and infinity rank highest; a traced kappa of 0 keeps
+    nothing, one outside [0, 1] makes the selected leaves NaN.
+  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
+    Networks", Theorem 1 (global and layer-wise magnitude pruning); centring
+    and counts as in the supplement, section S1.5, the median counted.
+  """
+  check_choice('scope', scope, ('layer', 'global'))
+  check_kappa(kappa)
+  check_scalar('kappa', kappa)
+  if scope == 'layer':
+    return prune_units(
+      params,
+      lambda norms: kept_count(kappa, norms.size, rounding),
+      kappa,
+      unit='entries',
+      center=center,
+      protocol=protocol,
+      select=select,
+    )
+  check_center(center, protocol)
+  chosen = choose(params, select)
+  leaves = chosen.wide
+  centers = [find_center(w, center, protocol, 'entries') for w in leaves]
+  count = kept_count(kappa, sum(w.size for w in leaves), rounding)
+  masks = _global_masks(leaves, centers, count)
+  return _finish(chosen, masks, centers, kappa, center, protocol)
+
+
+def columns(
+  params: PyTree,
+  kappa: ArrayLike,
+  *,
+  p: float = 2,
+  center: str | None = None,
+  select: Selection = None,
+  rounding: str = 'ceil',
+) -> Pruned:
+  """Keep the fraction kappa of columns of largest l_p norm in each leaf.
+
+  Args:
+    params: pytree of arrays.
+    kappa: kept fraction in (0, 1], traced; the pruning ratio is 1 - kappa.
+    p: order of the norm, static.
+    center: None, or 'median' as in `magnitude`.
+    select: which leaves, see `htjax.selection`; None is every weight. Selected
+      leaves are [fan_in, n] or [h, w, in, n], float, not empty.
+    rounding: 'ceil' or 'floor' of kappa n, the latter as in "Implicit
+      Compressibility ...". With 'floor', kappa < 1/n keeps no column at all,
+      as does a traced kappa of 0: the end of a robustness curve.
+  Returns:
+    Pruned, each selected leaf with exactly the rounded number of columns; of
+    equal norms the one of lower index is kept.
+  Raises:
+    ValueError: a concrete kappa outside (0, 1], bad p, center, rounding or
+      selection, no leaf selected; naming the leaf, one of rank below 2, empty,
+      not floating, or concretely NaN or infinite.
+  Values: traced NaN or infinity in a column keeps it; a traced kappa outside
+    [0, 1] makes the selected leaves NaN.
+  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
+    with Heavy-Tailed SGD", section 3 (p = 2).
+  """
+  return _prune_fraction(
+    params, kappa, rounding, unit='columns', p=p, center=center, select=select
+  )
+
+
+def rows(
+  params: PyTree,
+  kappa: ArrayLike,
+  *,
+  p: float = 2,
+  center: str | None = None,
+  protocol: str = 'paper',
+  select: Selection = None,
+  rounding: str = 'ceil',
+) -> Pruned:
+  """Keep the fraction kappa of rows of largest l_p norm in each leaf.
+
+  A row is the outgoing weights of one input unit: an index of the last axis
+  but one. This is the paper's node pruning, whose matrices are transposed.
+
+  Args:
+    params: pytree of arrays.
+    kappa: kept fraction in (0, 1], traced.
+    p: order of the norm, static.
+    center: None, or 'median' as in `magnitude`.
+    protocol: which medians are taken and counted: 'paper', one a layer, or
+      'authors', one for each output, none counted.
+    select: which leaves; None is every weight, [fan_in, n] or [h, w, in, n].
+    rounding: as in `columns`.
+  Returns:
+    Pruned, as `columns`.
+  Raises:
+    ValueError: as `columns`; an unknown protocol.
+  Values: as `columns`.
+  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
+    Networks", Theorem 3 (k-best column approximation).
+  """
+  return _prune_fraction(
+    params,
+    kappa,
+    rounding,
+    unit='rows',
+    p=p,
+    center=center,
+    protocol=protocol,
+    select=select,
+  )
+
+
+def filters(
+  params: PyTree,
+  kappa: ArrayLike,
+  *,
+  p: float = 2,
+  center: str | None = None,
+  select: Selection = None,
+  rounding: str = 'ceil',
+) -> Pruned:
+  """Keep the fraction kappa of filters of largest l_p norm: convolutions only.
+
+  What `columns` does, for leaves [h, w, in, n] of rank 3 or more; a matrix
+  among the selected leaves is an error.
+
+  Args:
+    params: pytree of arrays.
+    kappa: kept fraction in (0, 1], traced.
+    p: order of the norm, static.
+    center: None, or 'median' as in `magnitude`.
+    select: which leaves; None is every weight.
+    rounding: as in `columns`.
+  Returns:
+    Pruned, as `columns`.
+  Raises:
+    ValueError: as `columns`, with rank below 3.
+  Values: as `columns`.
+  Source: as `columns`.
+  """
+  return _prune_fraction(
+    params, kappa, rounding, unit='filters', p=p, center=center, select=select
+  )
+
+
+def kernels(
+  params: PyTree,
+  kappa: ArrayLike,
+  *,
+  p: float = 2,
+  center: str | None = None,
+  protocol: str = 'paper',
+  select: Selection = None,
+  rounding: str = 'ceil',
+) -> Pruned:
+  """Keep the fraction kappa of kernels of largest l_p norm: convolutions only.
+
+  A kernel is [:, :, i, o], the weights between two channels.
+
+  Args:
+    params: pytree of arrays.
+    kappa: kept fraction in (0, 1], traced, of the in * out kernels of a leaf.
+    p: order of the norm, static.
+    center: None, or 'median' as in `magnitude`.
+    protocol: which medians are taken and counted: 'paper', one a layer, or
+      'authors', one for each position in the kernel, none counted.
+    select: which leaves, of rank 3 or more; None is every weight.
+    rounding: as in `columns`.
+  Returns:
+    Pruned, as `columns`; of equal norms the first in order of (i, o) is kept.
+  Raises:
+    ValueError: as `rows`, with rank below 3.
+  Values: as `columns`.
+  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
+    Networks", section 5 (kernel pruning of convolutional layers).
+  """
+  return _prune_fraction(
+    params,
+    kappa,
+    rounding,
+    unit='kernels',
+    p=p,
+    center=center,
+    protocol=protocol,
+    select=select,
+  )
+
+
+def columns_to_error(
+  params: PyTree,
+  tolerance: ArrayLike = 0.1,
+  *,
+  squared: bool = True,
+  select: Selection = None,
+) -> Pruned:
+  """Remove as many columns of each leaf as `tolerance` pays for.
+
+  In each selected leaf the columns of smallest l_2 norm are removed, for as
+  long as their squared norm is at most `tolerance` times the leaf's; equality
+  is removed too. The removed fraction of a leaf is what
+  `htjax.compressibility.pruning_ratio` gives for it, see `leaf_ratios`.
+
+  Args:
+    params: pytree of arrays.
+    tolerance: in [0, 1], traced.
+    squared: whether `tolerance` is a share of the squared norm, as in the
+      paper's tables, or a relative error, as in `to_error`.
+    select: as in `columns`.
+  Returns:
+    Pruned. A leaf of zeros loses all its columns, which costs nothing.
+  Raises:
+    ValueError: a concrete tolerance outside [0, 1]; otherwise as `columns`.
+  Values: traced NaN or infinity in a leaf prunes nothing of it; a traced
+    tolerance outside [0, 1] makes the selected leaves NaN.
+  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
+    with Heavy-Tailed SGD", section 5, the columns "a.p." of the tables.
+  """
+  check_range('tolerance', tolerance, 0.0, 1.0)
+  check_scalar('tolerance', tolerance)
+  count = affordable(tolerance, squared=squared)
+  return prune_units(params, count, tolerance, unit='columns', select=select)
+
+
+def affordable(
+  tolerance: ArrayLike, *, squared: bool = False, p: float = 2
+) -> CountKept:
+  """The count that keeps what cannot be removed within a tolerance."""
+
+  def count(norms):
+    budget = jnp.asarray(tolerance, norms.dtype)
+    return norms.size - num_removable(norms, budget, squared, p)
+
+  return count
+
+
+def prune_units(
+  params: PyTree,
+  count: CountKept,
+  amount: ArrayLike,
+  *,
+  unit: str,
+  p: float = 2,
+  center: str | None = None,
+  protocol: str = 'paper',
+  select: Selection = None,
+) -> Pruned:
+  """Keep in each leaf as many of the largest units as `count` says.
+
+  Args:
+    params: pytree of arrays.
+    count: from a leaf's norms [units], how many to keep.
+    amount: in [0, 1], or else the selected leaves become NaN.
+    unit: a key of `MIN_RANKS`.
+    p: order of the units' norm, static.
+    center: as in `magnitude`.
+    protocol: as in `magnitude`.
+    select: as in `magnitude`.
+  Returns:
+    Pruned.
+  """
+  check_order(p)
+  check_center(center, protocol)
+  chosen = choose(params, select, MIN_RANKS[unit])
+  leaves = chosen.wide
+  centers = [find_center(w, center, protocol, unit) for w in leaves]
+  masks = []
+  for leaf, middle in zip(leaves, centers, strict=True):
+    norms = _norms(leaf, middle, unit, p)
+    masks.append(_mask(norms, count(norms), leaf.shape, unit))
+  return _finish(chosen, masks, centers, amount, center, protocol)
+
+
+def _prune_fraction(
+  params: PyTree, kappa: ArrayLike, rounding: str, **options
+) -> Pruned:
+  check_kappa(kappa)
+  check_scalar('kappa', kappa)
+  return prune_units(
+    params,
+    lambda norms: kept_count(kappa, norms.size, rounding),
+    kappa,
+    **options,
+  )
+
+
+def _finish(
+  chosen: Chosen,
+  masks: list[Array],
+  centers: list[Array],
+  amount: ArrayLike,
+  center: str | None,
+  protocol: str,
+) -> Pruned:
+  lost = [~jnp.all(m) for m in masks] if center else []
+  extra = stored_medians(center, protocol, lost)
+  return chosen.replaced(masks, centers, in_unit_interval(amount), extra)
+
+
+@functools.partial(jax.jit, static_argnames=('unit', 'p'))
+def _norms(leaf: Array, middle: Array, unit: str, p: float) -> Array:
+  """Norms of a leaf's units, [units]."""
+  leaf = leaf - middle
+  if unit == 'entries':
+    return jnp.abs(leaf).reshape(-1)
+  if unit == 'rows':
+    return column_norms(jnp.swapaxes(leaf, -2, -1), p)
+  if unit == 'kernels':
+    return column_norms(leaf.reshape(-1, leaf.shape[-2] * leaf.shape[-1]), p)
+  return column_norms(leaf, p)
+
+
+@functools.partial(jax.jit, static_argnames=('shape', 'unit'))
+def _mask(
+  norms: Array, kept: ArrayLike, shape: tuple[int, ...], unit: str
+) -> Array:
+  """Mask of a leaf whose largest units are kept."""
+  kept_units = largest(norms, kept)
+  if unit == 'entries':
+    return kept_units.reshape(shape)
+  if unit == 'rows':
+    kept_units = kept_units[:, None]
+  if unit == 'kernels':
+    kept_units = kept_units.reshape(shape[-2:])
+  aligned = (1,) * (len(shape) - kept_units.ndim) + kept_units.shape
+  return jnp.broadcast_to(kept_units.reshape(aligned), shape)
+
+
+@jax.jit
+def _global_masks(
+  leaves: list[Array], centers: list[Array], kept: ArrayLike
+) -> list[Array]:
+  pairs = zip(leaves, centers, strict=True)
+  mask = largest(
+    jnp.concatenate([_norms(w, c, 'entries', 2) for w, c in pairs]), kept
+  )
+  masks, start = [], 0
+  for leaf in leaves:
+    masks.append(mask[start : start + leaf.size].reshape(leaf.shape))
+    start += leaf.size
+  return masks
