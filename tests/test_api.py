@@ -57,6 +57,25 @@ SIGNATURES = {
   ),
   'mean_field.fit_rate': 'x errors *',
   'mean_field.gronwall_constant': 'problem horizon *',
+  'pruning.rows': 'params kappa * p center protocol select',
+  'pruning.filters': 'params kappa * p select',
+  'pruning.kernels': 'params kappa * p center protocol select',
+  'pruning.magnitude': 'params kappa * scope center protocol select',
+  'pruning.singular_values': 'params kappa * center protocol select',
+  'pruning.singular_value_counts': 'params kappa * protocol select',
+  'pruning.thin_factors': 'params kappa * center protocol select',
+  'pruning.to_error': 'params epsilon * method p select',
+  'pruning.columns_to_error': 'params tolerance * squared select',
+  'pruning.randomized_magnitude': (
+    'key params strength * keep_diagonal select'
+  ),
+  'pruning.random_columns': 'key params kappa * select',
+  'pruning.gaussian_replacement': (
+    'key params * variant threshold variance select'
+  ),
+  'pruning.discretize': 'params resolution * select',
+  'pruning.iterative_magnitude': ('train params kappas * rewind scope select'),
+  'pruning.compact': 'params * chain trim_inputs',
 }
 DEFAULTS = {
   'stable.sample': {'shape': (), 'scale': 1.0},
@@ -68,6 +87,9 @@ DEFAULTS = {
   'compressibility.pruning_ratio': {'tolerance': 0.1, 'squared': True},
   'compressibility.gaussian_limit': {'p': 2, 'dim': 1},
   'pruning.columns': {'p': 2, 'select': None},
+  'pruning.magnitude': {'scope': 'layer', 'center': None, 'select': None},
+  'pruning.to_error': {'p': 2, 'select': None},
+  'pruning.gaussian_replacement': {'variant': 'experiment'},
 }
 
 # An import goes to a lower floor, or stays inside its room.

@@ -1,4 +1,4 @@
-"""Pruning kernels: the right entries, the exact counts, honest refusals."""
+"""Columns, and what every kernel does with a pytree of parameters."""
 
 import itertools
 
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -162,9 +163,22 @@ def test_columns_to_error_at_its_ends():
 
 # What every kernel does with the pytree.
 
+KEY = jax.random.key(7)
 KERNELS = [
   lambda params, **options: pruning.columns(params, 0.3, **options),
   lambda params, **options: pruning.columns_to_error(params, 0.2, **options),
+  lambda params, **options: pruning.rows(params, 0.3, **options),
+  lambda params, **options: pruning.magnitude(params, 0.3, **options),
+  lambda params, **options: pruning.magnitude(
+    params, 0.3, scope='global', **options
+  ),
+  lambda params, **options: pruning.to_error(
+    params, 0.3, method='magnitude', **options
+  ),
+  lambda params, **options: pruning.random_columns(KEY, params, 0.3, **options),
+  lambda params, **options: pruning.randomized_magnitude(
+    KEY, params, 1.0, **options
+  ),
 ]
 
 
@@ -231,6 +245,48 @@ def test_vmap_is_a_loop_and_jit_is_eager(kernel):
   )
   chex.assert_trees_all_equal(jax.vmap(kernel)(stacked), loop)
   chex.assert_trees_all_equal(jax.jit(kernel)(_params()), kernel(_params()))
+
+
+def _nnx_state(params):
+  class Layer(nnx.Module):
+    def __init__(self, leaves):
+      for name, leaf in leaves.items():
+        setattr(self, name, nnx.Param(leaf))
+
+  class Network(nnx.Module):
+    def __init__(self):
+      for name, leaves in params.items():
+        setattr(self, name, Layer(leaves))
+
+  return nnx.state(Network())
+
+
+TREES = {
+  'flat': lambda params: {
+    f'{layer}/{name}': leaf
+    for layer, leaves in params.items()
+    for name, leaf in leaves.items()
+  },
+  'linen': lambda params: {'params': params},
+  'nnx': _nnx_state,
+}
+EVERY_KERNEL = [
+  *KERNELS,
+  lambda params: pruning.singular_values(params, 0.3, center='median'),
+  lambda params: pruning.gaussian_replacement(KEY, params),
+  lambda params: pruning.discretize(params, 0.5),
+]
+
+
+@pytest.mark.parametrize('tree', TREES)
+def test_any_pytree_will_do(tree):
+  params = _params()
+  other = TREES[tree](params)
+  for kernel in EVERY_KERNEL:
+    expected, got = kernel(params), kernel(other)
+    assert jax.tree.structure(got.params) == jax.tree.structure(other)
+    assert jax.tree.structure(got.mask) == jax.tree.structure(other)
+    chex.assert_trees_all_equal(jax.tree.leaves(got), jax.tree.leaves(expected))
 
 
 @pytest.mark.parametrize(
@@ -353,6 +409,44 @@ def _leaf(array):
     (
       lambda: pruning.columns_to_error(W, np.array([0.1])),
       'tolerance must be one number, got shape',
+    ),
+    (
+      lambda: pruning.columns(W, 0.5, center='mean'),
+      "center must be one of 'median', got 'mean'",
+    ),
+    (
+      lambda: pruning.magnitude(W, 0.5, scope='model'),
+      "scope must be one of 'layer', 'global', got 'model'",
+    ),
+    (
+      lambda: pruning.magnitude(W, 0.5, scope='global', protocol='x'),
+      "protocol must be one of 'paper', 'authors', got 'x'",
+    ),
+    (
+      lambda: pruning.magnitude(W, 0.5, scope='global', rounding='x'),
+      'rounding must be one of',
+    ),
+    (lambda: pruning.magnitude(W, 0.0), r'kappa must lie in \(0, 1\]'),
+    (
+      lambda: pruning.magnitude(W, np.ones(3), scope='global'),
+      'kappa must be one number',
+    ),
+    (
+      lambda: pruning.magnitude(_leaf(np.full((2, 3), np.nan)), 0.5),
+      r'layer\.kernel must be finite',
+    ),
+    (lambda: pruning.rows(W, 2.0), r'kappa must lie in \(0, 1\]'),
+    (
+      lambda: pruning.rows(_leaf(np.ones(3)), 0.5, select=_leaf(True)),
+      r'layer\.kernel must be of rank 2 or more',
+    ),
+    (
+      lambda: pruning.filters(W, 0.5),
+      r'layer\.kernel must be of rank 3 or more, .* got shape \(3, 4\)',
+    ),
+    (
+      lambda: pruning.kernels(W, 0.5),
+      r'layer\.kernel must be of rank 3 or more, .* leave it out with `select`',
     ),
   ],
 )

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from htjax.selection import Selection, path_components, resolve
 from htjax.types import Array, ArrayLike, PyTree, check_finite
@@ -77,7 +76,6 @@ class Chosen(NamedTuple):
   treedef: Any
   leaves: list[Any]
   places: list[int]
-  names: list[str]
 
   @property
   def wide(self) -> list[Array]:
@@ -173,10 +171,10 @@ def choose(params: PyTree, select: Selection, min_rank: int = 2) -> Chosen:
     raise ValueError('select must choose at least one leaf, got none')
   paths, treedef = jax.tree_util.tree_flatten_with_path(params)
   places = [i for i, flag in enumerate(flags) if flag]
-  names = ['.'.join(path_components(paths[i][0])) for i in places]
-  for i, name in zip(places, names, strict=True):
-    _check_leaf(name, jnp.asarray(paths[i][1]), min_rank)
-  return Chosen(treedef, [leaf for _, leaf in paths], places, names)
+  for i in places:
+    path, leaf = paths[i]
+    _check_leaf('.'.join(path_components(path)), jnp.asarray(leaf), min_rank)
+  return Chosen(treedef, [leaf for _, leaf in paths], places)
 
 
 def check_scalar(name: str, value: ArrayLike) -> None:
