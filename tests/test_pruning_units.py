@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from htjax import pruning
 from htjax.compressibility import largest as mask_of_largest
-from htjax.compressibility import median
+from htjax.compressibility import median, num_true
 from htjax.selection import exclude
 
 
@@ -80,6 +80,18 @@ def test_median_in_double_precision_and_with_infinities():
     assert median(jnp.asarray(x)).dtype == np.float64
   infinite = np.float32([-np.inf, -np.inf, 1.0, np.inf, 2.0])
   assert median(jnp.asarray(infinite)) == 1.0
+
+
+def test_largest_of_nothing():
+  assert mask_of_largest(jnp.zeros((0, 3)), 2).shape == (0, 3)
+
+
+@pytest.mark.parametrize('size', [0, 1, 15, 16, 33, 1000])
+def test_num_true_counts_groups_and_what_is_left_over(size):
+  rng = np.random.default_rng(size)
+  for share in (0.0, 0.4, 1.0):
+    mask = rng.random(size) < share
+    assert num_true(jnp.asarray(mask)) == mask.sum()
 
 
 # Entries.

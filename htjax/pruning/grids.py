@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from htjax.compressibility import num_true
 from htjax.pruning.results import Pruned, check_scalar, choose
 from htjax.selection import Selection
 from htjax.types import Array, ArrayLike, PyTree, check_range
@@ -42,7 +43,7 @@ def discretize(
   chosen = choose(params, select)
   rounded = [_round(w, resolution) for w in chosen.wide]
   masks = [w != 0 for w in rounded]
-  kept = jnp.stack([jnp.sum(m, dtype=jnp.int32) for m in masks])
+  kept = jnp.stack([num_true(m) for m in masks])
   return chosen.rewritten(
     rounded,
     masks,

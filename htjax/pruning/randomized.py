@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.compressibility import check_kappa, kept_count
+from htjax.compressibility import check_kappa, kept_count, num_true
 from htjax.pruning.results import (
   Pruned,
   check_scalar,
@@ -218,7 +218,7 @@ def gaussian_replacement(
   for number in (threshold, variance):
     if number is not None:
       valid &= jnp.asarray(number) >= 0
-  kept = jnp.stack([jnp.sum(m, dtype=jnp.int32) for m in masks])
+  kept = jnp.stack([num_true(m) for m in masks])
   replaced = jnp.stack([~jnp.all(m) for m in masks])
   stored = len(masks) if theory else 2 * jnp.sum(replaced, dtype=jnp.int32)
   return chosen.rewritten(

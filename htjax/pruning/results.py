@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from htjax.compressibility import num_true
 from htjax.selection import Selection, path_components, resolve
 from htjax.types import Array, ArrayLike, PyTree, check_finite
 
@@ -46,14 +47,12 @@ class Pruned(NamedTuple):
   @property
   def leaf_ratios(self) -> PyTree:
     """Pruned fraction of each leaf's entries, as a pytree like `params`."""
-    return jax.tree.map(
-      lambda m: jnp.sum(~m, dtype=jnp.int32) / m.size, self.mask
-    )
+    return jax.tree.map(lambda m: num_true(~m) / m.size, self.mask)
 
   @property
   def masked(self) -> Array:
     """int32 [], entries that the masks prune."""
-    return _sum(jnp.sum(~m, dtype=jnp.int32) for m in self._masks())
+    return _sum(num_true(~m) for m in self._masks())
 
   @property
   def removed(self) -> Array:
@@ -109,7 +108,7 @@ class Chosen(NamedTuple):
     """
     triples = zip(self.places, masks, others, strict=True)
     values = [_where(m, self.leaves[i], o, valid) for i, m, o in triples]
-    return self.pruned(values, masks, _sum(map(_count, masks)) + extra)
+    return self.pruned(values, masks, _sum(map(num_true, masks)) + extra)
 
   def rewritten(
     self,
@@ -211,10 +210,6 @@ def _check_leaf(name: str, leaf: Array, min_rank: int) -> None:
   check_finite(name, leaf)
 
 
-def _count(mask: Array) -> Array:
-  return jnp.sum(mask, dtype=jnp.int32)
-
-
 def _sum(counts: Any) -> Array:
   return jnp.sum(jnp.stack(list(counts)), dtype=jnp.int32)
 
@@ -224,5 +219,5 @@ def _dense_size(mask: Array) -> Array:
   size = jnp.int32(1)
   for axis in range(mask.ndim):
     others = tuple(i for i in range(mask.ndim) if i != axis)
-    size = size * _count(jnp.any(mask, axis=others))
+    size = size * num_true(jnp.any(mask, axis=others))
   return size

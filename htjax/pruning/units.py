@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from htjax.compressibility import (
   check_kappa,
@@ -83,22 +84,15 @@ def magnitude(
   check_choice('scope', scope, ('layer', 'global'))
   check_kappa(kappa)
   check_scalar('kappa', kappa)
-  if scope == 'layer':
-    return prune_units(
-      params,
-      lambda norms: kept_count(kappa, norms.size, rounding),
-      kappa,
-      unit='entries',
-      center=center,
-      protocol=protocol,
-      select=select,
-    )
   check_center(center, protocol)
   chosen = choose(params, select)
   leaves = chosen.wide
   centers = [find_center(w, center, protocol, 'entries') for w in leaves]
-  count = kept_count(kappa, sum(w.size for w in leaves), rounding)
-  masks = _global_masks(leaves, centers, count)
+  pairs = list(zip(leaves, centers, strict=True))
+  masks = []
+  for group in [pairs] if scope == 'global' else [[pair] for pair in pairs]:
+    size = sum(leaf.size for leaf, _ in group)
+    masks += _joint_masks(group, kept_count(kappa, size, rounding))
   return _finish(chosen, masks, centers, kappa, center, protocol)
 
 
@@ -400,15 +394,15 @@ def _mask(
 
 
 @jax.jit
-def _global_masks(
-  leaves: list[Array], centers: list[Array], kept: ArrayLike
+def _joint_masks(
+  group: list[tuple[Array, Array]], kept: ArrayLike
 ) -> list[Array]:
-  pairs = zip(leaves, centers, strict=True)
-  mask = largest(
-    jnp.concatenate([_norms(w, c, 'entries', 2) for w, c in pairs]), kept
-  )
-  masks, start = [], 0
-  for leaf in leaves:
-    masks.append(mask[start : start + leaf.size].reshape(leaf.shape))
-    start += leaf.size
-  return masks
+  """Masks of the largest entries of several leaves minus their centers."""
+  scores = [_norms(leaf, middle, 'entries', 2) for leaf, middle in group]
+  mask = largest(jnp.concatenate(scores), kept)
+  ends = np.cumsum([leaf.size for leaf, _ in group])[:-1]
+  parts = jnp.split(mask, ends)
+  return [
+    part.reshape(leaf.shape)
+    for part, (leaf, _) in zip(parts, group, strict=True)
+  ]
