@@ -585,8 +585,7 @@ def _order_preserving_bits(x: Array) -> Array:
   """Numbers as signed integers of the same order, all NaN equal and highest."""
   integer = jnp.int64 if x.dtype == jnp.float64 else jnp.int32
   highest = jnp.iinfo(integer).max
-  # Adding zero makes -0.0 into 0.0.
-  bits = lax.bitcast_convert_type(x + 0, integer)
+  bits = lax.bitcast_convert_type(x, integer)
   keys = jnp.where(bits < 0, bits ^ highest, bits)
   # One below the highest, so that some integer is above every key.
   return jnp.where(jnp.isnan(x), highest - 1, keys)
