@@ -20,10 +20,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
-from experiments import published, reports
+from experiments import program, published, reports
 from htjax import (
   compressibility,
   data,
@@ -34,19 +33,6 @@ from htjax import (
   selection,
   training,
 )
-
-_CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
-_WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Where the results are written.'
-)
-
-
-def main(argv: list[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f'unexpected arguments: {" ".join(argv[1:])}')
-  # JAX tells at level INFO of every kind of device that is not there.
-  logging.set_verbosity(logging.WARNING)
-  run(_CONFIG.value, str(_WORKDIR.value))
 
 
 def run(config: ConfigDict, workdir: str | Path) -> list[dict[str, Any]]:
@@ -242,5 +228,4 @@ def law_draws(
 
 
 if __name__ == '__main__':
-  flags.mark_flag_as_required('config')
-  app.run(main)
+  program.main(run)

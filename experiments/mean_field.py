@@ -14,26 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from experiments import hosts, mean_field_reports, mean_field_studies
+from experiments import mean_field_reports, mean_field_studies, program
 from htjax import records
-
-_CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
-_WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Where the results are written.'
-)
-
-
-def main(argv: list[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f'unexpected arguments: {" ".join(argv[1:])}')
-  # JAX tells at level INFO of every kind of device that is not there.
-  logging.set_verbosity(logging.WARNING)
-  hosts.join()
-  run(_CONFIG.value, str(_WORKDIR.value))
 
 
 def run(config: ConfigDict, workdir: str | Path) -> list[dict[str, Any]]:
@@ -57,5 +42,4 @@ def run(config: ConfigDict, workdir: str | Path) -> list[dict[str, Any]]:
 
 
 if __name__ == '__main__':
-  flags.mark_flags_as_required(['config', 'workdir'])
-  app.run(main)
+  program.main(run)

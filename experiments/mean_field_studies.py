@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 from ml_collections import ConfigDict
 
-from experiments import hosts
+from experiments import program
 from htjax import compressibility, mean_field, stable
 from htjax.mean_field import Problem
 
@@ -147,7 +147,7 @@ def _constants(config: ConfigDict) -> mean_field.Regularity:
 
 def _replicas(config: ConfigDict, num: int) -> dict[str, Any]:
   """How a study spreads its replicas over devices."""
-  mesh = hosts.mesh()
+  mesh = program.mesh()
   share = num if mesh is None else num // mesh.size
   on_cpu = jax.default_backend() == 'cpu'
   return {

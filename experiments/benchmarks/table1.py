@@ -100,7 +100,9 @@ def make_problem(preset: str) -> dict[str, Any]:
     dataset = program.load_data(config)
   except FileNotFoundError as error:
     raise Unavailable(str(error)) from None
-  lanes = [list(lane) for lane in program.make_lanes(config)]
+  lanes = [
+    [lane.seed, lane.alpha, lane.sigma] for lane in program.make_lanes(config)
+  ]
   network = program.make_network(config, dataset)
   problem = {
     'lanes': lanes,
