@@ -8,6 +8,7 @@ import importlib
 from typing import Any
 
 from htjax import (
+  bounds,
   compressibility,
   mean_field,
   noise,
@@ -22,6 +23,7 @@ __version__ = '0.1.0'
 _LATE = ('checkpoints', 'data', 'models', 'plotting', 'records', 'training')
 
 __all__ = [
+  'bounds',
   'checkpoints',
   'compressibility',
   'data',

@@ -1,0 +1,28 @@
+"""Generalization bounds with every constant, in log space, premises checked.
+
+One module per family: `perturbation` ("Heavy Tails in SGD and Compressibility
+of Overparametrized Neural Networks"), `compression` ("Compressing Heavy-Tailed
+Weight Matrices ..."), `sketching` ("Generalization Bounds for Magnitude-Based
+Pruning ..."), `norms` and `hessian` (what they compare with). `ingredients`
+measures a network in JAX; the bounds are functions of what it measures, on the
+host in float64, and each returns a `Bound`.
+"""
+
+from htjax.bounds import ingredients, perturbation
+from htjax.bounds.common import (
+  Assumption,
+  Bound,
+  margin_loss,
+  margins,
+  ramp_loss,
+)
+
+__all__ = [
+  'Assumption',
+  'Bound',
+  'ingredients',
+  'margin_loss',
+  'margins',
+  'perturbation',
+  'ramp_loss',
+]
