@@ -8,7 +8,7 @@ measures a network in JAX; the bounds are functions of what it measures, on the
 host in float64, and each returns a `Bound`.
 """
 
-from htjax.bounds import ingredients, perturbation
+from htjax.bounds import compression, ingredients, perturbation, sketching
 from htjax.bounds.common import (
   Assumption,
   Bound,
@@ -20,9 +20,11 @@ from htjax.bounds.common import (
 __all__ = [
   'Assumption',
   'Bound',
+  'compression',
   'ingredients',
   'margin_loss',
   'margins',
   'perturbation',
   'ramp_loss',
+  'sketching',
 ]
