@@ -8,7 +8,14 @@ measures a network in JAX; the bounds are functions of what it measures, on the
 host in float64, and each returns a `Bound`.
 """
 
-from htjax.bounds import compression, ingredients, perturbation, sketching
+from htjax.bounds import (
+  compression,
+  hessian,
+  ingredients,
+  norms,
+  perturbation,
+  sketching,
+)
 from htjax.bounds.common import (
   Assumption,
   Bound,
@@ -21,9 +28,11 @@ __all__ = [
   'Assumption',
   'Bound',
   'compression',
+  'hessian',
   'ingredients',
   'margin_loss',
   'margins',
+  'norms',
   'perturbation',
   'ramp_loss',
   'sketching',

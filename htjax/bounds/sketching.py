@@ -46,7 +46,8 @@ def kept_probability(strength: float) -> float:
     float in (0, 1).
   Raises:
     ValueError: if strength is not positive.
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", eqs. (9)-(11).
+  Source: "Generalization Bounds for Magnitude-Based Pruning ...", eqs. (9) to
+    (11).
   """
   d = positive('strength', strength)
   # 1 - sqrt(1 - 2 / (d + 2)), without the cancellation at large d.
@@ -136,7 +137,7 @@ def pruning_error(
   multiplier: float = 1.0,
   constant: float = 1.0,
 ) -> Bound:
-  """|A^ - A|_2 <= multiplier Gamma, by Markov with probability 1 - 1/multiplier.
+  """|A^ - A|_2 <= epsilon Gamma, by Markov with probability 1 - 1 / epsilon.
 
   Gamma = C (sqrt(Psi) (d/(d+2))^(3/4) (sqrt(d_1) + sqrt(d_2)) +
   (3 d_1 d_2)^(1/4) sqrt(Psi) (d/(d+2))^(5/8)).
@@ -145,7 +146,7 @@ def pruning_error(
     shape: (d_1, d_2).
     variance: Psi > 0 of this layer's entries.
     strength: d > 0.
-    multiplier: epsilon_l >= 1; at 1 it bounds the mean only.
+    multiplier: epsilon >= 1; at 1 it bounds the mean only.
     constant: C of `latala_norm`; with 1 the bound held by a factor of 1.4 to 2
       on all shapes and strengths that were tried.
   Returns:
@@ -273,7 +274,7 @@ def pruned_output_error(
   Args:
     spectral: |A_l|_2 > 0, [L].
     pruning: Gamma_l >= 0, [L], values of `pruning_error` at multiplier 1; or
-      measured norms |A^_l - A_l|_2, with `multipliers` infinite sure.
+      measured norms |A^_l - A_l|_2, with `multipliers` None.
     input_norm: |x| > 0.
     rounding: r_l >= 0, values of `rounding_error`, [L] or one number.
     multipliers: epsilon_l >= 1, [L] or one number; None if `pruning` was
@@ -673,7 +674,8 @@ def lottery_risk(
 
   Args:
     margins: of the target on its n training examples, [n].
-    gamma: epsilon + epsilon_rho > 0, what imitation and rounding cost in margin.
+    gamma: epsilon + epsilon_rho > 0, the margin that imitation and rounding
+      cost.
     target_width: n_M.
     input_dimension: d_0.
     num_layers: L of the target.

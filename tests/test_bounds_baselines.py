@@ -1,0 +1,256 @@
+"""Norm, cushion and Hessian bounds, against their formulas in NumPy."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from htjax.bounds import hessian, norms
+
+MARGINS = np.linspace(0.1, 50.0, 10_000)
+SPECTRAL = np.array([1.2, 0.7, 3.0])
+FROBENIUS = np.array([2.0, 1.5, 4.0])
+COMMON = {'gamma': 1.5, 'delta': 0.05}
+CASES = {
+  'neyshabur_2015': {'frobenius': FROBENIUS, 'input_norm': 2.0},
+  'neyshabur_2017': {
+    'spectral': SPECTRAL,
+    'frobenius': FROBENIUS,
+    'width': 30,
+    'input_norm': 2.0,
+  },
+  'bartlett_2017': {
+    'spectral': SPECTRAL,
+    'two_one': np.array([3.0, 2.0, 5.0]),
+    'width': 30,
+    'data_norm': 200.0,
+  },
+  'arora_2018': {
+    'cushions': np.array([0.3, 0.4, 0.5]),
+    'interlayer': np.array([0.1, 0.2, 0.3]),
+    'contraction': 1.4,
+    'smoothness': 10.0,
+    'output_norm': 8.0,
+  },
+}
+
+
+def evaluate(name, **changes):
+  arguments = COMMON | CASES[name] | changes
+  margins = arguments.pop('margins', MARGINS)
+  return getattr(norms, name)(margins, **arguments)
+
+
+def formula(name):
+  n, gamma, delta, depth = MARGINS.size, 1.5, 0.05, 3
+  if name == 'neyshabur_2015':
+    rate = 2**depth * 2.0 * np.prod(FROBENIUS) / (gamma * math.sqrt(n))
+    return rate + 3 * math.sqrt(math.log(2 / delta) / (2 * n))
+  if name == 'neyshabur_2017':
+    ratio = np.sum(FROBENIUS**2 / SPECTRAL**2)
+    size = 2.0**2 * depth**2 * 30 * math.log(depth * 30)
+    size *= np.prod(SPECTRAL**2) * ratio
+    return math.sqrt((size + math.log(depth * n / delta)) / (gamma**2 * n))
+  if name == 'bartlett_2017':
+    ratios = np.array([3.0, 2.0, 5.0]) / SPECTRAL
+    size = np.prod(SPECTRAL) * np.sum(ratios ** (2 / 3)) ** 1.5
+    rate = 200 * size * math.log(30) / (gamma * n)
+    return rate + math.sqrt(math.log(1 / delta) / n)
+  mu = np.array([0.3, 0.4, 0.5]) * np.array([0.1, 0.2, 0.3])
+  size = 1.4**2 * depth**2 * 8.0**2 * np.sum(1 / mu**2)
+  return math.sqrt(size / (gamma**2 * n))
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_formulas(name):
+  bound = evaluate(name)
+  expected = np.mean(MARGINS <= 1.5) + formula(name)
+  assert bound.value == pytest.approx(expected, rel=1e-12)
+  assert bound.failure == 0.05
+  assert bound.valid
+  unsure = [a.name for a in bound.assumptions if a.holds is None]
+  assert unsure == ['constant']
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_complexities_are_monotone(name):
+  reference = evaluate(name).terms['complexity']
+  for argument, value in CASES[name].items():
+    if argument == 'smoothness':
+      continue
+    grown = value * 2
+    sign = -1 if argument in ('cushions', 'interlayer') else 1
+    if argument == 'spectral' and name == 'bartlett_2017':
+      # R_A grows with a factor 2^3 / 2 for three layers.
+      assert evaluate(name, spectral=grown).terms[
+        'complexity'
+      ] == pytest.approx(reference + 2 * math.log(2))
+      continue
+    new = evaluate(name, **{argument: grown}).terms['complexity']
+    assert sign * (new - reference) > 0, argument
+  assert evaluate(name, margins=MARGINS[::2]).terms['complexity'] > reference
+  assert evaluate(name, constant=3.0).terms['complexity'] == pytest.approx(
+    reference + math.log(3)
+  )
+  wide = evaluate(name, gamma=3.0)
+  assert wide.terms['complexity'] < reference
+  assert wide.terms['empirical'] > evaluate(name).terms['empirical']
+
+
+def test_products_of_many_norms_stay_in_logarithms():
+  many = np.full(400, 1e3)
+  bound = norms.neyshabur_2015(
+    MARGINS, frobenius=many, input_norm=1.0, **COMMON
+  )
+  assert bound.value == math.inf
+  expected = 400 * math.log(2000) - math.log(1.5) - 0.5 * math.log(10_000)
+  assert bound.terms['complexity'] == pytest.approx(expected)
+
+
+def test_smoothness_is_a_premise():
+  assert not evaluate('arora_2018', smoothness=8.9).valid
+  assert evaluate('arora_2018', smoothness=math.inf).valid
+
+
+@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize(
+  ('argument', 'value'),
+  [
+    ('gamma', 0.0),
+    ('gamma', -1.0),
+    ('delta', 0.0),
+    ('delta', 1.0),
+    ('constant', 0.0),
+    ('margins', []),
+    ('margins', [math.inf]),
+  ],
+)
+def test_common_faults(name, argument, value):
+  with pytest.raises(ValueError, match=argument):
+    evaluate(name, **{argument: value})
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_own_faults(name):
+  for argument in CASES[name]:
+    with pytest.raises(ValueError, match=argument):
+      evaluate(name, **{argument: -1.0})
+
+
+def predict(layers, x, activation):
+  for w in layers[:-1]:
+    x = activation(x @ w)
+  return x @ layers[-1]
+
+
+def make_loss(activation):
+  def loss(layers, x, y):
+    return -jax.nn.log_softmax(predict(layers, x, activation))[y]
+
+  return loss
+
+
+def network(seed):
+  keys = jax.random.split(jax.random.key(seed), 5)
+  shapes = [(4, 5), (5, 3)]
+  layers = [
+    jax.random.normal(k, s, jnp.float64)
+    for k, s in zip(keys[:2], shapes, strict=True)
+  ]
+  start = [
+    jax.random.normal(k, s, jnp.float64)
+    for k, s in zip(keys[2:4], shapes, strict=True)
+  ]
+  x = jax.random.normal(keys[4], (6, 4), jnp.float64)
+  return layers, start, x, jnp.arange(6) % 3
+
+
+def dense_forms(loss, layers, start, x, y, index):
+  """v^T H v and v^T H_+ v by eigenvectors of the dense Hessian, [n]."""
+  v = np.asarray(layers[index] - start[index]).ravel()
+
+  def of_layer(w, x, y):
+    changed = [*layers[:index], w, *layers[index + 1 :]]
+    return loss(changed, x, y)
+
+  plain, positive = [], []
+  for row in range(len(x)):
+    h = np.asarray(
+      jax.hessian(of_layer)(layers[index], x[row], y[row])
+    ).reshape(v.size, v.size)
+    values, vectors = np.linalg.eigh(h)
+    weights = (vectors.T @ v) ** 2
+    plain.append(weights @ values)
+    positive.append(weights @ np.maximum(values, 0))
+  return np.array(plain), np.array(positive)
+
+
+def test_curvatures_of_relu_layers_are_exact_in_one_step():
+  with jax.enable_x64(True):
+    layers, start, x, y = network(1)
+    loss = make_loss(jax.nn.relu)
+    found = hessian.layer_curvatures(loss, layers, start, x, y)
+    more = hessian.layer_curvatures(loss, layers, start, x, y, num_steps=20)
+    for i in range(2):
+      plain, positive = dense_forms(loss, layers, start, x, y, i)
+      np.testing.assert_allclose(plain, positive, rtol=1e-8, atol=1e-12)
+      assert float(found[i]) == pytest.approx(plain.max(), rel=1e-10)
+      assert float(more[i]) == pytest.approx(plain.max(), rel=1e-8)
+
+
+def test_positive_part_with_curved_activations():
+  with jax.enable_x64(True):
+    layers, start, x, y = network(2)
+    loss = make_loss(jnp.tanh)
+    found = hessian.layer_curvatures(loss, layers, start, x, y, num_steps=20)
+    plain, positive = dense_forms(loss, layers, start, x, y, 0)
+    assert float(found[0]) == pytest.approx(positive.max(), rel=1e-10)
+    # The distinction matters here.
+    assert positive.max() > 1.01 * plain.max()
+    one = hessian.layer_curvatures(loss, layers, start, x, y)
+    assert float(one[0]) == pytest.approx(plain.max(), rel=1e-10)
+    still = hessian.layer_curvatures(loss, layers, layers, x, y, num_steps=5)
+    np.testing.assert_array_equal(still, 0)
+
+
+def test_ju_2022():
+  bound = hessian.ju_2022(
+    0.3,
+    curvatures=[4.0, 9.0, -1.0],
+    num_samples=400,
+    loss_bound=2.0,
+    epsilon=0.1,
+    remainder=0.01,
+  )
+  expected = 1.1 * (0.3 + math.sqrt(2) * 5 / 20) + 0.01
+  assert bound.value == pytest.approx(expected, rel=1e-12)
+  assert bound.valid
+  assert not hessian.ju_2022(
+    0.3, curvatures=[4.0], num_samples=400, loss_bound=2.0
+  ).valid
+
+
+def test_hessian_faults():
+  with jax.enable_x64(True):
+    layers, start, x, y = network(3)
+  loss = make_loss(jnp.tanh)
+  with pytest.raises(ValueError, match='reference'):
+    hessian.layer_curvatures(loss, layers, start[:1], x, y)
+  with pytest.raises(ValueError, match='same examples'):
+    hessian.layer_curvatures(loss, layers, start, x[:0], y[:0])
+  with pytest.raises(ValueError, match='num_steps'):
+    hessian.layer_curvatures(loss, layers, start, x, y, num_steps=0)
+  good = {'curvatures': [1.0], 'num_samples': 10, 'loss_bound': 1.0}
+  for name, value in [
+    ('curvatures', [math.nan]),
+    ('num_samples', 0),
+    ('loss_bound', 0.0),
+    ('epsilon', -1.0),
+    ('remainder', -1.0),
+  ]:
+    with pytest.raises(ValueError, match=name):
+      hessian.ju_2022(0.3, **(good | {name: value}))
+  with pytest.raises(ValueError, match='training_loss'):
+    hessian.ju_2022(2.0, **good)
