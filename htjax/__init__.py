@@ -14,6 +14,7 @@ from htjax import (
   noise,
   pruning,
   selection,
+  sketching,
   stable,
   types,
 )
@@ -34,6 +35,7 @@ __all__ = [
   'pruning',
   'records',
   'selection',
+  'sketching',
   'stable',
   'training',
   'types',
