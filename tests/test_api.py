@@ -76,6 +76,12 @@ SIGNATURES = {
   'pruning.discretize': 'params resolution * select',
   'pruning.iterative_magnitude': ('train params kappas * rewind scope select'),
   'pruning.compact': 'params * chain trim_inputs',
+  'sketching.bipartite_ensemble': 'key m p delta *',
+  'sketching.sketch': 'x a b',
+  'sketching.recover': 'y a b *',
+  'sketching.distributed_sparsity': 'x',
+  'bounds.margin_loss': 'logits labels gamma',
+  'bounds.margins': 'logits labels',
 }
 DEFAULTS = {
   'stable.sample': {'shape': (), 'scale': 1.0},
@@ -90,7 +96,9 @@ DEFAULTS = {
   'pruning.magnitude': {'scope': 'layer', 'center': None, 'select': None},
   'pruning.to_error': {'p': 2, 'select': None},
   'pruning.gaussian_replacement': {'variant': 'experiment'},
+  'bounds.margin_loss': {'gamma': 0.0},
 }
+BOUND_FIELDS = ('value', 'log_value', 'terms', 'assumptions')
 
 # An import goes to a lower floor, or stays inside its room.
 FLOORS = {
@@ -195,6 +203,10 @@ def test_defaults(name):
   parameters = inspect.signature(_find(name)).parameters
   for parameter, value in DEFAULTS[name].items():
     assert parameters[parameter].default == value
+
+
+def test_fields_of_a_bound():
+  assert htjax.bounds.Bound._fields[:4] == BOUND_FIELDS
 
 
 def test_log_moment_unpacks():

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -401,3 +403,14 @@ def test_cushion_faults():
       ingredients.interlayer_smoothness(
         jax.random.key(1), layers, x, **(options | {name: value})
       )
+
+
+def test_the_example_of_the_documentation_runs(capsys):
+  page = pathlib.Path(__file__).parent.parent / 'docs' / 'bounds.md'
+  blocks = re.findall(r'```python\n(.*?)```', page.read_text(), re.S)
+  assert blocks
+  for block in blocks:
+    names = {}
+    exec(block, names)
+    assert math.isfinite(names['bound'].log_value)
+  assert 'confidence True' in capsys.readouterr().out

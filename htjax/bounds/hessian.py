@@ -169,6 +169,9 @@ def ju_2022(
       f'xi = {rest:.4g} must cover terms of order n^(-3/4) = '
       f'{num_samples**-0.75:.4g}, whose constant is not given',
     ),
+    Assumption(
+      'smooth', None, 'activations and loss are smooth, as the theorem asks'
+    ),
     Assumption('bounded loss', None, f'the loss is at most {top:.4g}'),
   ]
   terms = {
