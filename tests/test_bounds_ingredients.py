@@ -116,8 +116,13 @@ def test_bounds_add_up():
 
 
 def test_bounds_are_made_on_the_host():
-  with pytest.raises(ValueError, match='concrete'):
-    jax.jit(lambda v: common.number('v', v))(1.0)
+  for function in (common.number, common.vector):
+    with pytest.raises(ValueError, match='v must be concrete'):
+      jax.jit(lambda v, f=function: f('v', v))(1.0)
+  with pytest.raises(ValueError, match='v must be concrete'):
+    jax.jit(lambda v: common.vector('v', [1.0, v]))(1.0)
+  with pytest.raises(ValueError, match='margins must be concrete'):
+    jax.jit(lambda v: common.empirical_margin_loss(v, 0.0))(jnp.ones(3))
 
 
 @pytest.mark.parametrize(('n', 'p'), [(10, 0.3), (1000, 0.05), (50_000, 0.01)])
@@ -156,6 +161,20 @@ def test_spectral_norm_of_special_matrices():
   # The upper bound is attained by a non-negative rank-one matrix.
   ones = ingredients.spectral_norm(jnp.ones((3, 3)))
   assert float(ones.upper) == pytest.approx(3)
+
+
+@pytest.mark.parametrize('peak', [1e-30, 1e30])
+def test_large_and_small_entries_keep_their_norms(peak):
+  matrix = np.random.default_rng(8).standard_normal((20, 10)).astype(np.float32)
+  plain = ingredients.layer_norms([matrix])
+  found = ingredients.layer_norms([np.float32(peak) * matrix])
+  for name in ('spectral', 'frobenius', 'distance', 'two_one'):
+    expected = getattr(plain, name) * peak
+    np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-5)
+  rank = ingredients.stable_rank(np.float32(peak) * matrix)
+  assert float(rank) == pytest.approx(
+    float(ingredients.stable_rank(matrix)), rel=1e-5
+  )
 
 
 def test_residual_tells_of_too_few_iterations():

@@ -191,6 +191,16 @@ def ramp_loss(
 # Helpers on the host -------------------------------------------------------
 
 
+def check_concrete(name: str, value: Any) -> None:
+  """Raise if `value` is traced, or a list with a traced entry."""
+  entries = value if isinstance(value, list | tuple) else [value]
+  if not all(is_concrete(entry) for entry in entries):
+    raise ValueError(
+      f'{name} must be concrete: bounds are evaluated on the host, outside jit '
+      'and vmap'
+    )
+
+
 def number(
   name: str,
   value: Any,
@@ -199,11 +209,7 @@ def number(
   **interval: bool,
 ) -> float:
   """`value` as a float in an interval, or a ValueError that names it."""
-  if not is_concrete(value):
-    raise ValueError(
-      f'{name} must be a concrete number: bounds are evaluated on the host, '
-      'outside jit and vmap'
-    )
+  check_concrete(name, value)
   if np.shape(value) != ():
     raise ValueError(f'{name} must be one number, got shape {np.shape(value)}')
   check_range(name, value, low, high, **interval)
@@ -225,8 +231,7 @@ def vector(
   name: str, values: Any, low: float = 0.0, *, open_low: bool = False
 ) -> np.ndarray:
   """`values` as finite float64 [L], L >= 1, each at least `low`."""
-  if any(not is_concrete(v) for v in np.atleast_1d(np.asarray(values, object))):
-    raise ValueError(f'{name} must be concrete: bounds live on the host')
+  check_concrete(name, values)
   array = np.asarray(values, np.float64)
   if array.ndim != 1 or array.size == 0:
     raise ValueError(f'{name} must be a list of numbers, got {array.shape}')
@@ -236,6 +241,7 @@ def vector(
 
 def like(name: str, values: Any, size: int, **options: Any) -> np.ndarray:
   """`values` as float64 [size]; a single number stands for all of them."""
+  check_concrete(name, values)
   array = np.asarray(values, np.float64)
   if array.ndim == 0:
     array = np.full(size, float(array))
@@ -256,6 +262,7 @@ def empirical_margin_loss(
   distances: ArrayLike, log_gamma: float
 ) -> tuple[float, int]:
   """Fraction of margins at most exp(log_gamma), and their number."""
+  check_concrete('margins', distances)
   array = np.asarray(distances, np.float64)
   if array.ndim != 1 or array.size == 0:
     raise ValueError(

@@ -36,6 +36,7 @@ def layer_curvatures(
   y: ArrayLike,
   *,
   num_steps: int = 1,
+  batch_size: int = 16,
 ) -> Array:
   """H_i = max over examples of v_i^T [Hessian of the loss in layer i]_+ v_i.
 
@@ -52,6 +53,7 @@ def layer_curvatures(
     x: inputs [n, ...].
     y: targets [n, ...].
     num_steps: Lanczos steps, static, >= 1; at most the size of a layer matter.
+    batch_size: examples at a time, static, >= 1: memory against speed.
   Returns:
     [L]; zero for a layer that has not moved.
   Raises:
@@ -60,6 +62,7 @@ def layer_curvatures(
     Hessian-based Generalization Guarantees, Theorem 2.1.
   """
   check_count('num_steps', num_steps)
+  check_count('batch_size', batch_size)
   arrays = [jnp.asarray(w) for w in layers]
   starts = [jnp.asarray(w) for w in reference]
   if [w.shape for w in starts] != [w.shape for w in arrays] or not arrays:
@@ -74,13 +77,15 @@ def layer_curvatures(
     )
   return jnp.stack(
     [
-      jnp.max(_curvatures(loss, arrays, i, w - start, x, y, num_steps))
+      jnp.max(
+        _curvatures(loss, arrays, i, w - start, x, y, num_steps, batch_size)
+      )
       for i, (w, start) in enumerate(zip(arrays, starts, strict=True))
     ]
   )
 
 
-def _curvatures(loss, layers, index, direction, x, y, num_steps):
+def _curvatures(loss, layers, index, direction, x, y, num_steps, batch_size):
   """v^T H_+ v in one layer, for each example."""
 
   def one(example):
@@ -95,7 +100,7 @@ def _curvatures(loss, layers, index, direction, x, y, num_steps):
 
     return _positive_form(product, direction.ravel(), num_steps)
 
-  return lax.map(one, (x, y))
+  return lax.map(one, (x, y), batch_size=min(batch_size, len(x)))
 
 
 def _positive_form(product, v, num_steps):

@@ -73,17 +73,24 @@ def spectral_norm(
     ValueError: if `matrix` is not a non-empty floating matrix.
   """
   matrix = _matrix('matrix', matrix)
-  found = operator_norm(
+  tolerance = _check_stopping(tolerance, max_iterations, matrix.dtype)
+  return _spectral_norm(matrix, tolerance, max_iterations)
+
+
+@jax.jit
+def _spectral_norm(matrix, tolerance, max_iterations):
+  matrix, peak = _scaled(matrix)
+  found = _power_iteration(
     lambda v: v @ matrix,
     matrix.shape[:1],
-    dtype=matrix.dtype,
-    tolerance=tolerance,
-    max_iterations=max_iterations,
+    matrix.dtype,
+    tolerance,
+    max_iterations,
   )
   size = jnp.abs(matrix)
   sides = jnp.max(jnp.sum(size, axis=0)) * jnp.max(jnp.sum(size, axis=1))
   upper = jnp.minimum(jnp.sqrt(sides), jnp.linalg.norm(matrix))
-  return found._replace(upper=upper)
+  return found._replace(value=found.value * peak, upper=upper * peak)
 
 
 def operator_norm(
@@ -111,11 +118,22 @@ def operator_norm(
     ValueError: for another dtype, or a count or tolerance out of range.
   """
   dtype = check_floating('dtype', dtype)
+  tolerance = _check_stopping(tolerance, max_iterations, dtype)
+  return _power_iteration(
+    function, tuple(shape), dtype, tolerance, max_iterations
+  )
+
+
+def _check_stopping(tolerance, max_iterations, dtype) -> float:
   check_count('max_iterations', max_iterations)
   if tolerance is None:
-    tolerance = math.sqrt(jnp.finfo(dtype).eps)
+    return math.sqrt(jnp.finfo(dtype).eps)
   check_range('tolerance', tolerance, 0, math.inf, open_low=True)
-  start = jax.random.normal(jax.random.key(0), tuple(shape), dtype)
+  return tolerance
+
+
+def _power_iteration(function, shape, dtype, tolerance, max_iterations):
+  start = jax.random.normal(jax.random.key(0), shape, dtype)
   transpose = jax.linear_transpose(function, start)
 
   def step(state):
@@ -205,7 +223,7 @@ def stable_rank(matrix: ArrayLike) -> Array:
   Raises:
     ValueError: as in `spectral_norm`.
   """
-  matrix = _matrix('matrix', matrix)
+  matrix = _scaled(_matrix('matrix', matrix))[0]
   return (jnp.linalg.norm(matrix) / spectral_norm(matrix).value) ** 2
 
 
@@ -260,12 +278,18 @@ def layer_norms(
     if not bool(jnp.all(jnp.isfinite(w))):
       raise ValueError('layers must be finite, got NaN or infinity')
     top = spectral_norm(w)
-    units = jnp.linalg.norm(w - start, axis=0)
-    numbers = (
-      *(top.value, top.residual, jnp.linalg.norm(w)),
-      *(jnp.linalg.norm(w - start), jnp.sum(units)),
+    whole, peak = _scaled(w)
+    moved, moved_peak = _scaled(w - start)
+    rows.append(
+      [
+        float(top.value),
+        float(top.residual),
+        float(jnp.linalg.norm(whole)) * float(peak),
+        float(jnp.linalg.norm(moved)) * float(moved_peak),
+        float(jnp.sum(jnp.linalg.norm(moved, axis=0))) * float(moved_peak),
+        *w.shape,
+      ]
     )
-    rows.append([*map(float, numbers), *w.shape])
   return LayerNorms(*np.asarray(rows, np.float64).T)
 
 
@@ -531,6 +555,13 @@ def _between(layers, i, j, activation):
     return state
 
   return function
+
+
+def _scaled(matrix: Array) -> tuple[Array, Array]:
+  """A matrix over its largest magnitude: squares of it do not overflow."""
+  peak = jnp.max(jnp.abs(matrix))
+  peak = jnp.where(peak > 0, peak, 1)
+  return matrix / peak, peak
 
 
 def _norms(x: Array) -> Array:

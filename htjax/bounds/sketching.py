@@ -259,8 +259,8 @@ def pruned_output_error(
   pruning: ArrayLike,
   *,
   input_norm: float,
+  multipliers: ArrayLike | None,
   rounding: ArrayLike = 0.0,
-  multipliers: ArrayLike = 1.0,
   lipschitz: ArrayLike = 1.0,
   gains: ArrayLike = 1.0,
   gain_failure: float = 0.0,
@@ -276,9 +276,9 @@ def pruned_output_error(
     pruning: Gamma_l >= 0, [L], values of `pruning_error` at multiplier 1; or
       measured norms |A^_l - A_l|_2, with `multipliers` None.
     input_norm: |x| > 0.
-    rounding: r_l >= 0, values of `rounding_error`, [L] or one number.
     multipliers: epsilon_l >= 1, [L] or one number; None if `pruning` was
       measured, so that nothing can fail.
+    rounding: r_l >= 0, values of `rounding_error`, [L] or one number.
     lipschitz: L_l > 0, of the activation before layer l, [L] or one number.
     gains: kappa_l of `low_rank_gain`, [L] or one number.
     gain_failure: sum of the failures of `low_rank_gain`.
@@ -752,7 +752,8 @@ def filter_risk(
   """Risk of a convolutional network after d_k^alpha filters of each layer go.
 
   corrected, as in the proof: C sqrt(sum_k p_k^4 d_{k-1} (d_k - d_k^alpha)
-  ln^2(p_k^2 d_k) ln(r_k) / n). paper: p_k^2 d_{k-1} d_k^alpha in its place.
+  ln^2(p_k^2 d_k) ln(r_k) / n), for gamma at least sqrt(2) times the change of
+  the output. paper: p_k^2 d_{k-1} d_k^alpha, and no sqrt(2).
 
   Args:
     margins: of the network on its n training examples, [n].
@@ -794,16 +795,19 @@ def filter_risk(
   total = float(np.dot(factor, np.log(_values(num_values, depth))))
   b1 = positive('beta_1', beta_1)
   b2 = alpha / 4 if beta_2 is None else number('beta_2', beta_2, 0, math.inf)
-  side, widest = p[1:].max() ** -b1, d.max() ** -b2
+  side, widest = p[1:].max() ** -b1, d[1:].max() ** -b2
   change = side * (side + widest) ** (depth - 2) - side ** (depth - 1)
   needed = side * positive('lipschitz', lipschitz) ** (depth - 1) * p[0]
   needed *= math.sqrt(depth) * change
+  if variant == 'corrected':
+    needed *= math.sqrt(2)
   premises = [
     Assumption(
       'margin',
       bool(gamma >= needed),
       f'gamma = {gamma:.4g} must be >= {needed:.4g}',
     ),
+    Assumption('probability', None, 'the source gives none; failure is left 0'),
     _constant('C'),
   ]
   front = math.log(positive('constant', constant))
