@@ -372,6 +372,38 @@ def test_scaled_complementary_error_function():
     )
 
 
+def test_replacement_keeps_the_output():
+  """Lemma 2.2 on a network: noise at the thresholds of the pipeline."""
+  rng = np.random.default_rng(15)
+  shapes = ((6, 30), (30, 20), (20, 3))
+  layers = [
+    power_law(rng, s, 1.5, 0.1) * rng.choice([-1, 1], s) for s in shapes
+  ]
+  assert min(np.linalg.norm(w) for w in layers) >= 1  # a premise
+  x = rng.standard_normal((20, 6))
+  cushions = np.asarray(ingredients.layer_cushions(layers, x))
+  onward = np.asarray(ingredients.interlayer_cushions(layers, x).minimal)
+  contraction = float(ingredients.activation_contraction(layers, x))
+  epsilon, delta = 0.3, 0.05
+  output = np.asarray(ingredients.pre_activations(layers, x)[-1])
+
+  def relative_error(times):
+    replaced = []
+    for w, own, rest in zip(layers, cushions, onward, strict=True):
+      share = epsilon * own * rest / (6 * contraction * 3)
+      eta = delta / (2 * 9 * 30 * 20)
+      budget = compression.noise_budget(times * share, eta)
+      kept = np.where(np.abs(w) > math.sqrt(budget / 2), w, 0)
+      noise = math.sqrt(budget / 2) * rng.standard_normal(w.shape)
+      replaced.append(kept + noise)
+    moved = np.asarray(ingredients.pre_activations(replaced, x)[-1])
+    error = np.linalg.norm(moved - output, axis=1)
+    return np.max(error / np.linalg.norm(output, axis=1))
+
+  assert 0 < relative_error(1) <= epsilon
+  assert relative_error(1e5) > epsilon
+
+
 def test_pipeline_by_hand():
   rng = np.random.default_rng(13)
   weights = [rng.standard_normal((5, 4)), rng.standard_normal((4, 3))]
