@@ -16,6 +16,12 @@ from htjax import (
   selection,
   sketching,
   stable,
+  compressibility,
+  noise,
+  pruning,
+  selection,
+  stable,
+  tail_index,
   types,
 )
 
@@ -37,6 +43,7 @@ __all__ = [
   'selection',
   'sketching',
   'stable',
+  'tail_index',
   'training',
   'types',
 ]

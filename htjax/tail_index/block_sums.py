@@ -1,0 +1,185 @@
+"""Tail index from sums, or from maxima, of blocks of samples.
+
+A sum of m independent strictly stable vectors is m^(1/alpha) times one of
+them in law, so that log|sum| grows by log(m) / alpha. Blocks do not overlap:
+each gives one independent estimate of 1/alpha, and the spread of those is the
+standard error, with the dependence between a sum and its terms inside.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from htjax.tail_index.estimate import (
+  TailEstimate,
+  check_determined,
+  check_samples,
+  make_estimate,
+  two_sided_p_value,
+)
+from htjax.types import Array, ArrayLike, check_count
+
+
+def mmo(
+  x: ArrayLike, block: int | None = None, *, cap: float | None = None
+) -> TailEstimate:
+  """Tail index of strictly stable vectors, from the norms of block sums.
+
+  1/alpha = (mean_i log|Y_i| - mean_j log|X_j|) / log(block), with Y_i the sum
+  of the i-th `block` consecutive vectors. Whether the vectors are symmetric,
+  isotropic or have independent entries does not matter, but they must be
+  centred: a shift pulls alpha towards 1.
+
+  Args:
+    x: [K, d], one vector per row, independent and centred.
+    block: vectors per sum, static, a divisor of K, 2 <= block <= K / 2. None
+      is m^2 with the largest m for which m^4 <= K, and leaves out the last
+      K mod m^2 vectors.
+    cap: None, or the largest alpha to return (the papers take 2), static.
+  Returns:
+    TailEstimate. `num_used` is the number of blocks. The standard error holds
+    for any law of the vectors, in the limit of many blocks; it includes that a
+    sum depends on its terms, which lowers it below the value for independent
+    sums and terms. `p_value` is of the hypothesis that log|Y| grows as fast
+    from 1 to m vectors as from m to `block`, m the divisor of `block` nearest
+    its root, as it does for a stable law and no other; NaN if `block` is prime.
+  Raises:
+    ValueError: x not [K, d], fewer than 16 vectors and no block, block not a
+      divisor or out of range; concrete x with NaN or infinity, or constant.
+  Values: zero vectors, which have no logarithm, are left out of the means.
+    Traced NaN or infinity gives NaN.
+  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
+    Networks", eq. (S1) and Theorem S5; Mohammadi, Mohammadpour & Ogata (2015).
+  """
+  x = check_samples('x', x, 2, 4 if block else 16)
+  estimate = _mmo(x, check_block(block, x.shape[0]))
+  return _cap(check_determined('x', estimate), cap)
+
+
+def mmo_univariate(
+  x: ArrayLike, block: int | None = None, *, cap: float | None = None
+) -> TailEstimate:
+  """Tail index of strictly stable numbers, from block sums; see `mmo`.
+
+  For independent symmetric stable x the standard error of 1/alpha is, to
+  leading order, sqrt(pi^2 (1/alpha^2 + 1/2) / (6 n / block)) / log(block).
+
+  Args:
+    x: any shape, taken in row-major order; independent and centred.
+    block: numbers per sum, as in `mmo`.
+    cap: as in `mmo`.
+  Returns:
+    TailEstimate, as `mmo`.
+  Raises:
+    ValueError: as `mmo`.
+  Values: as `mmo`.
+  Source: as `mmo`, with |.| in place of the norm.
+  """
+  x = check_samples('x', x, 1, 4 if block else 16)
+  estimate = _mmo(x[:, None], check_block(block, x.size))
+  return _cap(check_determined('x', estimate), cap)
+
+
+def max_ratio(x: ArrayLike, block: int | None = None) -> TailEstimate:
+  """Tail index from the two largest |x| of each block.
+
+  With r_i the second largest over the largest of block i, E r = alpha /
+  (1 + alpha) in the limit of large blocks of any law with a regular tail.
+
+  Args:
+    x: any shape, taken in row-major order; independent.
+    block: numbers per block, as in `mmo`.
+  Returns:
+    TailEstimate without a test of fit. `num_used` is the number of blocks; the
+    standard error holds in the limit of many blocks, and leaves out the bias
+    of blocks too small for the tail.
+  Raises:
+    ValueError: as `mmo`.
+  Values: traced NaN gives NaN; a block of zeros gives NaN.
+  Source: Davydov, Paulauskas & Rackauskas (2000), with the authors' estimator
+    of the tail index p / (1 - p).
+  """
+  x = check_samples('x', x, 1, 4 if block else 16)
+  estimate = _max_ratio(x, check_block(block, x.size))
+  return check_determined('x', estimate)
+
+
+def check_block(block: int | None, num: int) -> int:
+  """The block size that stands for `block`, which must divide `num`."""
+  if block is None:
+    return math.isqrt(math.isqrt(num)) ** 2
+  check_count('block', block, 2)
+  if num % block or block > num // 2:
+    raise ValueError(
+      f'block must divide the number of samples, {num}, at least twice, got '
+      f'{block}'
+    )
+  return int(block)
+
+
+def _cap(estimate: TailEstimate, cap: float | None) -> TailEstimate:
+  return estimate if cap is None else estimate.capped(cap)
+
+
+@functools.partial(jax.jit, static_argnames='block')
+def _mmo(x: Array, block: int) -> TailEstimate:
+  num_blocks = x.shape[0] // block
+  # Relative to the largest entry, so that no square overflows.
+  x = x[: num_blocks * block] / jnp.max(jnp.abs(x))
+  inner = _middle_divisor(block)
+
+  def logs(size):
+    """Mean over each block of log|sum of `size` consecutive vectors|."""
+    sums = jnp.sum(x.reshape(-1, size, x.shape[1]), axis=1)
+    return jnp.mean(_log_norms(sums).reshape(num_blocks, -1), axis=1)
+
+  one, some, all_ = logs(1), logs(inner), logs(block)
+  inverse, error = _mean_and_error((all_ - one) / math.log(block))
+  p_value = jnp.asarray(jnp.nan, x.dtype)
+  if inner > 1:
+    growth = (some - one) / math.log(inner)
+    change, spread = _mean_and_error(
+      (all_ - some) / math.log(block // inner) - growth
+    )
+    p_value = two_sided_p_value(change / spread)
+  alpha = 1 / inverse
+  return make_estimate(alpha, alpha**2 * error, num_blocks, p_value=p_value)
+
+
+@functools.partial(jax.jit, static_argnames='block')
+def _max_ratio(x: Array, block: int) -> TailEstimate:
+  num_blocks = x.size // block
+  blocks = jnp.abs(x[: num_blocks * block]).reshape(num_blocks, block)
+  largest = lax.top_k(blocks, 2)[0]
+  ratio, error = _mean_and_error(largest[:, 1] / largest[:, 0])
+  return make_estimate(
+    ratio / (1 - ratio), error / (1 - ratio) ** 2, num_blocks
+  )
+
+
+def _log_norms(vectors: Array) -> Array:
+  """log of each row's norm; a zero row gets the mean of the others."""
+  squares = jnp.sum(vectors**2, axis=1)
+  # Where the squares vanish, the largest entry stands for the norm.
+  norms = jnp.where(
+    squares > jnp.finfo(squares.dtype).tiny * 1e3,
+    jnp.sqrt(squares),
+    jnp.max(jnp.abs(vectors), axis=1),
+  )
+  known = norms != 0
+  logs = jnp.log(jnp.where(known, norms, 1))
+  mean = jnp.sum(jnp.where(known, logs, 0)) / jnp.sum(known)
+  return jnp.where(known, logs, mean)
+
+
+def _mean_and_error(values: Array) -> tuple[Array, Array]:
+  """Mean of independent values, and its standard error."""
+  return jnp.mean(values), jnp.std(values, ddof=1) / math.sqrt(values.size)
+
+
+def _middle_divisor(block: int) -> int:
+  """The largest divisor up to the root; 1 if block is prime."""
+  return max(m for m in range(1, math.isqrt(block) + 1) if block % m == 0)

@@ -1,0 +1,366 @@
+"""Tail indices of the weights of a network: the papers' protocol, and a table.
+
+A leaf is [fan_in, fan_out], or [.., in, out] for a convolution. Its vectors are
+what the estimators of vectors take as independent samples: the incoming weights
+of a unit, or one kernel of a convolution.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from htjax.compressibility import as_floating, pruning_ratio, smallest_kappa
+from htjax.selection import Selection, path_components, resolve
+from htjax.tail_index.block_sums import max_ratio, mmo, mmo_univariate
+from htjax.tail_index.estimate import TailEstimate, check_samples
+from htjax.tail_index.order_statistics import (
+  de_haan_resnick,
+  hill,
+  moment,
+  pickands,
+)
+from htjax.tail_index.power_laws import power_law
+from htjax.tail_index.stable_fit import stable_mle
+from htjax.types import (
+  Array,
+  ArrayLike,
+  PRNGKey,
+  PyTree,
+  check_choice,
+  check_count,
+  check_key,
+  is_concrete,
+)
+
+SAMPLES = ('units', 'inputs')
+_SIZES = (2, 5, 10, 20, 50, 100, 500, 1000)
+# With fewer units than this, a matrix has too few vectors to sum in blocks.
+_FEW_UNITS = 128
+
+_BLOCK_SUMS: dict[str, Callable[[Array, int], TailEstimate]] = {
+  'mmo': mmo,
+  'mmo_univariate': mmo_univariate,
+  'max_ratio': max_ratio,
+}
+_ORDER_STATISTICS: dict[str, Callable[[Array, int], TailEstimate]] = {
+  'hill': hill,
+  'moment': moment,
+  'pickands': pickands,
+  'de_haan_resnick': de_haan_resnick,
+}
+ESTIMATORS = (*_BLOCK_SUMS, *_ORDER_STATISTICS)
+
+
+def layer_samples(leaf: ArrayLike, samples: str = 'units') -> Array:
+  """The vectors of a leaf, each coordinate centred by its median.
+
+  Args:
+    leaf: [fan_in, fan_out], or [.., in, out] for a convolution.
+    samples: 'units' for the columns of a matrix, 'inputs' for its rows, which
+      the paper takes for the last layer; static. The vectors of a convolution
+      are its in * out kernels either way.
+  Returns:
+    Array [num_vectors, dim]: [fan_out, fan_in], [fan_in, fan_out] or
+    [in * out, kernel], kernels ordered by output first. Medians are over
+    vectors.
+  Raises:
+    ValueError: leaf of rank below 2, empty or complex; unknown samples.
+  Values: NaN makes its coordinate NaN.
+  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
+    Networks", section 5 and the authors' code.
+  """
+  check_choice('samples', samples, SAMPLES)
+  leaf = as_floating('leaf', leaf)
+  if leaf.ndim < 2 or leaf.size == 0:
+    raise ValueError(
+      f'leaf must be of rank 2 or more and not empty, got shape {leaf.shape}'
+    )
+  if leaf.ndim == 2:
+    vectors = leaf.T if samples == 'units' else leaf
+  else:
+    vectors = jnp.reshape(leaf, (-1, *leaf.shape[-2:])).transpose(2, 1, 0)
+    vectors = vectors.reshape(-1, vectors.shape[-1])
+  return vectors - jnp.median(vectors, axis=0)[None, :]
+
+
+def protocol_blocks(num: int) -> tuple[int, ...]:
+  """Block sizes of the protocol for `num` samples.
+
+  For 2, 5, 10, 20, 50, 100, 500 and 1000, up to num / 2, the largest divisor of
+  num not above; then the largest divisor up to the root of num. Without 1.
+
+  Args:
+    num: number of samples, static.
+  Returns:
+    Distinct divisors of num, in that order.
+  Raises:
+    ValueError: no divisor is left.
+  Source: the authors' code of "Heavy Tails in SGD and Compressibility of
+    Overparametrized Neural Networks".
+  """
+  check_count('num', num, 1)
+  limits = [size for size in _SIZES if 2 * size <= num] + [math.isqrt(num)]
+  divisors = [max(d for d in range(1, s + 1) if num % d == 0) for s in limits]
+  blocks = tuple(d for d in dict.fromkeys(divisors) if d > 1)
+  if not blocks:
+    raise ValueError(
+      f'the number of samples must have a divisor up to its root, got {num}'
+    )
+  return blocks
+
+
+def layer_protocol(
+  key: PRNGKey,
+  leaf: ArrayLike,
+  *,
+  estimator: str = 'mmo',
+  samples: str = 'units',
+  num_permutations: int = 5,
+  cap: float | None = None,
+) -> TailEstimate:
+  """Tail index of a layer as the papers report it.
+
+  Vectors centred by their medians and permuted at random; the median of the
+  estimates at all block sizes of `protocol_blocks`; the median of those over
+  permutations. Estimators of numbers take all entries of the centred vectors
+  minus their median; those of order statistics take the block sizes as
+  `num_top`, and no permutation. The model's value is the mean over layers.
+
+  Args:
+    key: typed key, for the permutations.
+    leaf: [fan_in, fan_out], or [.., in, out] for a convolution.
+    estimator: 'mmo', 'mmo_univariate', 'max_ratio', 'hill', 'moment',
+      'pickands' or 'de_haan_resnick', static.
+    samples: as in `layer_samples`; the paper has 'inputs' for the last layer.
+    num_permutations: static; 0 leaves the stored order. Those of single
+      entries cost a sort each.
+    cap: None, or the largest alpha to return (the papers take 2), static.
+  Returns:
+    TailEstimate. All but alpha is that of the block size and permutation whose
+    estimate is nearest to alpha; for the standard error that is an upper guess,
+    since medians over permutations vary less. It says nothing of how the
+    estimates change with the block size, which they do unless the law is
+    stable.
+  Raises:
+    ValueError: as `layer_samples`, `protocol_blocks` and the estimator;
+      unknown estimator; num_permutations < 0.
+  Values: as the estimator. Zeros are left out of mean logarithms, where the
+    authors' code takes them as 2e-16.
+  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
+    Networks", section 5, eq. (S1), and the authors' code.
+  """
+  key = check_key(key)
+  check_choice('estimator', estimator, ESTIMATORS)
+  check_count('num_permutations', num_permutations, 0)
+  vectors = layer_samples(leaf, samples)
+  check_samples('leaf', vectors, 2, 4)
+  if estimator != 'mmo':
+    entries = vectors.reshape(-1)
+    vectors = entries - jnp.median(entries)
+  # Every concrete fault has been found, and the rest is one program.
+  return _protocol(key, vectors, estimator, num_permutations, cap)
+
+
+@functools.partial(
+  jax.jit, static_argnames=('estimator', 'num_permutations', 'cap')
+)
+def _protocol(key, vectors, estimator, num_permutations, cap):
+  blocks = protocol_blocks(vectors.shape[0])
+  orders = [vectors]
+  if estimator in _BLOCK_SUMS and num_permutations:
+    keys = jax.random.split(key, num_permutations)
+    orders = [jax.random.permutation(k, vectors) for k in keys]
+  kernel = (_BLOCK_SUMS | _ORDER_STATISTICS)[estimator]
+  rows = [[kernel(x, block) for block in blocks] for x in orders]
+  table = jax.tree.map(
+    lambda *leaves: jnp.stack(leaves), *[e for row in rows for e in row]
+  )
+  alphas = table.alpha.reshape(len(orders), len(blocks))
+  alpha = jnp.median(jnp.median(alphas, axis=1))
+  nearest = jnp.argmin(jnp.abs(table.alpha - alpha))
+  estimate = jax.tree.map(lambda a: a[nearest], table)._replace(alpha=alpha)
+  return estimate if cap is None else estimate.capped(cap)
+
+
+def layer_table(
+  params: PyTree,
+  *,
+  key: PRNGKey,
+  select: Selection = None,
+  inputs: Selection = None,
+  num_top: int | None = None,
+) -> list[dict[str, Any]]:
+  """One row per weight leaf: tail indices, stable rank, pruning ratios.
+
+  Args:
+    params: pytree of concrete arrays: an `nnx.State`, the variables of a Linen
+      module, or any dict.
+    key: typed key, for the permutations of `layer_protocol`.
+    select: which leaves, see `htjax.selection`; None is every weight.
+    inputs: of which leaves the rows are the vectors (the paper: the last
+      layer); None is matrices with fewer than 128 columns.
+    num_top: largest values for `hill`, `moment` and `pickands`; None is 5 % of
+      the entries, at least 8.
+  Returns:
+    A list of dicts with the same keys in the same order, of Python values:
+    'layer', 'shape', 'size', 'num_vectors'; for each of 'protocol' (`mmo` by
+    `layer_protocol`), 'mmo', 'mmo_univariate', 'hill', 'moment', 'pickands',
+    'power_law', 'stable_mle' its alpha, and its standard error under that name
+    with '_se'; 'mmo_p', 'power_law_ks', 'stable_ks'; 'stable_rank' =
+    |W|_F^2 / |W|_2^2 of the leaf as [.., fan_out], not centred;
+    'rel_err_0.1', the fraction of centred entries that can go at a relative
+    l_2 error of 0.1; 'sq_mass_0.1', the fraction of columns that can go at
+    0.1 of the squared norm, not centred; 'note', why values are missing, or
+    ''. Missing values are NaN. Print with
+    `records.table(list(rows[0]), [list(r.values()) for r in rows])`.
+    `mmo_univariate` takes the entries in the order of the vectors.
+  Raises:
+    ValueError: no leaf selected, or a bad selection, key or num_top. What is
+      wrong with one leaf becomes the note of its row.
+  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
+    Networks", section 5; "Implicit Compressibility of Overparametrized Neural
+    Networks Trained with Heavy-Tailed SGD", section 5.
+  """
+  key = check_key(key)
+  if num_top is not None:
+    check_count('num_top', num_top, 2)
+  flags = jax.tree.leaves(resolve(select, params))
+  if not any(flags):
+    raise ValueError('select must choose at least one leaf, got none')
+  rows_are_vectors = jax.tree.leaves(
+    resolve(_few_units if inputs is None else inputs, params, 'inputs')
+  )
+  paths, _ = jax.tree_util.tree_flatten_with_path(params)
+  return [
+    _row(
+      jax.random.fold_in(key, i),
+      '.'.join(path_components(path)),
+      leaf,
+      'inputs' if as_inputs else 'units',
+      num_top,
+    )
+    for i, ((path, leaf), flag, as_inputs) in enumerate(
+      zip(paths, flags, rows_are_vectors, strict=True)
+    )
+    if flag
+  ]
+
+
+def _few_units(params: PyTree) -> PyTree:
+  return jax.tree.map(
+    lambda leaf: jnp.ndim(leaf) == 2 and jnp.shape(leaf)[1] < _FEW_UNITS, params
+  )
+
+
+_NAMES = (
+  'protocol',
+  'mmo',
+  'mmo_univariate',
+  'hill',
+  'moment',
+  'pickands',
+  'power_law',
+  'stable_mle',
+)
+
+
+def _row(key, name, leaf, samples, num_top) -> dict[str, Any]:
+  row: dict[str, Any] = {
+    'layer': name,
+    'shape': 'x'.join(map(str, jnp.shape(leaf))),
+    'size': int(np.size(leaf)),
+    'num_vectors': 0,
+  }
+  columns = [c for n in _NAMES for c in (n, f'{n}_se')]
+  columns += ['mmo_p', 'power_law_ks', 'stable_ks', 'stable_rank']
+  row |= dict.fromkeys([*columns, 'rel_err_0.1', 'sq_mass_0.1'], math.nan)
+  row['note'] = ''
+  try:
+    leaf = _usable(leaf)
+    vectors = layer_samples(leaf, samples)
+  except ValueError as error:
+    return row | {'note': str(error)}
+  row['num_vectors'] = vectors.shape[0]
+  entries = vectors.reshape(-1)
+  entries = entries - jnp.median(entries)
+  notes = _fill(row, _measures(leaf, entries))
+  top = num_top or max(8, entries.size // 20)
+  calls: dict[str, Callable[[], TailEstimate]] = {
+    'protocol': lambda: layer_protocol(key, leaf, samples=samples),
+    'mmo': lambda: mmo(vectors),
+    'mmo_univariate': lambda: mmo_univariate(entries),
+    'hill': lambda: hill(entries, top),
+    'moment': lambda: moment(entries, top),
+    'pickands': lambda: pickands(entries, top),
+    'power_law': lambda: power_law(entries),
+    'stable_mle': lambda: stable_mle(entries),
+  }
+  notes += _fill(row, {n: _to_cells(n, call) for n, call in calls.items()})
+  return row | {'note': '; '.join(notes)}
+
+
+def _fill(row: dict[str, Any], calls: dict[str, Callable[[], Any]]):
+  """Put what each call gives into the row; return what went wrong."""
+  notes = []
+  for name, call in calls.items():
+    try:
+      value = call()
+    except ValueError as error:
+      notes.append(f'{name}: {error}')
+      continue
+    row.update(value if isinstance(value, dict) else {name: float(value)})
+  return notes
+
+
+_FITS = {
+  'mmo': ('mmo_p', 'p_value'),
+  'power_law': ('power_law_ks', 'ks_distance'),
+  'stable_mle': ('stable_ks', 'ks_distance'),
+}
+
+
+def _to_cells(
+  name: str, call: Callable[[], TailEstimate]
+) -> Callable[[], dict[str, float]]:
+  def cells():
+    estimate = call()
+    fields = {name: 'alpha', f'{name}_se': 'standard_error'}
+    fields |= dict([_FITS[name]]) if name in _FITS else {}
+    return {k: float(getattr(estimate, f)) for k, f in fields.items()}
+
+  return cells
+
+
+def _measures(leaf: Array, entries: Array) -> dict[str, Callable[[], Any]]:
+  return {
+    'stable_rank': lambda: _stable_rank(leaf.reshape(-1, leaf.shape[-1])),
+    'rel_err_0.1': lambda: 1 - smallest_kappa(entries, 0.1),
+    'sq_mass_0.1': lambda: pruning_ratio(leaf, tolerance=0.1),
+  }
+
+
+def _usable(leaf: Any) -> Array:
+  if not is_concrete(leaf):
+    raise ValueError('leaf must be concrete, got a traced array')
+  leaf = as_floating('leaf', leaf)
+  if leaf.size == 0:
+    raise ValueError(f'leaf must not be empty, got shape {leaf.shape}')
+  if not np.all(np.isfinite(np.asarray(leaf))):
+    raise ValueError('leaf must be finite, got NaN or infinity')
+  if np.all(np.asarray(leaf) == np.asarray(leaf).flat[0]):
+    raise ValueError(f'leaf must not be constant, got only {leaf.flat[0]:g}')
+  return leaf
+
+
+@jax.jit
+def _stable_rank(matrix: Array) -> Array:
+  """|W|_F^2 / |W|_2^2, from the eigenvalues of the smaller Gram matrix."""
+  matrix = matrix / jnp.max(jnp.abs(matrix))
+  wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+  gram = jnp.matmul(wide, wide.T, precision=jax.lax.Precision.HIGHEST)
+  return jnp.trace(gram) / jnp.linalg.eigvalsh(gram)[-1]

@@ -1,0 +1,195 @@
+"""Maximum likelihood of the symmetric stable law, at the cost of a histogram.
+
+The log-density is costly and the samples are many, so the samples are counted
+on nodes equally spaced in u = log|x|, each shared between its two neighbours
+in proportion: that is the log-likelihood with log f(e^u) replaced by its
+linear interpolation. With spacing h that errs by at most h^2 / 8 times the
+second derivative, and the number of nodes grows like n^(1/4), so that the error
+of the estimates stays a fixed small part of their standard error ~ n^(-1/2).
+"""
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from htjax import stable
+from htjax.tail_index.estimate import (
+  TailEstimate,
+  check_samples,
+  kolmogorov_p_value,
+  make_estimate,
+)
+from htjax.types import Array, ArrayLike, check_count
+
+_LOW, _HIGH = 0.5, 2.0
+# Below e^-8 times the scale the density is flat to 1e-5, even at alpha = 0.5.
+_FLAT = 8.0
+_NODES_PER_ROOT = 40.0
+_MAX_STEPS = 40
+
+
+class _Histogram(NamedTuple):
+  """Nodes in log|x|, the share of samples on each, and below each."""
+
+  u: Array
+  share: Array
+  below: Array
+
+
+def stable_mle(x: ArrayLike, *, num_nodes: int | None = None) -> TailEstimate:
+  """Symmetric stable law, tail index and scale, by maximum likelihood.
+
+  Args:
+    x: any shape; independent, centred at 0. Zeros count as very small.
+    num_nodes: nodes of the histogram, static; None is 40 n^(1/4), 2250 for
+      10^7 samples.
+  Returns:
+    TailEstimate: alpha in [0.5, 2] (the range of the likelihood: an estimate at
+    0.5 means at most that), `scale` with E exp(itX) = exp(-|scale t|^alpha).
+    The standard error is that of the observed Fisher information, the mean
+    square of the scores, with the scale unknown. At alpha = 2, where the
+    likelihood need not be flat, it is the distance below 2 at which the
+    likelihood has fallen as it does within one standard error elsewhere; the
+    interval is then one-sided. Near 2 the law of the estimate is not normal
+    unless n is large: see the note. `ks_distance` is taken at the nodes, and
+    `p_value` is Kolmogorov's, too large because the law was fitted.
+  Raises:
+    ValueError: fewer than 10 samples, num_nodes < 32; concrete x with NaN or
+      infinity, or constant.
+  Values: traced NaN or infinity in x gives NaN.
+  Note: the samples that tell 1.95 from 2 are the one in (2 - alpha) far ones,
+    so that intervals need n (2 - alpha) of about a hundred.
+  Source: DuMouchel (1973), Annals of Statistics 1(5).
+  """
+  x = check_samples('x', x, 1, 10)
+  if num_nodes is None:
+    num_nodes = max(64, math.ceil(_NODES_PER_ROOT * x.size**0.25))
+  check_count('num_nodes', num_nodes, 32)
+  return _stable_mle(x, int(num_nodes))
+
+
+@functools.partial(jax.jit, static_argnames='num_nodes')
+def _stable_mle(x: Array, num_nodes: int) -> TailEstimate:
+  size = jnp.abs(x)
+  peak = jnp.max(size)
+  # Relative to the largest, so that the unit of x does not matter.
+  alpha, log_scale = _start(size / peak)
+  histogram = _count(size / peak, log_scale - _FLAT, num_nodes)
+
+  def unfinished(state):
+    _, step, i = state
+    return (step > 1e-3) & (i < _MAX_STEPS)
+
+  def improve(state):
+    theta, _, i = state
+    gradient, information = _scores(histogram, *theta)
+    free = _step(gradient, information)
+    at_bound = ((theta[0] >= _HIGH) & (free[0] > 0)) | (
+      (theta[0] <= _LOW) & (free[0] < 0)
+    )
+    alone = jnp.stack([0 * free[0], gradient[1] / information[1, 1]])
+    step = jnp.clip(jnp.where(at_bound, alone, free), -0.3, 0.3)
+    moved = theta + step
+    moved = moved.at[0].set(jnp.clip(moved[0], _LOW, _HIGH))
+    # In standard errors of the estimates.
+    length = jnp.max(
+      jnp.abs(moved - theta) * jnp.sqrt(jnp.diag(information) * x.size)
+    )
+    return moved, length, i + 1
+
+  start = (jnp.stack([alpha, log_scale]), jnp.asarray(jnp.inf, x.dtype), 0)
+  theta = lax.while_loop(unfinished, improve, start)[0]
+  error = _standard_error(histogram, theta, x.size)
+  ks_distance = _distance(histogram, *theta)
+  valid = jnp.isfinite(peak) & (peak > 0)
+  theta, error, ks_distance = jax.tree.map(
+    lambda a: jnp.where(valid, a, jnp.nan), (theta, error, ks_distance)
+  )
+  return make_estimate(
+    theta[0],
+    error,
+    x.size,
+    scale=peak * jnp.exp(theta[1]),
+    ks_distance=ks_distance,
+    p_value=kolmogorov_p_value(ks_distance, x.size),
+  )
+
+
+def _start(size: Array) -> tuple[Array, Array]:
+  """alpha and log(scale) from the mean and the variance of log|x|."""
+  known = size > 0
+  num = jnp.sum(known)
+  logs = jnp.log(jnp.where(known, size, 1))
+  mean = jnp.sum(logs) / num
+  variance = jnp.sum(jnp.where(known, (logs - mean) ** 2, 0)) / num
+  inverse_square = 6 * variance / math.pi**2 - 0.5
+  alpha = jnp.clip(
+    lax.rsqrt(jnp.maximum(inverse_square, 0.25)), _LOW + 0.1, _HIGH - 0.05
+  )
+  return alpha, mean - np.euler_gamma * (1 / alpha - 1)
+
+
+def _count(size: Array, low: Array, num_nodes: int) -> _Histogram:
+  """Share the samples, |x| <= 1, among nodes between e^low and 1."""
+  step = -low / (num_nodes - 1)
+  tiny = jnp.finfo(size.dtype).tiny
+  place = (jnp.log(jnp.maximum(size, tiny)) - low) / step
+  place = jnp.clip(place, 0, num_nodes - 1)
+  cell = jnp.minimum(place.astype(jnp.int32), num_nodes - 2)
+  count = jnp.zeros(num_nodes, jnp.int32).at[cell].add(1)
+  upper = jnp.zeros(num_nodes, size.dtype).at[cell].add(place - cell)
+  count = count.astype(size.dtype) / size.size
+  upper = upper / size.size
+  return _Histogram(
+    low + step * jnp.arange(num_nodes, dtype=size.dtype),
+    count - upper + jnp.roll(upper, 1),
+    jnp.roll(jnp.cumsum(count), 1).at[0].set(0),
+  )
+
+
+def _scores(histogram: _Histogram, alpha: Array, log_scale: Array):
+  """Mean of the scores in (alpha, log scale), and of their products."""
+  u = histogram.u - log_scale
+  alphas = jnp.full_like(u, alpha)
+
+  def log_density(alphas, u):
+    return jnp.sum(stable.logpdf(jnp.exp(u), alphas))
+
+  by_alpha, by_u = jax.grad(log_density, (0, 1))(alphas, u)
+  score = jnp.stack([by_alpha, -1 - by_u])
+  # A node without samples may lie where the density underflows.
+  score = jnp.where(histogram.share > 0, score, 0)
+  weighted = histogram.share[None, :] * score
+  return jnp.sum(weighted, axis=1), jnp.matmul(
+    weighted, score.T, precision=lax.Precision.HIGHEST
+  )
+
+
+def _step(gradient: Array, information: Array) -> Array:
+  (a, b), (_, c) = information
+  return jnp.stack(
+    [c * gradient[0] - b * gradient[1], a * gradient[1] - b * gradient[0]]
+  ) / (a * c - b**2)
+
+
+def _standard_error(histogram: _Histogram, theta: Array, num: int) -> Array:
+  """How far below alpha the log-likelihood falls by one half, to second order.
+
+  Inside the range that is one over the root of the information.
+  """
+  gradient, information = _scores(histogram, *theta)
+  (a, b), (_, c) = information
+  curvature = (a - b**2 / c) * num
+  slope = (gradient[0] - b / c * gradient[1]) * num
+  slope = jnp.where(theta[0] >= _HIGH, jnp.maximum(slope, 0), 0)
+  return 1 / (slope + jnp.sqrt(slope**2 + curvature))
+
+
+def _distance(histogram: _Histogram, alpha: Array, log_scale: Array) -> Array:
+  outside = 2 * stable.sf(jnp.exp(histogram.u - log_scale), alpha)
+  return jnp.max(jnp.abs(1 - outside - histogram.below)[1:])
