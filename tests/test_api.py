@@ -82,6 +82,12 @@ SIGNATURES = {
   'sketching.distributed_sparsity': 'x',
   'bounds.margin_loss': 'logits labels gamma',
   'bounds.margins': 'logits labels',
+  'tail_index.mmo': 'x block * cap',
+  'tail_index.mmo_univariate': 'x block * cap',
+  'tail_index.hill': 'x num_top *',
+  'tail_index.power_law': 'x xmin *',
+  'tail_index.stable_mle': 'x *',
+  'tail_index.layer_table': 'params * key select',
 }
 DEFAULTS = {
   'stable.sample': {'shape': (), 'scale': 1.0},
@@ -97,6 +103,9 @@ DEFAULTS = {
   'pruning.to_error': {'p': 2, 'select': None},
   'pruning.gaussian_replacement': {'variant': 'experiment'},
   'bounds.margin_loss': {'gamma': 0.0},
+  'tail_index.mmo': {'block': None, 'cap': None},
+  'tail_index.mmo_univariate': {'block': None, 'cap': None},
+  'tail_index.power_law': {'xmin': None},
 }
 BOUND_FIELDS = ('value', 'log_value', 'terms', 'assumptions')
 

@@ -17,7 +17,11 @@ import numpy as np
 from htjax.compressibility import as_floating, pruning_ratio, smallest_kappa
 from htjax.selection import Selection, path_components, resolve
 from htjax.tail_index.block_sums import max_ratio, mmo, mmo_univariate
-from htjax.tail_index.estimate import TailEstimate, check_samples
+from htjax.tail_index.estimate import (
+  TailEstimate,
+  check_samples,
+  make_estimate,
+)
 from htjax.tail_index.order_statistics import (
   de_haan_resnick,
   hill,
@@ -141,11 +145,10 @@ def layer_protocol(
       entries cost a sort each.
     cap: None, or the largest alpha to return (the papers take 2), static.
   Returns:
-    TailEstimate. All but alpha is that of the block size and permutation whose
-    estimate is nearest to alpha; for the standard error that is an upper guess,
-    since medians over permutations vary less. It says nothing of how the
-    estimates change with the block size, which they do unless the law is
-    stable.
+    TailEstimate. `num_used` is the number of samples; the standard error and
+    `p_value` are the medians over block sizes and permutations of what the
+    estimator says. It says nothing of how the estimates change with the block
+    size, which they do unless the law is stable.
   Raises:
     ValueError: as `layer_samples`, `protocol_blocks` and the estimator;
       unknown estimator; num_permutations < 0.
@@ -170,20 +173,27 @@ def layer_protocol(
   jax.jit, static_argnames=('estimator', 'num_permutations', 'cap')
 )
 def _protocol(key, vectors, estimator, num_permutations, cap):
-  blocks = protocol_blocks(vectors.shape[0])
-  orders = [vectors]
-  if estimator in _BLOCK_SUMS and num_permutations:
-    keys = jax.random.split(key, num_permutations)
-    orders = [jax.random.permutation(k, vectors) for k in keys]
   kernel = (_BLOCK_SUMS | _ORDER_STATISTICS)[estimator]
-  rows = [[kernel(x, block) for block in blocks] for x in orders]
-  table = jax.tree.map(
-    lambda *leaves: jnp.stack(leaves), *[e for row in rows for e in row]
+  blocks = protocol_blocks(vectors.shape[0])
+
+  def all_blocks(x):
+    estimates = [kernel(x, block) for block in blocks]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *estimates)
+
+  if estimator in _BLOCK_SUMS and num_permutations:
+    table = jax.lax.map(
+      lambda k: all_blocks(jax.random.permutation(k, vectors)),
+      jax.random.split(key, num_permutations),
+    )
+  else:
+    table = jax.tree.map(lambda a: a[None, :], all_blocks(vectors))
+  alpha = jnp.median(jnp.median(table.alpha, axis=1))
+  estimate = make_estimate(
+    alpha,
+    jnp.nanmedian(table.standard_error),
+    vectors.shape[0],
+    p_value=jnp.nanmedian(table.p_value),
   )
-  alphas = table.alpha.reshape(len(orders), len(blocks))
-  alpha = jnp.median(jnp.median(alphas, axis=1))
-  nearest = jnp.argmin(jnp.abs(table.alpha - alpha))
-  estimate = jax.tree.map(lambda a: a[nearest], table)._replace(alpha=alpha)
   return estimate if cap is None else estimate.capped(cap)
 
 
@@ -352,8 +362,9 @@ def _usable(leaf: Any) -> Array:
     raise ValueError(f'leaf must not be empty, got shape {leaf.shape}')
   if not np.all(np.isfinite(np.asarray(leaf))):
     raise ValueError('leaf must be finite, got NaN or infinity')
-  if np.all(np.asarray(leaf) == np.asarray(leaf).flat[0]):
-    raise ValueError(f'leaf must not be constant, got only {leaf.flat[0]:g}')
+  first = np.asarray(leaf).flat[0]
+  if np.all(np.asarray(leaf) == first):
+    raise ValueError(f'leaf must not be constant, got only {first:g}')
   return leaf
 
 
