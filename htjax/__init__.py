@@ -16,11 +16,6 @@ from htjax import (
   selection,
   sketching,
   stable,
-  compressibility,
-  noise,
-  pruning,
-  selection,
-  stable,
   tail_index,
   types,
 )
