@@ -470,7 +470,7 @@ def test_stability_test_refuses_other_laws():
     lambda x: T.de_haan_resnick(x, 12),
     lambda x: T.power_law(x, 0.5),
     T.power_law,
-    T.stable_mle,
+    pytest.param(T.stable_mle, marks=pytest.mark.slow),
   ],
 )
 def test_vmap_equals_a_loop_and_traced_nan_is_nan(estimate):
@@ -597,7 +597,8 @@ def test_protocol_is_a_median_over_permutations():
   x = np.random.default_rng(22).standard_cauchy((8, 64)).astype(np.float32)
   ours = T.layer_protocol(jax.random.key(13), x, num_permutations=3)
   values = []
-  for key in jax.random.split(jax.random.key(13), 3):
+  for i in range(3):
+    key = jax.random.fold_in(jax.random.key(13), i)
     rows = jax.random.permutation(key, T.layer_samples(x))
     values.append(
       np.median([T.mmo(rows, b).alpha for b in T.protocol_blocks(64)])

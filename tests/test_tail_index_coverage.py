@@ -91,7 +91,5 @@ def test_protocol_does_not_promise_too_much(alpha):
     x = stable.sample(keys[0], alpha, (5, 512))
     return T.layer_protocol(keys[1], x)
 
-  # The check of key reuse does not follow two keys through a batched map.
-  with jax.debug_key_reuse(False):
-    coverage, _ = _coverage(int(10 * alpha), draw, estimate, alpha, num=400)
+  coverage, _ = _coverage(int(10 * alpha), draw, estimate, alpha, num=400)
   assert coverage > 0.95 - 5 * (0.05 * 0.95 / 400) ** 0.5

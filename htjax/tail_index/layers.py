@@ -182,8 +182,10 @@ def _protocol(key, vectors, estimator, num_permutations, cap):
 
   if estimator in _BLOCK_SUMS and num_permutations:
     table = jax.lax.map(
-      lambda k: all_blocks(jax.random.permutation(k, vectors)),
-      jax.random.split(key, num_permutations),
+      lambda i: all_blocks(
+        jax.random.permutation(jax.random.fold_in(key, i), vectors)
+      ),
+      jnp.arange(num_permutations),
     )
   else:
     table = jax.tree.map(lambda a: a[None, :], all_blocks(vectors))
