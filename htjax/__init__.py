@@ -1,28 +1,31 @@
 """htjax: heavy-tailed training, compressibility and generalization bounds.
 
-`import htjax` loads the numerical core only (jax, optax, numpy). The rooms
-that need Flax, data sets or pictures are imported when first used.
+`import htjax` loads what training with heavy-tailed noise takes (jax, optax,
+numpy). The other rooms are imported when first used, and only some of them need
+Flax, data sets or pictures.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from htjax import (
-  bounds,
-  compressibility,
-  mean_field,
-  noise,
-  pruning,
-  selection,
-  sketching,
-  stable,
-  tail_index,
-  types,
-)
+from htjax import compressibility, noise, selection, stable, types
+
+if TYPE_CHECKING:
+  from htjax import (
+    bounds,
+    checkpoints,
+    data,
+    mean_field,
+    models,
+    plotting,
+    pruning,
+    records,
+    sketching,
+    tail_index,
+    training,
+  )
 
 __version__ = '0.1.0'
-
-_LATE = ('checkpoints', 'data', 'models', 'plotting', 'records', 'training')
 
 __all__ = [
   'bounds',
@@ -45,10 +48,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-  if name in _LATE:
+  if name in __all__:
     return importlib.import_module(f'htjax.{name}')
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 def __dir__() -> list[str]:
-  return sorted([*globals(), *_LATE])
+  return sorted({*globals(), *__all__})
