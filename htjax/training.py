@@ -598,12 +598,21 @@ def _weighted_mean(losses: Array, weight: Array | None) -> Array:
 
 
 # One root key per lane, and named children of it.
-_INIT, _BATCHES, _NOISE = range(3)
+_INIT, _BATCHES, _NOISE, _ANALYSIS = range(4)
 
 
 def init_key(seed: ArrayLike) -> PRNGKey:
   """The key from which a lane with this seed draws its first weights."""
   return _child(seed, _INIT)
+
+
+def analysis_key(seed: ArrayLike) -> PRNGKey:
+  """A key of a lane for what is drawn after its training.
+
+  It is independent of all that the training draws, which the children of
+  `jax.random.key(seed)` in general are not.
+  """
+  return _child(seed, _ANALYSIS)
 
 
 def _child(seed: ArrayLike, purpose: int) -> PRNGKey:

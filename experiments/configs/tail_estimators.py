@@ -1,0 +1,43 @@
+"""Presets of `experiments/tail_estimators.py`."""
+
+from ml_collections import ConfigDict
+
+PRESETS = {
+  'smoke': {
+    'laws': ('stable 1.8', 'stable 1.8, shifted', 'Gaussian'),
+    'estimators': ('mmo', 'mmo centred', 'mmo_univariate', 'hill 5 %', 'hill'),
+    'bias': {'repeats': 20, 'vectors': 400},
+    'coverage': {'replicates': 20, 'stable_size': 1000},
+  },
+  'cpu': {},
+}
+
+
+def get_config(preset: str = 'cpu') -> ConfigDict:
+  """The locked settings of a preset.
+
+  Args:
+    preset: 'smoke' (seconds) or 'cpu' (minutes on two cores).
+  Returns:
+    A ConfigDict with every value that a run depends on.
+  Raises:
+    ValueError: an unknown preset.
+  """
+  if preset not in PRESETS:
+    raise ValueError(
+      f'preset must be one of {", ".join(PRESETS)}, got {preset!r}'
+    )
+  config = ConfigDict(
+    {
+      'preset': preset,
+      'studies': ('bias', 'coverage'),
+      'laws': (),  # of the bias study; () is all
+      'estimators': (),  # () is all
+      # Every estimator on every law: `vectors` samples of dimension `dim`.
+      'bias': {'repeats': 100, 'vectors': 1000, 'dim': 10},
+      # 95 % intervals of each estimator on its own model.
+      'coverage': {'replicates': 1000, 'stable_size': 20_000},
+    }
+  )
+  config.update(PRESETS[preset])
+  return config

@@ -1,0 +1,192 @@
+"""The heavy-tails experiment: a smoke run, its statistics, its settings."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments import heavy_tails_reports as reports
+from experiments import heavy_tails_sgd, heavy_tails_synthetic
+from experiments.configs import heavy_tails_sgd as configs
+from htjax import compressibility, data, models, stable
+
+
+@pytest.fixture(scope='module')
+def smoke(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('heavy_tails') / 'run'
+  config = configs.get_config('smoke')
+  return config, workdir, heavy_tails_sgd.run(config, workdir)
+
+
+def test_smoke_run_writes_everything(smoke):
+  _, workdir, rows = smoke
+  written = json.loads((workdir / 'results.json').read_text())
+  assert len(written) == len(rows)
+  trained = [row for row in rows if row['study'] == 'training']
+  assert len(trained) == 3
+  for row in trained:
+    assert row['status'] == 'converged'
+    assert row['train_loss'] < 0.01
+    assert 1.0 < min(row['layer_alphas']) < max(row['layer_alphas']) < 3.0
+    for method in ('magnitude', 'global', 'singular', 'nodes'):
+      curve = row[f'{method}_accuracies']
+      # All methods start from the network and end near chance.
+      assert curve[0] == pytest.approx(row['test_accuracy'], abs=1e-6)
+      assert curve[-1] < 0.3
+    ratios = row['magnitude_ratios']
+    assert ratios == sorted(ratios)
+    assert row['singular_ratios'][0] < 0 < row['singular_ratios'][-1]
+    # Halves of one layer, permuted by a key that training has not used.
+    assert row['histogram']['halves_p_value'] > 1e-6
+  names = {p.stem for p in workdir.glob('*.png')}
+  assert names == {
+    *('F1_tail_index', 'F2_weights', 'F3_layers', 'F4_magnitude'),
+    *('F5_singular', 'F7_accuracy', 'FS0_random_networks'),
+    *('FS1_random_matrices', 'FS2_global', 'FS3_nodes'),
+    *('FS4_volume_factor', 'FS5_stable_draws'),
+  }
+
+
+def test_what_is_done_is_not_done_again(smoke, monkeypatch):
+  config, workdir, rows = smoke
+
+  def fail(*args, **kwargs):
+    raise AssertionError('measured again')
+
+  monkeypatch.setattr(heavy_tails_sgd, 'make_row', fail)
+  monkeypatch.setattr(heavy_tails_synthetic, '_matrix_ratios', fail)
+  again = heavy_tails_sgd.run(config, workdir)
+  assert json.dumps(again) == (
+    json.dumps(json.loads((workdir / 'results.json').read_text()))
+  )
+  assert len(again) == len(rows)
+
+
+def test_smoke_limits_hold(smoke):
+  rows = [r for r in smoke[2] if r['study'] == 'limits']
+  known = [r for r in rows if r['predicted'] is not None]
+  rates = [r for r in known if r['statement'] == 'Lemma S2']
+  # Two sizes and 20 repeats fix no slope; the others have intervals.
+  others = [r for r in known if r['statement'] != 'Lemma S2']
+  assert len(rates) == 4
+  assert len(others) >= 20
+  assert all(r['holds'] for r in others)
+
+
+def test_a_wrong_limit_does_not_hold():
+  values = np.random.default_rng(0).normal(0.5, 0.01, size=40)
+  assert heavy_tails_synthetic._within(values, 0.5)['holds']
+  assert not heavy_tails_synthetic._within(values, 0.52)['holds']
+  assert heavy_tails_synthetic._median_row(values, 0.51)['holds']
+  assert not heavy_tails_synthetic._median_row(values, 0.6)['holds']
+
+
+def test_median_interval_covers():
+  """The share of intervals that hold the median, against the binomial law."""
+  generator = np.random.default_rng(1)
+  num = 40
+  held = 0
+  for _ in range(2000):
+    low, high = heavy_tails_synthetic._median_interval(
+      generator.standard_cauchy(num)
+    )
+    held += low <= 0 <= high
+  reach = math.ceil(1.5 * math.sqrt(num))
+  # As many as num // 2 - reach + 1 on either side make it miss.
+  miss = 2 * stats.binom.cdf(num // 2 - reach, num, 0.5)
+  assert abs(held / 2000 - (1 - miss)) < 5 * math.sqrt(miss / 2000)
+
+
+@pytest.mark.parametrize('alpha', [1.4, 1.8])
+def test_stable_share_against_draws(alpha):
+  """A ratio of means truncated at the quantile, which keeps a variance."""
+  kappa, num = 0.3, 10**6
+  x = np.abs(np.asarray(stable.sample(jax.random.key(3), alpha, (num,))))
+  q = float(stable.quantile(1 - kappa / 2, alpha))
+  inside = np.where(x <= q, x, 0).astype(np.float64)
+  mean = 2 * math.gamma(1 - 1 / alpha) / math.pi
+  error = inside.std() / math.sqrt(num) / mean
+  ours = heavy_tails_synthetic.stable_share(alpha, kappa)
+  assert abs(inside.mean() / mean - ours) < 5 * error
+  # A neighbour is told apart.
+  assert abs(inside.mean() / mean - ours * 1.01) > 5 * error
+
+
+def test_stable_share_of_gaussians():
+  ours = heavy_tails_synthetic.stable_share(2.0, 0.3)
+  limit = float(compressibility.gaussian_limit(0.3, p=1))
+  assert ours == pytest.approx(limit, abs=1e-5)
+
+
+def test_gaussian_ratio():
+  q = heavy_tails_synthetic._gaussian_ratio(0.1)
+  x = stats.norm.ppf((1 + q) / 2)
+  assert q - 2 * x * stats.norm.pdf(x) == pytest.approx(0.01, abs=1e-8)
+
+
+def test_stable_network_has_unit_layers():
+  network = models.fcn(5, 40, 3, hidden_layers=2)
+  params = heavy_tails_synthetic.stable_network(jax.random.key(0), network, 1.0)
+  for name in network.hidden:
+    kernel = np.asarray(params[name]['kernel'], np.float64)
+    assert np.linalg.norm(kernel) == pytest.approx(1.0, abs=1e-5)
+  assert np.abs(params['output']['kernel']).max() <= 40**-0.5
+
+
+def test_spearman_against_scipy():
+  generator = np.random.default_rng(0)
+  x, y = generator.normal(size=(2, 60))
+  y = y + x
+  points = [(i, *p) for i, p in enumerate(zip(x, y, strict=True))]
+  rho, low, high = reports.spearman(points)
+  assert rho == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+  assert low < rho < high
+  # Copies of one setting are one piece of evidence, not many.
+  copied = [point for point in points for _ in range(5)]
+  _, low_copied, high_copied = reports.spearman(copied)
+  assert high_copied - low_copied > 0.8 * (high - low)
+  alone = reports.spearman([(i, *p[1:]) for i, p in enumerate(copied)])
+  assert alone[2] - alone[1] < 0.7 * (high - low)
+
+
+def test_spearman_without_variation():
+  assert np.isnan(reports.spearman([(0, 1.0, 2.0), (1, 1.0, 3.0)])[0])
+
+
+SHAPES = {'mnist': (28, 28, 1), 'cifar10': (32, 32, 3)}
+
+
+def fake(name):
+  empty = data.Split(np.zeros((0, *SHAPES[name])), np.zeros(0, int))
+  return data.Dataset(name, empty, empty, 10, '')
+
+
+@pytest.mark.parametrize('name', configs.PANELS)
+def test_published_parameter_counts(name):
+  panel = configs.PANELS[name]
+  assert panel['num_params'] > 0
+  heavy_tails_sgd.make_network(panel, fake(panel['dataset']))
+  wrong = panel | {'num_params': panel['num_params'] + 1}
+  with pytest.raises(ValueError, match=f'{name} must have'):
+    heavy_tails_sgd.make_network(wrong, fake(panel['dataset']))
+
+
+def test_published_number_of_networks():
+  counts = {
+    name: sum(len(rates) for _, rates in panel['rates'])
+    for name, panel in configs.PANELS.items()
+  }
+  assert counts == {
+    **{'fcn4_cifar10': 48, 'fcn6_cifar10': 31, 'cnn_cifar10': 18},
+    **{'fcn4_mnist': 52, 'fcn6_mnist': 36, 'cnn_mnist': 30},
+  }
+
+
+def test_presets():
+  for preset in (*configs.PRESETS, 'paper_cnn_mnist'):
+    assert configs.get_config(preset).preset == preset
+  with pytest.raises(ValueError, match='preset must be one of'):
+    configs.get_config('large')

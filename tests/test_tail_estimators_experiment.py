@@ -1,0 +1,58 @@
+"""The study of the tail-index estimators, at smoke size."""
+
+import json
+
+import numpy as np
+
+from experiments import tail_estimators
+from experiments.configs import tail_estimators as configs
+
+
+def test_smoke_run(tmp_path):
+  config = configs.get_config('smoke')
+  rows = tail_estimators.run(config, tmp_path / 'run')
+  bias = {
+    (row['law'], row['estimator']): row
+    for row in rows
+    if row['study'] == 'bias'
+  }
+  assert len(bias) == 3 * 4
+  # The 5 % and 95 % quantiles of 20 estimates: the truth lies between them
+  # where the estimator is at home.
+  for name in ('mmo', 'mmo_univariate'):
+    own = bias['stable 1.8', name]
+    assert own['low'] < 1.8 < own['high']
+  # The shift is read as a heavier tail, unless it is taken off.
+  assert bias['stable 1.8, shifted', 'mmo']['high'] < 1.5
+  assert bias['stable 1.8, shifted', 'mmo centred']['median'] > 1.5
+  for name in ('mmo', 'mmo centred', 'mmo_univariate', 'hill 5 %'):
+    assert bias['Gaussian', name]['median'] > 1.9
+  coverage = [row for row in rows if row['study'] == 'coverage']
+  assert len(coverage) == 3 + 4
+  assert all(row['coverage'] >= 0.6 for row in coverage)
+  written = json.loads((tmp_path / 'run' / 'results.json').read_text())
+  again = tail_estimators.run(config, tmp_path / 'run')
+  assert json.dumps(again) == json.dumps(written)
+  assert (tmp_path / 'run' / 'bias.png').exists()
+
+
+def test_share_covered():
+  alpha, error = np.array([1.0, 1.0, 2.0]), np.array([0.1, 0.6, 0.1])
+  assert tail_estimators._share_covered(alpha, error, 2.0) == 2 / 3
+  assert tail_estimators._share_covered(alpha, error, np.inf) is None
+
+
+def test_laws_have_the_tails_they_say():
+  """Far quantiles of |x| fall by 10^(-1/alpha) for a tenth of the mass."""
+  import jax
+
+  for i, law in enumerate(tail_estimators.laws()):
+    if not np.isfinite(law.alpha) or 'shifted' in law.name:
+      continue
+    x = np.abs(np.asarray(law.draw(jax.random.key(i), (400_000, 2)))[:, 0])
+    near, far = np.quantile(x, (0.995, 0.9995))
+    slope = np.log(10) / np.log(far / near)
+    # 200 samples lie beyond the far one: 7 % of slope is one standard error.
+    # Student's and stable tails are power laws only in the limit.
+    assert slope > 0.65 * law.alpha
+    assert slope < (1.35 if law.alpha < 1.9 else 2.2) * law.alpha
