@@ -7,6 +7,7 @@ they act through forward and reverse products. Everything here is JAX, runs in
 the dtype of its arrays, and may be jitted.
 """
 
+import functools
 import itertools
 import math
 import re
@@ -433,7 +434,7 @@ def interlayer_cushions(
       probes = jax.random.normal(draw, (num_probes, size), dtype)
       probes = probes / math.sqrt(num_probes)
     pairs[i, j] = _cushion(
-      _between(layers, i, j, activation), states[i], probes
+      layers[i + 1 : j + 1], states[i], probes, activation=activation
     )
   minimal = jnp.stack(
     [jnp.min(jnp.stack(list(pairs[i, i:]))) for i in range(depth)]
@@ -443,7 +444,12 @@ def interlayer_cushions(
   return InterlayerCushions(jnp.asarray(table), minimal)
 
 
-def _cushion(function, states, probes):
+# One program for each pair of shapes: layers of one width share theirs.
+@functools.partial(jax.jit, static_argnames='activation')
+def _cushion(between, states, probes, *, activation):
+  def function(state):
+    return _onward(between, state, activation)
+
   def image_and_size(state):
     image = jax.jvp(function, (state,), (state,))[1]
     back = jax.vjp(function, state)[1]
@@ -527,34 +533,40 @@ def interlayer_smoothness(
     draws = jax.random.split(
       jax.random.fold_in(key, i * len(layers) + j), num_draws
     )
-    function = _between(layers, i, j, activation)
-    ratios = lax.map(
-      lambda draw, f=function, s=states[i], t=states[j]: _smoothness(
-        draw, f, s, t, noise_scale
-      ),
+    ratios = _smoothness(
       draws,
+      layers[i + 1 : j + 1],
+      states[i],
+      noise_scale,
+      activation=activation,
     )
     quantile = jnp.quantile(ratios, delta, axis=0, method='lower')
     smallest.append(jnp.min(quantile))
   return jnp.min(jnp.stack(smallest))
 
 
-def _smoothness(key, function, states, images, noise_scale):
-  noise = jax.random.normal(key, states.shape, states.dtype)
-  noise *= noise_scale * _norms(states)[:, None] / math.sqrt(states.shape[1])
-  moved = states + noise
-  linear = jax.jvp(function, (states,), (moved,))[1]
-  error = _norms(function(moved) - linear)
-  return _norms(noise) * _norms(images) / (error * _norms(states))
-
-
-def _between(layers, i, j, activation):
+@functools.partial(jax.jit, static_argnames='activation')
+def _smoothness(keys, between, states, noise_scale, *, activation):
   def function(state):
-    for w in layers[i + 1 : j + 1]:
-      state = activation(state) @ w
-    return state
+    return _onward(between, state, activation)
 
-  return function
+  images = function(states)
+
+  def ratios(key):
+    noise = jax.random.normal(key, states.shape, states.dtype)
+    noise *= noise_scale * _norms(states)[:, None] / math.sqrt(states.shape[1])
+    moved = states + noise
+    linear = jax.jvp(function, (states,), (moved,))[1]
+    error = _norms(function(moved) - linear)
+    return _norms(noise) * _norms(images) / (error * _norms(states))
+
+  return lax.map(ratios, keys)
+
+
+def _onward(between, state, activation):
+  for w in between:
+    state = activation(state) @ w
+  return state
 
 
 def _scaled(matrix: Array) -> tuple[Array, Array]:

@@ -50,8 +50,8 @@ def kept_probability(strength: float) -> float:
     (11).
   """
   d = positive('strength', strength)
-  # 1 - sqrt(1 - 2 / (d + 2)), without the cancellation at large d.
-  return -math.expm1(0.5 * math.log1p(-2 / (d + 2)))
+  # 1 - (1 + 2 / d)^(-1/2), without the cancellation at large d.
+  return -math.expm1(-0.5 * math.log1p(2 / d))
 
 
 def pruning_strength(kept: float) -> float:
