@@ -8,7 +8,8 @@ followed from epoch to epoch. Apart from that, sparse matrices are recovered
 from sketches of many sizes. A network (or p) that is done is kept.
 
   python -m experiments.sketching_bounds \
-    --config=experiments/configs/sketching_bounds.py:cpu --workdir=runs/sketching
+    --config=experiments/configs/sketching_bounds.py:cpu \
+    --workdir=runs/sketching_bounds
 """
 
 from pathlib import Path

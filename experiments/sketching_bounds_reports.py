@@ -1,4 +1,4 @@
-"""The tables and figures of `experiments/sketching_bounds.py`, from its rows."""
+"""Tables and figures of `experiments/sketching_bounds.py`, from its rows."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -26,7 +26,7 @@ from scipy import optimize, stats
 from htjax import bounds, data, models, pruning, sketching
 from htjax.bounds import compression, hessian, ingredients, norms
 from htjax.bounds import sketching as counting
-from htjax.types import Array, PyTree
+from htjax.types import Array
 
 Row = dict[str, Any]
 
@@ -63,7 +63,7 @@ class Net(NamedTuple):
 
 def cells(config: ConfigDict) -> list[Cell]:
   """Everything that the config asks for, in the order of the tables."""
-  plans = [
+  plans: list[tuple[str, Callable[..., list[Row]], tuple[Any, ...]]] = [
     (f'network {name} {width}', _network, (name, width))
     for name, width in config.networks
   ]
@@ -97,9 +97,8 @@ def _key(config, name) -> Array:
 def load_task(name: str) -> Task:
   """A data set, flattened."""
   found = data.load(name, flatten=True)
-  return Task(
-    *(jnp.asarray(a) for a in (*found.train, *found.test)), found.num_classes
-  )
+  arrays = [jnp.asarray(a) for a in (*found.train, *found.test)]
+  return Task(arrays[0], arrays[1], arrays[2], arrays[3], found.num_classes)
 
 
 def train(
@@ -108,48 +107,60 @@ def train(
   """Train with Adam and give the network after each of these epochs.
 
   The seed fixes initialisation and batches; the last incomplete batch of an
-  epoch is left out.
+  epoch is left out. A network's arrays are reused for the next one.
   """
   task = load_task(name)
-  network = models.fcn(
-    task.x.shape[1], width, task.num_classes, hidden_layers=config.hidden_layers
+  setting = _setting(
+    *(task.x.shape[1], width, task.num_classes, config.hidden_layers),
+    *(len(task.y), config.batch_sizes[name], config.learning_rate),
   )
   # Not the cell's key: a trace and a table are of the same network.
   key = _key(config, f'{name} {width}')
-  params = network.init(jax.random.fold_in(key, _TRAINING))
+  params = setting.init(jax.random.fold_in(key, _TRAINING))
   start = ingredients.dense_layers(params)
-  optimizer = optax.adam(config.learning_rate)
-  advance = _epoch(network, optimizer, task, config.batch_sizes[name])
-  state = jax.tree.map(jnp.copy, params), optimizer.init(params)
+  state = jax.tree.map(jnp.copy, params), setting.optimizer.init(params)
   for epoch in range(1, max(epochs) + 1):
-    state = advance(state, jax.random.fold_in(key, 1000 + epoch), task)
+    state = setting.advance(
+      state, jax.random.fold_in(key, 1000 + epoch), task.x, task.y
+    )
     if epoch in epochs:
       yield epoch, Net(ingredients.dense_layers(state[0]), start)
 
 
-def _epoch(network, optimizer, task, batch_size):
-  """One pass over the data in a random order, as one compiled program."""
-  size = min(batch_size, len(task.y))
-  steps = len(task.y) // size
+class _Setting(NamedTuple):
+  """Functions of one architecture and optimizer, compiled once."""
+
+  init: Callable[[Array], Any]
+  optimizer: optax.GradientTransformation
+  advance: Callable[..., Any]
+
+
+@functools.lru_cache
+def _setting(dim, width, classes, hidden, num_samples, batch_size, rate):
+  network = models.fcn(dim, width, classes, hidden_layers=hidden)
+  optimizer = optax.adam(rate)
+  size = min(batch_size, num_samples)
+  steps = num_samples // size
 
   def loss(params, x, y):
     logits = network.apply(params, x)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
     return jnp.mean(losses)
 
+  # One pass over the data in a random order, as one program.
   @functools.partial(jax.jit, donate_argnums=0)
-  def advance(state, key, task):
-    order = jax.random.permutation(key, len(task.y))[: steps * size]
+  def advance(state, key, x, y):
+    order = jax.random.permutation(key, num_samples)[: steps * size]
 
     def step(state, batch):
       params, opt_state = state
-      gradient = jax.grad(loss)(params, task.x[batch], task.y[batch])
+      gradient = jax.grad(loss)(params, x[batch], y[batch])
       updates, opt_state = optimizer.update(gradient, opt_state, params)
       return (optax.apply_updates(params, updates), opt_state), None
 
     return lax.scan(step, state, order.reshape(steps, size))[0]
 
-  return advance
+  return _Setting(jax.jit(network.init), optimizer, advance)
 
 
 @jax.jit
@@ -173,7 +184,7 @@ def _error(layers, x, y) -> float:
 def _network(config, key, name, width) -> list[Row]:
   ((_, net),) = train(config, name, width, [config.epochs])
   common = {'dataset': name, 'width': width, 'epoch': config.epochs}
-  rows = [{'study': 'bounds'} | _measured(config, key, name, net)]
+  rows: list[Row] = [{'study': 'bounds'} | _measured(config, key, name, net)]
   if (name, width) in [tuple(pair) for pair in config.pruned]:
     strength = counting.pruning_strength(config.kept)
     pruned = _prune(key, net.layers, strength)
@@ -334,7 +345,9 @@ def _counted(config, layers, measured, margins, gamma, task):
       shapes=shapes,
       kept=kept,
       num_values=code.num_values(steps),
-      factors=[_factor(s, kept, config.sparsity_failure) for s in shapes],
+      factors=np.array(
+        [_factor(s, kept, config.sparsity_failure) for s in shapes]
+      ),
       constant=config.constant,
     )
   found['naive'] = counting.naive_risk(
@@ -372,13 +385,15 @@ class _Code:
     ]
     return counting.pruned_output_error(
       self.spectral,
-      [
-        counting.pruning_error(s, variance=v, strength=strength).value
-        for s, v in zip(self.shapes, self.variances, strict=True)
-      ],
+      np.array(
+        [
+          counting.pruning_error(s, variance=v, strength=strength).value
+          for s, v in zip(self.shapes, self.variances, strict=True)
+        ]
+      ),
       input_norm=self.input_norm,
       multipliers=self.multiplier,
-      rounding=rounding or 0.0,
+      rounding=np.array(rounding or 0.0),
     )
 
   def nonzeros(self, strength) -> list[int]:
@@ -445,12 +460,10 @@ def _counts(config, layers, pruned) -> Row:
   sizes = [w.size for w in layers]
   nonzeros = [int(jnp.sum(m)) for m in pruned.mask]
   values = config.num_values
-  measured = [
-    sketching.sketch_dimension(*map(int, j), w.shape) ** 2
-    for w, j in zip(
-      layers, map(sketching.distributed_sparsity, pruned.mask), strict=True
-    )
-  ]
+  measured = []
+  for mask in pruned.mask:
+    j_r, j_c = (int(j) for j in sketching.distributed_sparsity(mask))
+    measured.append(sketching.sketch_dimension(j_r, j_c, mask.shape) ** 2)
   formula = counting.count_lengths(
     [w.shape for w in layers], kept=config.kept, num_values=values
   )
@@ -518,7 +531,10 @@ def _strengths(config, key, task, layers) -> list[Row]:
       | {
         f'bound_{name}': _named(
           counting.pruned_output_error(
-            spectral, changes, input_norm=input_norm, multipliers=times
+            spectral,
+            np.array(changes),
+            input_norm=input_norm,
+            multipliers=times,
           )
         )
         for name, changes, times in (

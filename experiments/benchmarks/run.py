@@ -21,6 +21,7 @@ import jax
 from absl import app, flags, logging
 
 from experiments.benchmarks import (
+  bounds,
   drawing,
   lanes,
   particles,
@@ -189,7 +190,8 @@ def benchmarks() -> dict[str, Benchmark]:
 
 
 _DRAWS, _SCALING, _MEMORY = 'draws_1e9', 'scaling', 'memory'
-_OTHERS = (_SCALING, _MEMORY, _DRAWS)
+_BOUNDS = 'bounds'
+_OTHERS = (_SCALING, _MEMORY, _BOUNDS, _DRAWS)
 _SMALL_REPEATS = 2
 
 
@@ -216,6 +218,7 @@ def main(argv: list[str]) -> None:
     'draws': [],
     'scaling': [],
     'memory': {},
+    'bounds': {},
   }
   for name in names:
     print(f'measuring {name} ..', file=sys.stderr)
@@ -225,6 +228,8 @@ def main(argv: list[str]) -> None:
       results['scaling'] = particles.scaling(_SMALL.value)
     elif name == _MEMORY:
       results['memory'] = particles.memory(_SMALL.value)
+    elif name == _BOUNDS:
+      results['bounds'] = bounds.cost(_SMALL.value)
     else:
       results['comparisons'].append(
         measure(name, known[name], _SMALL.value, _REPEATS.value)
@@ -310,6 +315,8 @@ def report(results: dict[str, Any]) -> str:
     parts.append(_scaling(results['scaling']))
   if results.get('memory'):
     parts.append(_memory(results['memory']))
+  if results.get('bounds'):
+    parts.append(_bounds(results['bounds']))
   return '\n\n'.join(parts)
 
 
@@ -381,6 +388,26 @@ def _memory(row: dict[str, Any]) -> str:
     f'{row["peak_gib"]:.2f} GiB at the peak; the particles are '
     f'{row["state_gib"]:.2f} GiB, all outputs of all units would be '
     f'{row["outputs_gib"]:.2f}'
+  )
+
+
+def _bounds(row: dict[str, Any]) -> str:
+  lines = [
+    [
+      line['what'],
+      f'{line["seconds"]:.3g}',
+      f'{line["cpu"]:.3g}',
+      f'{line["peak_gib"]:.2f}',
+    ]
+    for line in row['lines']
+  ]
+  return (
+    f'bounds of a network of {row["weights"]:.3g} weights on {row["samples"]} '
+    f'examples, compilation included: {row["seconds"]:.1f} s, to be at most '
+    f'120\n'
+    + records.table(['what', 's', 'CPU s', 'peak GiB so far'], lines)
+    + f'\n{row["peak_gib"]:.2f} GiB at the peak; the inputs are '
+    f'{row["data_gib"]:.2f} GiB, the weights {row["weights_gib"]:.2f}'
   )
 
 

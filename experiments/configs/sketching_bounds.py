@@ -77,9 +77,10 @@ def _base() -> ConfigDict:
 
 PRESETS = {
   'smoke': {
-    'networks': (('digits', 16), ('digits', 32)),
-    'pruned': (('digits', 16),),
-    'traced': (('digits', 16),),
+    'networks': (('digits', 64), ('digits', 32)),
+    'hidden_layers': 2,
+    'pruned': (('digits', 64),),
+    'traced': (('digits', 64),),
     'learning_rate': 0.002,
     'epochs': 6,
     'trace_epochs': (1, 6),

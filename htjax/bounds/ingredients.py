@@ -278,20 +278,30 @@ def layer_norms(
   for w, start in zip(layers, reference, strict=True):
     if not bool(jnp.all(jnp.isfinite(w))):
       raise ValueError('layers must be finite, got NaN or infinity')
-    top = spectral_norm(w)
-    whole, peak = _scaled(w)
-    moved, moved_peak = _scaled(w - start)
+    top, (whole, peak), (moved, moved_peak, sums) = _all_norms(w, start)
     rows.append(
       [
         float(top.value),
         float(top.residual),
-        float(jnp.linalg.norm(whole)) * float(peak),
-        float(jnp.linalg.norm(moved)) * float(moved_peak),
-        float(jnp.sum(jnp.linalg.norm(moved, axis=0))) * float(moved_peak),
+        float(whole) * float(peak),
+        float(moved) * float(moved_peak),
+        float(sums) * float(moved_peak),
         *w.shape,
       ]
     )
   return LayerNorms(*np.asarray(rows, np.float64).T)
+
+
+@jax.jit
+def _all_norms(w, start):
+  whole, peak = _scaled(w)
+  moved, moved_peak = _scaled(w - start)
+  sums = jnp.sum(jnp.linalg.norm(moved, axis=0))
+  return (
+    spectral_norm(w),
+    (jnp.linalg.norm(whole), peak),
+    (jnp.linalg.norm(moved), moved_peak, sums),
+  )
 
 
 def dense_layers(params: PyTree) -> list[Array]:
