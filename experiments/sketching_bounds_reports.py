@@ -52,6 +52,8 @@ PUBLISHED_PRUNED = {
   'cifar10': {'sketched': 7.214, 'arora_2018': 80.113, 'ju_2022': 13.194},
 }
 
+_NORM_BOUNDS = ('neyshabur_2015', 'neyshabur_2017', 'bartlett_2017')
+
 _COLOURS = (
   *('#D55E00', '#E69F00', '#F0E442', '#CC79A7', '#999999'),
   *('#0072B2', '#56B4E9', '#009E73', '#222222'),
@@ -62,7 +64,7 @@ _COLOUR = dict(zip((*METHODS, TRUE), (*_COLOURS, '#000000'), strict=True))
 def write(rows: list[Row], workdir: Path) -> str:
   """Write tables and figures into `workdir`; returns the tables' text."""
   tables = (
-    *(methods_table, slopes_table, premises_table, pruned_table),
+    *(methods_table, forms_table, slopes_table, premises_table, pruned_table),
     *(counts_table, strengths_table, weights_table, recovery_table),
   )
   text = '\n\n'.join(part for part in (table(rows) for table in tables) if part)
@@ -107,6 +109,29 @@ def reading(row: Row) -> float:
   """
   total = sum(a * b * math.log(max(a, b)) ** 2 for a, b in row['shapes'])
   return 0.5 * math.log(total / row['num_samples'])
+
+
+def forms(row: Row) -> dict[str, float]:
+  """The norm bounds as often compared: products of norms over the margin and
+  sqrt(n), without B, logarithms, depth and 2^L; natural logarithms.
+
+  Neyshabur 2015 prod F; 2017 prod S sqrt(sum h F^2 / S^2); Bartlett 2017
+  prod S (sum (T / S)^(2/3))^(3/2). S, F, T: spectral, Frobenius, (2, 1) norms.
+  """
+  spectral, frobenius, sums = (
+    np.array(row['norms'][name])
+    for name in ('spectral', 'frobenius', 'two_one')
+  )
+  widths = np.array([b for _, b in row['shapes']])
+  scale = -math.log(row['gamma'] * math.sqrt(row['num_samples']))
+  tops = np.sum(np.log(spectral)) + scale
+  ranks = (frobenius / spectral) ** 2
+  return {
+    'neyshabur_2015': np.sum(np.log(frobenius)) + scale,
+    'neyshabur_2017': tops + 0.5 * math.log(np.sum(widths * ranks)),
+    'bartlett_2017': tops
+    + 1.5 * math.log(np.sum((sums / spectral) ** (2 / 3))),
+  }
 
 
 def slopes(rows: list[Row]) -> dict[str, tuple[float, float | None]]:
@@ -156,6 +181,30 @@ def methods_table(rows: list[Row]) -> str:
   headers = ['data', 'width', '', *METHODS.values(), TRUE, 'gap', 'margin']
   return _titled(
     'natural logarithm of the complexity term, constants 1', headers, lines
+  )
+
+
+def forms_table(rows: list[Row]) -> str:
+  """Norm bounds without factors, and the stable ranks that order them."""
+  lines = []
+  for row in _of(rows, 'bounds'):
+    if row['methods']:
+      norms = row['norms']
+      ranks = np.divide(norms['frobenius'], norms['spectral']) ** 2
+      lines.append(
+        [
+          *(row['dataset'], row['width']),
+          *(_number(value) for value in forms(row).values()),
+          ' '.join(f'{rank:.1f}' for rank in ranks),
+          ' '.join(f'{norm:.1f}' for norm in norms['spectral']),
+        ]
+      )
+  headers = ['data', 'width', *(METHODS[name] for name in _NORM_BOUNDS)]
+  headers += ['stable ranks', 'spectral norms']
+  return _titled(
+    'products of norms over margin and sqrt(n), without further factors',
+    headers,
+    lines,
   )
 
 

@@ -225,9 +225,14 @@ def _measured(config, key, name, net: Net) -> Row:
   if not np.any(margins > 0):
     return row | {'status': 'no margin', 'methods': {}}
   gamma = float(np.quantile(margins[margins > 0], config.margin_quantile))
-  methods = _methods(config, key, task, net, logits, margins, gamma)
+  measured = ingredients.layer_norms(net.layers, net.start)
+  methods = _methods(config, key, task, net, measured, logits, margins, gamma)
   return row | {
     'gamma': gamma,
+    'norms': {
+      name: getattr(measured, name).tolist()
+      for name in ('spectral', 'frobenius', 'two_one')
+    },
     'methods': {k: _summary(bound) for k, bound in methods.items()},
   }
 
@@ -241,8 +246,7 @@ def _summary(bound: bounds.Bound) -> Row:
   }
 
 
-def _methods(config, key, task, net, logits, margins, gamma):
-  measured = ingredients.layer_norms(net.layers, net.start)
+def _methods(config, key, task, net, measured, logits, margins, gamma):
   sizes = jnp.linalg.norm(task.x, axis=1)
   input_norm = float(jnp.max(sizes))
   width = int(measured.fan_out.max())
@@ -414,7 +418,8 @@ class _Code:
     The error of pruning grows with the strength, so that the largest one is
     where it meets its half; each layer takes an equal part of the other.
     """
-    half = math.log(gamma / (2 * math.sqrt(2)))
+    # A hair less, or rounding decides whether it is enough.
+    half = math.log(gamma / (2 * math.sqrt(2))) - 1e-9
 
     def excess(log_strength):
       return self.error(math.exp(log_strength)).log_value - half

@@ -188,7 +188,7 @@ def command(tmp_path, *more):
 def test_the_command_prints_a_table_and_writes_the_figures(tmp_path):
   done = command(
     tmp_path,
-    '--only=import,table1,draws_1e9,scaling,memory',
+    '--only=import,table1,draws_1e9,scaling,memory,bounds',
     '--repeats=1',
     '--torch_python=/no/such/python',
   )
@@ -203,6 +203,10 @@ def test_the_command_prints_a_table_and_writes_the_figures(tmp_path):
     *('n', 'p', 'm', 'steps', 'lanes')
   ]
   assert results['memory']['n'] == 10**4
+  assert results['bounds']['weights'] == 784 * 32 + 3 * 32**2 + 320
+  assert {'HT Theorem 4', 'SH Theorem 2', 'SK Theorem 5.2', 'Ju 2022'} <= {
+    line['what'] for line in results['bounds']['lines']
+  }
   assert results['environment']['cores'] >= 1
   for text in (
     'import htjax',

@@ -200,6 +200,29 @@ def test_curvatures_of_relu_layers_are_exact_in_one_step():
       assert float(more[i]) == pytest.approx(plain.max(), rel=1e-8)
 
 
+def test_curvatures_against_numpy():
+  """u^T (diag(p) - p p^T) u, u the change of the logits along the layer."""
+  with jax.enable_x64(True):
+    layers, start, x, y = network(3)
+    found = np.asarray(
+      hessian.layer_curvatures(make_loss(jax.nn.relu), layers, start, x, y)
+    )
+  first, second = (np.asarray(w) for w in layers)
+  moved = [np.asarray(w - s) for w, s in zip(layers, start, strict=True)]
+  x = np.asarray(x)
+  hidden = x @ first
+  logits = np.maximum(hidden, 0) @ second
+  changes = [
+    ((hidden > 0) * (x @ moved[0])) @ second,
+    np.maximum(hidden, 0) @ moved[1],
+  ]
+  p = np.exp(logits - logits.max(axis=1, keepdims=True))
+  p /= p.sum(axis=1, keepdims=True)
+  for i, u in enumerate(changes):
+    forms = np.sum(p * u**2, axis=1) - np.sum(p * u, axis=1) ** 2
+    assert found[i] == pytest.approx(forms.max(), rel=1e-10)
+
+
 def test_positive_part_with_curved_activations():
   with jax.enable_x64(True):
     layers, start, x, y = network(2)

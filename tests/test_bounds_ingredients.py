@@ -54,6 +54,23 @@ def test_margins_and_losses():
   assert float(ramp) == pytest.approx((0.5 + 1 + 1) / 3)
 
 
+def test_margins_and_losses_against_numpy():
+  rng = np.random.default_rng(12)
+  logits = rng.standard_normal((300, 5))
+  labels = rng.integers(0, 5, 300)
+  others = np.where(np.eye(5, dtype=bool)[labels], -np.inf, logits)
+  expected = logits[np.arange(300), labels] - others.max(axis=1)
+  with jax.enable_x64(True):
+    found = np.asarray(bounds.margins(logits, labels))
+    losses = [float(bounds.margin_loss(logits, labels, g)) for g in (0, 0.4)]
+    ramp = float(bounds.ramp_loss(logits, labels, 0.2, 0.7))
+  np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-14)
+  for gamma, loss in zip((0, 0.4), losses, strict=True):
+    assert loss == pytest.approx(np.mean(expected <= gamma), rel=1e-12)
+  slope = np.clip(1 - (expected - 0.2) / 0.7, 0, 1)
+  assert ramp == pytest.approx(slope.mean(), rel=1e-10)
+
+
 def test_ramp_loss_lies_between_margin_losses():
   rng = np.random.default_rng(1)
   logits = jnp.asarray(rng.standard_normal((200, 4)), jnp.float32)
@@ -391,7 +408,7 @@ def test_smoothness_against_numpy():
           ratios[draw, row] = np.linalg.norm(e) * image / (error * size)
       quantile = np.sort(ratios, axis=0)[math.floor(0.2 * 39)]
       smallest = min(smallest, quantile.min())
-  assert float(found) == pytest.approx(smallest, rel=1e-8)
+  assert float(found) == pytest.approx(smallest, rel=1e-10)
 
 
 def test_linear_networks_are_smooth():

@@ -271,6 +271,9 @@ def test_premise_on_samples_bounds_the_covering_radius(num_layers):
   assert max(total) < 10 / 9
   radii = [perturbation.covering_radius(1.0, k, n) for k in kappas]
   assert max(radii) <= num_layers**-0.5
+  if num_layers == 2:
+    assert n == 90
+    assert max(total) == pytest.approx(1.069, abs=5e-4)
   # And the constant 10 is not far from needed.
   assert max(radii) > 0.9 * num_layers**-0.5
 

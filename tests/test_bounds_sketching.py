@@ -104,6 +104,11 @@ def test_kept_probability_values():
   assert sketching.pruning_strength(1 / 60) == pytest.approx(58.504, abs=1e-3)
   # No cancellation: chi -> 1 / d.
   assert sketching.kept_probability(1e12) == pytest.approx(1e-12, rel=1e-9)
+  # Both ends without cancellation: 1 - sqrt(d / 2), and 1 / d.
+  tiny = sketching.kept_probability(1e-20)
+  assert 1 - tiny == pytest.approx(math.sqrt(0.5e-20), rel=1e-5)
+  assert sketching.kept_probability(1e-40) == 1
+  assert sketching.kept_probability(1e12) == pytest.approx(1e-12, rel=1e-9)
 
 
 @pytest.mark.parametrize('strength', [0.1, 10.0])
@@ -153,6 +158,45 @@ def test_pruning_error_dominates(shape):
     shape, variance=0.09, strength=1.0, multiplier=4.0
   )
   assert sure.failure == 0.25
+
+
+def test_markov_holds_at_its_confidence():
+  """|A^ - A| > epsilon Gamma in at most 1 / epsilon of the draws.
+
+  With the constant 1 it never happens, as Gamma is twice the norm. With that
+  factor taken off it happens as often as not at epsilon = 1, and still less
+  than Markov allows above; with more taken off, always.
+  """
+  shape, strength, runs = (60, 40), 1.0, 300
+  rng = np.random.default_rng(20)
+  errors = np.array(
+    [
+      np.linalg.norm(a - prune(rng, a, 1.0, strength), 2)
+      for a in rng.standard_normal((runs, *shape))
+    ]
+  )
+  gamma = sketching.pruning_error(shape, variance=1.0, strength=strength).value
+  typical = np.mean(errors) / gamma
+
+  def misses(multiplier, constant):
+    bound = sketching.pruning_error(
+      shape,
+      variance=1.0,
+      strength=strength,
+      multiplier=multiplier,
+      constant=constant,
+    )
+    allowed = stats.binom.isf(FAILURE_RATE, runs, bound.failure)
+    return int(np.sum(errors > bound.value)), allowed
+
+  assert 0.4 < typical < 0.75
+  for multiplier in (1.02, 1.1, 1.5, 4.0):
+    assert misses(multiplier, 1.0)[0] == 0
+    count, allowed = misses(multiplier, typical)
+    assert count <= allowed
+  assert misses(1.0, typical)[0] > 0.3 * runs
+  count, allowed = misses(1.5, 0.5 * typical)
+  assert count == runs > allowed
 
 
 def test_latala_of_unequal_entries():

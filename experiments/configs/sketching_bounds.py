@@ -78,7 +78,7 @@ def _base() -> ConfigDict:
 PRESETS = {
   'smoke': {
     'networks': (('digits', 64), ('digits', 32)),
-    'hidden_layers': 2,
+    'hidden_layers': 1,
     'pruned': (('digits', 64),),
     'traced': (('digits', 64),),
     'learning_rate': 0.002,
@@ -91,15 +91,15 @@ PRESETS = {
     'output_inputs': 100,
     'strengths': (1e-3, 0.1, 58.504),
     'sides': (12,),
-    'fractions': (0.3, 0.9),
+    'fractions': (0.9,),
     'ones': (4,),
     'sparsities': (2,),
     'draws': 5,
   },
   'cpu': {
     'batch_sizes': {'mnist': 256, 'cifar10': 256, 'digits': 128},
-    'epochs': 5,
-    'trace_epochs': (1, 2, 3, 5, 8, 12, 16, 20),
+    'epochs': 2,
+    'trace_epochs': (1, 2, 3, 4, 6, 8, 10),
     'draws': 10,
   },
   'paper': {'draws': 100},

@@ -47,7 +47,8 @@ def layer_curvatures(
   are exact once k reaches the number of distinct eigenvalues that v meets.
 
   Args:
-    loss: `loss(layers, x, y)`, a number, for one example.
+    loss: `loss(layers, x, y)`, a number, for one example; hashable, and
+      compiled once if it is the same function again.
     layers: trained arrays A_1, .., A_L.
     reference: arrays of the same shapes, at initialisation; v_i is their
       difference.

@@ -43,7 +43,7 @@ def kept_probability(strength: float) -> float:
   Args:
     strength: d > 0; a larger one prunes more.
   Returns:
-    float in (0, 1).
+    float in (0, 1]; it rounds to 1 for strengths below 1e-32.
   Raises:
     ValueError: if strength is not positive.
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", eqs. (9) to

@@ -1,0 +1,226 @@
+"""The experiment on pruned networks: a run, and what its reports say."""
+
+import functools
+import itertools
+import json
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import (
+  sketching_bounds,
+  sketching_bounds_reports,
+  sketching_bounds_studies,
+)
+from experiments.configs import sketching_bounds as configs
+
+FIGURES = (
+  *('methods', 'width', 'epochs', 'weights', 'pruning_error', 'sparsity'),
+  'recovery',
+)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  """The work directory and rows of a smoke run."""
+  workdir = tmp_path_factory.mktemp('smoke')
+  return workdir, sketching_bounds.run(configs.get_config('smoke'), workdir)
+
+
+def of(rows, study):
+  return [row for row in rows if row['study'] == study]
+
+
+def test_a_run_writes_everything(finished):
+  workdir, rows = finished
+  assert {p.name for p in workdir.glob('*.png')} == {
+    f'{name}.png' for name in FIGURES
+  }
+  text = (workdir / 'table.txt').read_text()
+  for title in ('natural logarithm', 'slope', 'Algorithm 1', 'three counts'):
+    assert title in text
+  assert json.loads((workdir / 'results.json').read_text()) == json.loads(
+    json.dumps(rows)
+  )
+  for row in (*of(rows, 'bounds'), *of(rows, 'trace')):
+    assert row['status'] == 'trained'
+    assert 0 < row['test_error'] < 0.9
+    for found in row['methods'].values():
+      assert found['complexity'] <= found['bound']
+  assert [row['epoch'] for row in of(rows, 'trace')] == [1, 6]
+
+
+def test_the_traced_network_is_that_of_the_table(finished):
+  _, rows = finished
+  table, last = of(rows, 'bounds')[0], of(rows, 'trace')[-1]
+  assert (table['width'], table['epoch']) == (last['width'], last['epoch'])
+  for name in ('gamma', 'test_error'):
+    assert table[name] == last[name]
+  # Cushions are probed with other draws.
+  for name in ('neyshabur_2015', 'bartlett_2017', 'ju_2022', 'sketched'):
+    assert table['methods'][name] == last['methods'][name]
+
+
+def test_what_the_rows_say(finished):
+  _, rows = finished
+  for row in of(rows, 'bounds'):
+    methods = row['methods']
+    assert methods['naive']['complexity'] < methods['sketched']['complexity']
+    # 1/60 of the weights is not what the margin allows.
+    assert 'margin' in methods['sketched']['broken']
+    assert methods['sketched_margin']['broken'] == []
+    assert methods['sketched_margin']['failure'] < 1
+  (counts,) = of(rows, 'counts')
+  assert counts['naive'] < min(counts['sketch'], counts['dense'])
+  strengths = of(rows, 'strengths')
+  kept = [row['kept_fraction'] for row in strengths]
+  assert kept == sorted(kept, reverse=True)
+  for row in strengths:
+    # The lemma on what was measured, where it applies.
+    if row['bound_measured']['premise']:
+      assert math.log(row['change_max']) <= row['bound_measured']['log']
+    assert row['bound_mean']['log'] < row['bound_markov']['log']
+  assert strengths[0]['bound_measured']['premise']
+  assert not strengths[-1]['bound_mean']['premise']
+
+
+def test_what_is_done_is_kept(finished, monkeypatch):
+  workdir, rows = finished
+  results = workdir / 'results.json'
+  before = results.read_text()
+  kept = [row for row in rows if row['study'] != 'recovery']
+  results.write_text(json.dumps(kept))
+  asked = []
+  train = sketching_bounds_studies.train
+  monkeypatch.setattr(
+    sketching_bounds_studies,
+    'train',
+    lambda *args: asked.append(args) or train(*args),
+  )
+  again = sketching_bounds.run(configs.get_config('smoke'), workdir)
+  assert asked == []
+  assert len(again) == len(rows)
+  assert json.loads(results.read_text()) == json.loads(before)
+
+
+def fake_row(width, dataset='mnist', dim=784, **more):
+  sides = [dim, width, width, width, width, 10]
+  return {
+    'study': 'bounds',
+    'dataset': dataset,
+    'width': width,
+    'status': 'trained',
+    'train_error': 0.01,
+    'test_error': 0.02,
+    'num_samples': 60_000,
+    'shapes': list(itertools.pairwise(sides)),
+    'gamma': 1.0,
+    'methods': {},
+    **more,
+  }
+
+
+def test_the_published_column_is_the_theorem_with_unit_factors():
+  """SK-X9: within 0.04 at all six widths, so it grows like the width."""
+  rows = [fake_row(h) for h in sketching_bounds_reports._WIDTHS]
+  for row in rows:
+    printed = sketching_bounds_reports.PUBLISHED['mnist', row['width']]
+    assert sketching_bounds_reports.reading(row) == pytest.approx(
+      printed['reading'], abs=0.04
+    )
+  ours, printed = sketching_bounds_reports.slopes(rows)['reading']
+  assert ours == pytest.approx(printed, abs=0.03)
+  assert ours == pytest.approx(1, abs=0.15)
+  # One hidden layer less does not fit.
+  short = fake_row(2500)
+  short['shapes'] = short['shapes'][1:]
+  gap = sketching_bounds_reports.reading(short) - 4.96
+  assert abs(gap) > 0.04
+
+
+def test_slopes_are_those_of_the_rows():
+  def methods(width):
+    summary = {'bound': 0.0, 'failure': 0.05, 'broken': []}
+    return {
+      'bartlett_2017': summary | {'complexity': 3 + 2 * math.log(width)},
+    }
+
+  rows = [
+    fake_row(h, 'other', methods=methods(h), test_error=0.1 / h)
+    for h in (10, 20, 80)
+  ]
+  found = sketching_bounds_reports.slopes(rows)
+  assert found['bartlett_2017'] == (pytest.approx(2), None)
+  assert found['true error'][0] == pytest.approx(-1)
+  assert 'arora_2018' not in found
+
+
+def test_networks_that_learned_nothing_have_a_row():
+  rows = [fake_row(500, status='no margin'), fake_row(784, status='diverged')]
+  text = sketching_bounds_reports.methods_table(rows)
+  assert 'no margin' in text
+  assert 'diverged' in text
+  assert re.search(r'published +22\.29', text)
+  assert sketching_bounds_reports.slopes_table(rows) == ''
+
+
+def test_margins_pay_for_strength_and_grid():
+  """Pruning takes half of the margin, rounding the other half."""
+  rng = np.random.default_rng(1)
+  layers = [
+    jnp.asarray(rng.standard_normal((a, b)) / math.sqrt(a), jnp.float32)
+    for a, b in ((30, 40), (40, 40), (40, 5))
+  ]
+  spectral = np.array([np.linalg.norm(w, 2) for w in layers])
+  code = sketching_bounds_studies._Code(
+    configs.get_config('smoke'), layers, spectral, 7.0
+  )
+  for gamma in (0.01, 2.0):
+    strength, steps = code.within(gamma)
+    half = gamma / (2 * math.sqrt(2))
+    assert code.error(strength).value == pytest.approx(half, rel=1e-6)
+    whole = code.error(strength, steps)
+    assert whole.value == pytest.approx(2 * half, rel=1e-6)
+    assert code.error(1.01 * strength, steps).value > 2 * half
+  # More margin, more pruning.
+  assert code.within(2.0)[0] > code.within(0.01)[0]
+
+
+@pytest.mark.parametrize('j', [1, 2, 4])
+def test_sparse_matrices(j):
+  values, places = jax.random.split(jax.random.key(2))
+  draw = functools.partial(sketching_bounds_studies.sparse_matrix, p=50, j=j)
+  x = np.asarray(draw(values, places))
+  assert np.all(np.diag(x) != 0)
+  counts = np.concatenate([(x != 0).sum(axis=0), (x != 0).sum(axis=1)])
+  assert counts.max() == j
+  # Permutations meet here and there, but not often.
+  assert counts.mean() > j - 0.5
+
+
+def test_recovery_needs_enough_rows():
+  keys = jax.random.split(jax.random.key(3), 5)
+  recover = functools.partial(
+    sketching_bounds_studies.recover_many,
+    **{'p': 16, 'j': 2, 'delta': 4, 'max_iterations': 1000, 'at_once': 1},
+  )
+  errors, found = recover(keys, m=15)
+  assert int(jnp.sum(errors < 1e-3)) >= 4
+  assert found.x.shape == (5, 16, 16)
+  assert not bool(jnp.any(recover(keys, m=4)[0] < 1e-3))
+
+
+def test_presets():
+  with pytest.raises(ValueError, match=r"preset must be .*'gpu'"):
+    configs.get_config('gpu')
+  paper = configs.get_config('paper')
+  assert (paper.epochs, paper.learning_rate) == (300, 0.02)
+  assert (paper.batch_sizes.mnist, paper.batch_sizes.cifar10) == (256, 4)
+  assert [width for _, width in paper.networks] == [
+    *sketching_bounds_reports._WIDTHS,
+    784,
+  ]
