@@ -26,7 +26,7 @@ from experiments.benchmarks import (
 from htjax import stable
 
 # Subprocesses of their own tests below.
-IN_PROCESS = sorted(run.benchmarks().keys() - {'table1', 'import'})
+IN_PROCESS = sorted(run.benchmarks().keys() - {'table1', 'threshold', 'import'})
 
 
 @pytest.mark.parametrize('name', IN_PROCESS)

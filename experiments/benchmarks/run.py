@@ -28,6 +28,7 @@ from experiments.benchmarks import (
   startup,
   steps,
   table1,
+  weights,
 )
 from experiments.benchmarks.timing import (
   Cost,
@@ -51,7 +52,7 @@ _OUTPUT = flags.DEFINE_string(
   'output', 'runs/benchmarks.json', 'Where the figures are written.'
 )
 _TORCH_PYTHON = flags.DEFINE_string(
-  'torch_python', '', 'Interpreter with torch and scipy, for table1.'
+  'torch_python', '', 'Interpreter with torch and scipy, for table1, threshold.'
 )
 _TORCH_RUNS = flags.DEFINE_integer(
   'torch_runs', 0, 'Runs that PyTorch makes for table1, scaled up; 0 is all.'
@@ -178,6 +179,29 @@ def benchmarks() -> dict[str, Benchmark]:
         torch_runs=_TORCH_RUNS.value,
       ),
     ),
+    'threshold': Benchmark(
+      'exact magnitude threshold, 10^7',
+      'torch global_unstructured',
+      Target(True, 8.0, 20.0),
+      10,
+      lambda small, repeats: weights.threshold(
+        small, repeats, torch_python=_TORCH_PYTHON.value
+      ),
+    ),
+    'threshold_numpy': Benchmark(
+      'the same',
+      'np.partition and np.where',
+      Target(True, None, None),
+      10,
+      weights.threshold_numpy,
+    ),
+    'mmo': Benchmark(
+      'mmo, 2048 x 2048',
+      'one line of NumPy',
+      Target(False, 1.0, 0.5),
+      20,
+      weights.mmo,
+    ),
     'import': Benchmark(
       'import htjax',
       'import jax, optax',
@@ -190,8 +214,8 @@ def benchmarks() -> dict[str, Benchmark]:
 
 
 _DRAWS, _SCALING, _MEMORY = 'draws_1e9', 'scaling', 'memory'
-_BOUNDS = 'bounds'
-_OTHERS = (_SCALING, _MEMORY, _BOUNDS, _DRAWS)
+_BOUNDS, _FITS, _COMPACT = 'bounds', 'fits', 'compact'
+_OTHERS = (_FITS, _COMPACT, _SCALING, _MEMORY, _BOUNDS, _DRAWS)
 _SMALL_REPEATS = 2
 
 
@@ -219,6 +243,8 @@ def main(argv: list[str]) -> None:
     'scaling': [],
     'memory': {},
     'bounds': {},
+    'fits': [],
+    'compact': [],
   }
   for name in names:
     print(f'measuring {name} ..', file=sys.stderr)
@@ -228,6 +254,10 @@ def main(argv: list[str]) -> None:
       results['scaling'] = particles.scaling(_SMALL.value)
     elif name == _MEMORY:
       results['memory'] = particles.memory(_SMALL.value)
+    elif name == _FITS:
+      results['fits'] = weights.fits(_SMALL.value)
+    elif name == _COMPACT:
+      results['compact'] = weights.compact(_SMALL.value)
     elif name == _BOUNDS:
       results['bounds'] = bounds.cost(_SMALL.value)
     else:
@@ -309,6 +339,10 @@ def report(results: dict[str, Any]) -> str:
   ]
   if results['comparisons']:
     parts.append(_comparisons(results['comparisons']))
+  if results.get('fits'):
+    parts.append(_fits(results['fits']))
+  if results.get('compact'):
+    parts.append(_compact(results['compact']))
   if results['draws']:
     parts.append(_draws(results['draws']))
   if results.get('scaling'):
@@ -362,6 +396,40 @@ def _draws(rows: list[dict[str, Any]]) -> str:
   return (
     'draws beyond the |x| that the law exceeds with probability p\n'
     + records.table([*headers, 'least p-value', 'verdict'], lines)
+  )
+
+
+def _fits(rows: list[dict[str, Any]]) -> str:
+  lines = [
+    [
+      row['what'],
+      f'{row["cold"]:.3g}',
+      f'{row["warm"]:.3g}',
+      f'<= {row["must"]:g}',
+      '-' if row['goal'] is None else f'<= {row["goal"]:g}',
+    ]
+    for row in rows
+  ]
+  return 'seconds of a fit, with compilation and without\n' + records.table(
+    ['what', 'cold', 'warm', 'must', 'goal'], lines
+  )
+
+
+def _compact(rows: list[dict[str, Any]]) -> str:
+  lines = [
+    [
+      f'{100 * row["columns_removed"]:g} %',
+      f'{row["difference"]:.2g}',
+      f'{row["largest_output"]:.2g}',
+      f'{row["time_ratio"]:.2f}',
+      f'{row["bytes_ratio"]:.2f}',
+    ]
+    for row in rows
+  ]
+  headers = ['columns removed', 'largest difference', 'of outputs up to']
+  return (
+    f'784-{rows[0]["width"]}-10, batches of {rows[0]["batch"]}: compact / '
+    'masked\n' + records.table([*headers, 'time', 'bytes'], lines)
   )
 
 

@@ -1,0 +1,218 @@
+"""Pruning and tail indices of large weights, and what compact networks buy."""
+
+import functools
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.benchmarks.timing import (
+  ROOT,
+  Cost,
+  Disagreement,
+  Measurement,
+  Unavailable,
+  in_process,
+  interleave,
+  run_command,
+)
+from htjax import models, pruning, stable, tail_index
+
+_FRACTION = 0.9
+
+
+def _layers(small: bool) -> dict[str, np.ndarray]:
+  """Five layers without ties, 10^7 weights together."""
+  generator = np.random.default_rng(0)
+  shape = (20, 10) if small else (2000, 1000)
+  return {
+    f'layer_{i}': generator.standard_normal(shape).astype(np.float32)
+    for i in range(5)
+  }
+
+
+def threshold(small: bool, repeats: int, *, torch_python: str) -> Measurement:
+  """`pruning.magnitude` against `torch.nn.utils.prune`, masks compared.
+
+  PyTorch runs in a process of its own: half of its turns before ours, half
+  after.
+
+  Args:
+    small: whether to take few weights.
+    repeats: turns of each side.
+    torch_python: an interpreter that has torch; this one if empty.
+  """
+  python = torch_python or sys.executable
+  try:
+    run_command([python, '-c', 'import torch'], dict(os.environ))
+  except (RuntimeError, OSError) as error:
+    last = str(error).strip().splitlines()[-1]
+    raise Unavailable(
+      f'{last} (--torch_python names another interpreter)'
+    ) from None
+  arrays = _layers(small)
+  kappa = 1 - _FRACTION
+  params = {name: {'kernel': jnp.asarray(w)} for name, w in arrays.items()}
+  before = _torch(python, arrays, math.ceil(repeats / 2))
+  ours = in_process(
+    lambda: pruning.magnitude(params, kappa, scope='global').params
+  )
+  first = ours(0)
+  costs = [ours(i) for i in range(repeats)]
+  after = _torch(python, arrays, math.ceil(repeats / 2))
+  for scope in ('global', 'layer'):
+    masks = pruning.magnitude(params, kappa, scope=scope).mask
+    for name in arrays:
+      expected = before[f'{scope}.{name}']
+      if not np.array_equal(np.packbits(masks[name]['kernel']), expected):
+        raise Disagreement(f'masks of {name} differ, scope {scope}')
+  theirs = [
+    Cost(*cost) for found in (before, after) for cost in found['costs'][1:]
+  ][:repeats]
+  return Measurement(
+    theirs,
+    costs,
+    (Cost(*before['costs'][0]), first),
+    note=f'torch {before["version"]}, {before["threads"]} threads; the masks '
+    'of both scopes are identical',
+  )
+
+
+def _torch(python: str, arrays: Any, repeats: int) -> dict[str, Any]:
+  script = ROOT / 'experiments' / 'benchmarks' / 'torch_pruning.py'
+  with tempfile.TemporaryDirectory() as folder:
+    weights, results = (Path(folder) / name for name in ('w.npz', 'r.npz'))
+    np.savez(weights, **arrays)
+    run_command(
+      [python, script, weights, results, str(_FRACTION), str(repeats)],
+      dict(os.environ),
+    )
+    return dict(np.load(results))
+
+
+def threshold_numpy(small: bool, repeats: int) -> Measurement:
+  """The same against a partition by NumPy, which is all that it needs."""
+  arrays = _layers(small)
+  params = {name: {'kernel': jnp.asarray(w)} for name, w in arrays.items()}
+
+  def partition() -> list[np.ndarray]:
+    sizes = [np.abs(w) for w in arrays.values()]
+    flat = np.concatenate([size.ravel() for size in sizes])
+    cut = np.partition(flat, round(_FRACTION * flat.size))
+    least = cut[round(_FRACTION * flat.size)]
+    return [
+      np.where(size >= least, w, 0)
+      for size, w in zip(sizes, arrays.values(), strict=True)
+    ]
+
+  def ours() -> Any:
+    return pruning.magnitude(params, 1 - _FRACTION, scope='global').params
+
+  pruned = [w['kernel'] for w in ours().values()]
+  if not all(map(np.array_equal, pruned, partition())):
+    raise Disagreement('the pruned weights differ')
+  return interleave(in_process(partition), in_process(ours), repeats)
+
+
+def mmo(small: bool, repeats: int) -> Measurement:
+  """`tail_index.mmo` of a layer against the same in one line of NumPy."""
+  size = 64 if small else 2048
+  block = math.isqrt(size) // 2 * 2
+  x = np.asarray(stable.sample(jax.random.key(0), 1.8, (size, size)))
+  on_device = jnp.asarray(x)
+  while size % block:
+    block -= 1
+
+  def one_liner() -> float:
+    sums = x.reshape(-1, block, size).sum(1)
+    logs = (np.log(np.linalg.norm(a, axis=1)).mean() for a in (sums, x))
+    return math.log(block) / float(np.subtract(*logs))
+
+  def ours() -> Any:
+    return tail_index.mmo(on_device, block).alpha
+
+  if abs(float(ours()) - one_liner()) > 1e-4:
+    raise Disagreement(f'{float(ours())} is not {one_liner()}')
+  return interleave(in_process(one_liner), in_process(ours), repeats)
+
+
+def fits(small: bool) -> list[dict[str, Any]]:
+  """Seconds of the maximum-likelihood fits, cold and warm, against targets."""
+  side, num = (50, 10**4) if small else (2048, 10**7)
+  matrix = stable.sample(jax.random.key(1), 1.8, (side, side))
+  weights = stable.sample(jax.random.key(2), 1.8, (num,))
+  plans: list[tuple[str, Callable[[], Any], float, float | None]] = [
+    (
+      f'power_law with search, {side} x {side}',
+      functools.partial(tail_index.power_law, matrix),
+      *(10.0, 2.0),
+    ),
+    (
+      f'stable_mle, {num:.0e}',
+      functools.partial(tail_index.stable_mle, weights),
+      *(10.0, None),
+    ),
+  ]
+  rows = []
+  for what, fit, must, goal in plans:
+    jax.block_until_ready((matrix, weights))
+    seconds, found = [], None
+    for _ in range(4):
+      start = time.perf_counter()
+      found = jax.block_until_ready(fit())
+      seconds.append(time.perf_counter() - start)
+    rows.append(
+      {
+        'what': what,
+        'cold': seconds[0],
+        'warm': min(seconds[1:]),
+        'alpha': float(found.alpha),
+        'must': must,
+        'goal': goal,
+      }
+    )
+  return rows
+
+
+def compact(small: bool, repeats: int = 20) -> list[dict[str, Any]]:
+  """A wide layer with columns removed: the masked network and the compact."""
+  width, batch = (50, 10) if small else (5000, 1000)
+  network = models.fcn(784, width, 10)
+  params = network.init(jax.random.key(0))
+  x = jax.random.normal(jax.random.key(1), (batch, 784))
+  apply = jax.jit(network.apply)
+  rows = []
+  for fraction in (0.4, 0.9):
+    masked = pruning.columns(
+      params,
+      1 - fraction,
+      select=lambda p: jax.tree.map(lambda w: w.shape[1] == width, p),
+    ).params
+    smaller = pruning.compact(masked)
+    outputs = apply(masked, x), apply(smaller.params, x)
+    found = interleave(
+      in_process(lambda masked=masked: apply(masked, x)),
+      in_process(lambda smaller=smaller: apply(smaller.params, x)),
+      repeats,
+    )
+    times = [min(c.wall for c in side) for side in (found.baseline, found.ours)]
+    rows.append(
+      {
+        'columns_removed': fraction,
+        'width': width,
+        'batch': batch,
+        'largest_output': float(jnp.max(jnp.abs(outputs[0]))),
+        'difference': float(jnp.max(jnp.abs(outputs[0] - outputs[1]))),
+        'time_ratio': times[1] / times[0],
+        'bytes_ratio': smaller.bytes_after / smaller.bytes_before,
+      }
+    )
+  return rows
