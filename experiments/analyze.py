@@ -145,7 +145,7 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {" ".join(argv[1:])}')
   logging.set_verbosity(logging.WARNING)
-  run(_WEIGHTS.value, _WORKDIR.value, _LAYOUT.value)
+  run(str(_WEIGHTS.value), str(_WORKDIR.value), _LAYOUT.value)
 
 
 if __name__ == '__main__':

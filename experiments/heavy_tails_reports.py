@@ -1,5 +1,6 @@
 """The tables and the figures of `experiments/heavy_tails_sgd.py`."""
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -74,6 +75,18 @@ def survival(row: Row, method: str) -> np.ndarray:
   return np.asarray(row[f'{method}_accuracies']) / row['test_accuracy']
 
 
+def _mean_survival(method: str, row: Row) -> float:
+  return float(survival(row, method).mean())
+
+
+def _layer_ratio(layer: int, row: Row) -> float:
+  return row['layer_ratios'][layer]
+
+
+def _layer_alpha(layer: int, row: Row) -> float:
+  return min(row['layer_alphas'][layer], _CAP)
+
+
 # Tables.
 
 
@@ -83,7 +96,7 @@ def training_table(rows: list[Row], usable: list[Row]) -> str:
   kept = set(map(id, usable))
   for key, group in _settings(rows).items():
     good = [row for row in group if id(row) in kept]
-    columns: list[Callable[[Row], float]] = [
+    columns: list[Callable[[Row], Any]] = [
       lambda row: row['steps'],
       lambda row: 100 * row['test_accuracy'],
       model_alpha,
@@ -165,8 +178,8 @@ def relations(
       (
         *('F3', f'prunable entries, alpha; {layer}', '-'),
         points(
-          lambda r, i=i: r['layer_ratios'][i],
-          lambda r, i=i: min(r['layer_alphas'][i], _CAP),
+          functools.partial(_layer_ratio, i),
+          functools.partial(_layer_alpha, i),
         ),
       )
     )
@@ -175,7 +188,7 @@ def relations(
       found.append(
         (
           *(figure, f'alpha, relative accuracy; {title}', '-'),
-          points(model_alpha, lambda r, m=method: survival(r, m).mean()),
+          points(model_alpha, functools.partial(_mean_survival, method)),
         )
       )
   accuracy = points(model_alpha, lambda r: r['test_accuracy'])
@@ -207,31 +220,54 @@ def spearman(points: list[Point]) -> tuple[float, float, float]:
   return rho([pair for c in clusters for pair in c]), float(low), float(high)
 
 
+# The two readings of which layers are pruned.
+_AGREEMENTS = {
+  'agreement': 'output layer kept',
+  'agreement_all': 'all layers pruned',
+}
+
+
 def networks_table(config: ConfigDict, rows: list[Row]) -> str:
-  """Agreement of random networks with themselves: mean +- 1.96 s.e."""
+  """Agreement of random networks with themselves, and how alpha moves it.
+
+  The repeats share their random numbers across alpha, and differ much more
+  from each other than alphas do: the slope is taken within each repeat.
+  """
   fractions = config.networks.fractions
-  shown = [i for i, f in enumerate(fractions) if f in (0.5, 0.8, 0.9, 0.95)]
+  shown = [i for i, f in enumerate(fractions) if f in (0.5, 0.7, 0.8, 0.9)]
+  headers = [*(f'{100 * fractions[i]:g} %' for i in shown), 'all fractions']
   lines = []
-  for alpha, group in _by(rows, 'alpha').items():
-    curves = np.array([row['agreement'] for row in group])
-    error = 1.96 * curves.std(axis=0, ddof=1) / math.sqrt(len(curves))
-    lines.append(
-      [
-        f'{alpha:g}',
-        *(f'{curves.mean(axis=0)[i]:.3f}+-{error[i]:.3f}' for i in shown),
-      ]
-    )
-  rhos = []
-  for i in shown:
-    points = [(r['seed'], r['alpha'], r['agreement'][i]) for r in rows]
-    rhos.append('{:.2f} [{:.2f}, {:.2f}]'.format(*spearman(points)))
-  lines.append(['rho', *rhos])
-  headers = ['alpha', *(f'{100 * fractions[i]:g} % pruned' for i in shown)]
+  for name, title in _AGREEMENTS.items():
+    for alpha, group in _by(rows, 'alpha').items():
+      curves = np.array([row[name] for row in group])
+      cells = [*curves[:, shown].T, curves.mean(axis=1)]
+      lines.append([title, f'{alpha:g}', *map(_mean_reach, cells)])
+    slopes = _slopes(rows, name)
+    cells = [*slopes[:, shown].T, slopes.mean(axis=1)]
+    lines.append([title, 'slope', *map(_mean_reach, cells)])
   title = (
     'random networks with stable weights: agreement after pruning, mean with '
-    '95 % interval\nover repeats, and its rank correlation with alpha'
+    '95 % interval\nover repeats; last, the change of agreement per unit of '
+    'alpha within a repeat'
   )
-  return f'{title}\n' + records.table(headers, lines)
+  return f'{title}\n' + records.table(['pruned', 'alpha', *headers], lines)
+
+
+def _slopes(rows: list[Row], name: str) -> np.ndarray:
+  """[repeats, fractions], least-squares slopes of agreement against alpha."""
+  slopes = []
+  for group in _by(rows, 'seed').values():
+    alphas = np.array([row['alpha'] for row in group])
+    curves = np.array([row[name] for row in group])
+    slopes.append(np.polyfit(alphas, curves, 1)[0])
+  return np.array(slopes)
+
+
+def _mean_reach(values: np.ndarray) -> str:
+  """Mean and half width of Student's 95 % interval."""
+  num = len(values)
+  reach = stats.t.ppf(0.975, num - 1) * values.std(ddof=1) / math.sqrt(num)
+  return f'{values.mean():.3f}+-{reach:.3f}'
 
 
 def matrices_table(rows: list[Row]) -> str:
@@ -303,7 +339,7 @@ def figures(
       if own:
         drawn[f'{figure}_{method}'] = grid(
           own,
-          lambda ax, rows, m=method: _draw_survival(ax, rows, m),
+          functools.partial(_draw_survival, method=method),
           f'pruned: {title}',
         )
   if of['networks']:
@@ -432,27 +468,24 @@ def weights(rows: list[Row]) -> Any:
 
 
 def random_networks(config: ConfigDict, rows: list[Row]) -> Any:
-  """Agreement after pruning, a curve and a 95 % band for each alpha."""
+  """Mean agreement after pruning, a curve for each alpha."""
   groups = _by(rows, 'alpha')
   colours = _colour_map('plasma', groups)
-  figure = _figure(7, 4.5)
-  ax = figure.subplots()
+  figure = _figure(11, 4.2)
+  axes = figure.subplots(1, 2, sharey=True)
   x = 100 * np.asarray(config.networks.fractions)
-  for alpha, group in groups.items():
-    curves = np.array([row['agreement'] for row in group])
-    mean = curves.mean(axis=0)
-    reach = 1.96 * curves.std(axis=0, ddof=1) / math.sqrt(len(curves))
-    ax.fill_between(
-      x, mean - reach, mean + reach, color=colours(alpha), alpha=0.15, lw=0
-    )
-    ax.plot(x, mean, color=colours(alpha))
-  ax.set_xlabel('pruned parameters (%)')
-  ax.set_ylabel('agreement with the unpruned network')
-  ax.set_title(
-    f'random networks, width {config.networks.width}, {len(curves)} repeats',
-    fontsize='medium',
+  for ax, (name, title) in zip(axes, _AGREEMENTS.items(), strict=True):
+    for alpha, group in groups.items():
+      mean = np.mean([row[name] for row in group], axis=0)
+      ax.plot(x, mean, color=colours(alpha))
+    ax.set_title(title, fontsize='medium')
+    ax.set_xlabel('pruned parameters of each layer (%)')
+  axes[0].set_ylabel('agreement with the unpruned network')
+  repeats = len({row['seed'] for row in rows})
+  figure.suptitle(
+    f'random networks, width {config.networks.width}, mean of {repeats} repeats'
   )
-  _colour_bar(ax, colours, 'tail index of the weights')
+  _colour_bar(axes[1], colours, 'tail index of the weights')
   return figure
 
 
@@ -460,7 +493,7 @@ def random_matrices(rows: list[Row], config: ConfigDict) -> Any:
   """Pruning ratio against tail index for three kinds of dependence."""
   titles = ('independent entries', 'independent columns', 'one vector')
   figure = _figure(13, 4)
-  axes = figure.subplots(1, 3, sharey=True)
+  axes = figure.subplots(1, 3, sharex=True, sharey=True)
   for ax, name, title in zip(axes, STRUCTURES, titles, strict=True):
     own = [row for row in rows if row['structure'] == name]
     ax.plot(
@@ -528,7 +561,7 @@ def _colour_map(name: str, values: Iterable[float]) -> Any:
   mappable = ScalarMappable(norm, colormaps[name])
 
   def colour(value: float) -> Any:
-    return mappable.to_rgba(value)
+    return mappable.to_rgba(np.asarray(value))
 
   colour.mappable = mappable  # type: ignore[attr-defined]
   return colour

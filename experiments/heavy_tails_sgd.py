@@ -263,7 +263,22 @@ def methods(
     ways['nodes'] = pruning.rows
   else:
     ways['kernels'] = functools.partial(pruning.kernels, select=convolutions)
-  return {name: functools.partial(way, **both) for name, way in ways.items()}
+  found = {name: functools.partial(way, **both) for name, way in ways.items()}
+  if config.protocol == 'authors':
+    for name in found.keys() - {'nodes'}:
+      found[name] = _without_output(found[name])
+  return found
+
+
+def _without_output(way: Callable[..., pruning.Pruned]) -> Any:
+  """What the authors' program does: the output layer's pruning is counted, but
+  never reaches the network."""
+
+  def prune(params: Any, kappa: Any) -> pruning.Pruned:
+    pruned = way(params, kappa)
+    return pruned._replace(params={**pruned.params, 'output': params['output']})
+
+  return prune
 
 
 def convolutions(params: Any) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from htjax import compressibility, mean_field, models, pruning, stable
+from htjax.selection import exclude
 
 Row = dict[str, Any]
 
@@ -35,7 +36,7 @@ _RATIOS = {
     2.0: 0.265,
   },
 }
-# And of 800 by 800 entries, with half of the singular values.
+# And of single draws of 800 by 800 entries, half of the singular values kept.
 _SINGULAR = {1.2: 0.050, 1.6: 0.134, 1.9: 0.290, 2.0: 0.326}
 _KAPPAS = (0.1, 0.25, 0.5, 0.75, 0.9)
 
@@ -88,7 +89,7 @@ def _network_cells(config: Mapping[str, Any]) -> Iterator[Cell]:
           'alpha': alpha,
           'seed': repeat,
           'width': config['width'],
-          'agreement': np.asarray(curve).tolist(),
+          **{k: np.asarray(v).tolist() for k, v in curve.items()},
         }
       )
     return rows
@@ -98,7 +99,11 @@ def _network_cells(config: Mapping[str, Any]) -> Iterator[Cell]:
 
 
 def _make_agreement(network: models.Network, fractions: Any) -> Any:
-  """(key, alpha, inputs) -> agreement with itself at each pruned fraction."""
+  """(key, alpha, inputs) -> agreement with itself at each pruned fraction.
+
+  Once with the output layer kept, which is the same for all alphas, and once
+  with all layers pruned: the text leaves open which was meant.
+  """
 
   @jax.jit
   def agreement(key, alpha, inputs):
@@ -109,11 +114,19 @@ def _make_agreement(network: models.Network, fractions: Any) -> Any:
 
     own = labels(params)
 
-    def at(fraction):
-      pruned = pruning.magnitude(params, 1 - fraction)
+    def at(fraction, select):
+      pruned = pruning.magnitude(params, 1 - fraction, select=select)
       return jnp.mean(labels(pruned.params) == own)
 
-    return jax.lax.map(at, jnp.asarray(fractions))
+    return {
+      name: jax.lax.map(
+        functools.partial(at, select=select), jnp.asarray(fractions)
+      )
+      for name, select in (
+        ('agreement', exclude(*network.excluded)),
+        ('agreement_all', None),
+      )
+    }
 
   return agreement
 
@@ -225,6 +238,19 @@ def _median_row(values: np.ndarray, reference: float | None) -> Row:
   }
 
 
+def _draw_row(values: np.ndarray, reference: float | None) -> Row:
+  """A median, and the range in which a reference of one draw should lie."""
+  low, high = np.quantile(values, (0.01, 0.99))
+  holds = None if reference is None else bool(low <= reference <= high)
+  return {
+    'value': float(np.median(values)),
+    'low': float(low),
+    'high': float(high),
+    'predicted': reference,
+    'holds': holds,
+  }
+
+
 def _median_interval(values: np.ndarray) -> tuple[float, float]:
   """Order statistics, three standard deviations of rank from the middle."""
   ordered, num = np.sort(values), len(values)
@@ -270,7 +296,9 @@ def _rates(config: Mapping[str, Any]) -> list[Row]:
       )
       for size in sizes
     ]
-    rate = mean_field.fit_rate(sizes, errors, statistic='median')
+    rate = mean_field.fit_rate(
+      np.array(sizes), np.array(errors), statistic='median'
+    )
     theory = 0.5 - 1 / alpha
     rows.append(
       _row(
@@ -337,7 +365,7 @@ def _singular(config: Mapping[str, Any]) -> list[Row]:
         stable.sample(key, alpha, (size, size))
       ),
     )
-    row = _median_row(found, known if size == 800 else None)
+    row = _draw_row(found, known if size == 800 else None)
     rows.append(_row('Theorem 2', 'error, half the values', alpha, **row))
   return rows
 

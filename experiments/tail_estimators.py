@@ -55,7 +55,7 @@ def laws() -> list[Law]:
     for a in (1.5, 2.5, 3.5)
   ]
   found += [
-    Law(f'Student {a:g}', lambda k, s, a=a: jax.random.t(k, a, s), a)
+    Law(f'Student {a:g}', functools.partial(_student, a), a)
     for a in (1.5, 1.8, 3.0, 5.0)
   ]
   return [
@@ -72,6 +72,10 @@ def _stable(alpha: float, key: Any, shape: tuple[int, int]) -> Any:
 
 def _vectors(alpha: float, key: Any, shape: tuple[int, int]) -> Any:
   return stable.sample_vectors(key, alpha, shape, kind='type3')
+
+
+def _student(freedom: float, key: Any, shape: tuple[int, int]) -> Any:
+  return jax.random.t(key, freedom, shape)
 
 
 def _pareto(alpha: float, key: Any, shape: tuple[int, int]) -> Any:

@@ -136,6 +136,21 @@ def test_stable_network_has_unit_layers():
   assert np.abs(params['output']['kernel']).max() <= 40**-0.5
 
 
+def test_the_authors_protocol_counts_an_output_that_it_leaves_alone():
+  network = models.fcn(6, 8, 3, hidden_layers=2)
+  params = network.init(jax.random.key(1))
+  config = configs.get_config('smoke')
+  for protocol in ('paper', 'authors'):
+    config.protocol = protocol
+    for name, way in heavy_tails_sgd.methods(config, 'fcn').items():
+      pruned = way(params, 0.25)
+      left = np.array_equal(
+        pruned.params['output']['kernel'], params['output']['kernel']
+      )
+      assert left == (protocol == 'authors' and name != 'nodes')
+      assert int(pruned.total) == models.num_params(params)
+
+
 def test_spearman_against_scipy():
   generator = np.random.default_rng(0)
   x, y = generator.normal(size=(2, 60))

@@ -164,17 +164,16 @@ def fits(small: bool) -> list[dict[str, Any]]:
   rows = []
   for what, fit, must, goal in plans:
     jax.block_until_ready((matrix, weights))
-    seconds, found = [], None
+    seconds = []
     for _ in range(4):
       start = time.perf_counter()
-      found = jax.block_until_ready(fit())
+      jax.block_until_ready(fit())
       seconds.append(time.perf_counter() - start)
     rows.append(
       {
         'what': what,
         'cold': seconds[0],
         'warm': min(seconds[1:]),
-        'alpha': float(found.alpha),
         'must': must,
         'goal': goal,
       }

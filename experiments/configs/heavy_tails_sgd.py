@@ -79,7 +79,7 @@ def _base() -> ConfigDict:
         'hidden_layers': 6,
         'num_classes': 10,
         'num_inputs': 60_000,
-        'fractions': (*(i / 10 for i in range(9)), *(0.9, 0.95, 0.98, 0.99)),
+        'fractions': (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98),
       },
       # Random matrices: entries, columns or the whole drawn independently.
       'matrices': {'draws': 250, 'low': 1.75, 'high': 2.0, 'size': 500},
@@ -296,7 +296,7 @@ PRESETS = {
     ),
     'seeds': (0, 1, 2),
     'max_steps': 200_000,
-    'networks': {'width': 512, 'num_inputs': 2000},
+    'networks': {'width': 512, 'num_inputs': 2000, 'repeats': 20},
   },
   'paper': _paper(*PANELS),
 }
