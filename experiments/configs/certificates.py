@@ -1,0 +1,76 @@
+"""Presets of `experiments/certificates.py`."""
+
+from ml_collections import ConfigDict
+
+
+def get_config(preset: str = 'smoke') -> ConfigDict:
+  """The locked settings of a preset.
+
+  Args:
+    preset: a name in `PRESETS`.
+  Returns:
+    A ConfigDict with every value that a run depends on.
+  Raises:
+    ValueError: an unknown preset.
+  """
+  if preset not in PRESETS:
+    raise ValueError(
+      f'preset must be one of {", ".join(PRESETS)}, got {preset!r}'
+    )
+  config = _base()
+  config.update(PRESETS[preset])
+  config.preset = preset
+  return config
+
+
+def _base() -> ConfigDict:
+  return ConfigDict(
+    {
+      'preset': '',
+      'dataset': 'mnist',
+      'levels': 255,  # of grey
+      'delta': 0.05,
+      # Families of networks that were looked at before this one was taken.
+      'families': 4,
+      # The design: in front of every codeword.
+      'orientations': 8,
+      'cell': 4,
+      'channels': 16,
+      'size': 3,
+      'pool': 2,
+      'num_values': 4,  # of the weights of a layer
+      'mantissa_bits': 3,
+      'batch_size': 200,
+      'learning_rate': 0.01,
+      'warmup_steps': 100,
+      'prune_every': 20,
+      'kind': 'type2',
+      # Epochs: dense (with noise, if any), pruned in rounds, quantised.
+      'epochs': (6, 10, 20),
+      'study_epochs': (3, 4, 5),
+      'kappa': 0.15,  # kept fraction of the weights
+      'kappas': (0.05, 0.1, 0.2, 0.4),
+      'alphas': (1.5, 1.75, 1.9, 2.0),
+      'sigma': 0.02,
+      'num_seeds': 3,
+    }
+  )
+
+
+PRESETS = {
+  # Pictures of 8 x 8 pixels that come with scikit-learn.
+  'smoke': {
+    'dataset': 'digits',
+    'levels': 16,
+    'cell': 2,
+    'channels': 8,
+    'batch_size': 50,
+    'epochs': (2, 3, 3),
+    'study_epochs': (1, 2, 2),
+    'kappa': 0.3,
+    'kappas': (0.1,),
+    'alphas': (1.75,),
+    'num_seeds': 1,
+  },
+  'cpu': {},
+}
