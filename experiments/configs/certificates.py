@@ -47,11 +47,11 @@ def _base() -> ConfigDict:
       'kind': 'type2',
       # Epochs: dense (with noise, if any), pruned in rounds, quantised.
       'epochs': (6, 10, 20),
-      'study_epochs': (3, 4, 5),
+      'study_epochs': (3, 3, 4),
       'kappa': 0.15,  # kept fraction of the weights
       'kappas': (0.05, 0.1, 0.2, 0.4),
       'alphas': (1.5, 1.75, 1.9, 2.0),
-      'sigma': 0.02,
+      'sigma': 0.005,
       'num_seeds': 3,
     }
   )
@@ -65,8 +65,8 @@ PRESETS = {
     'cell': 2,
     'channels': 8,
     'batch_size': 50,
-    'epochs': (2, 3, 3),
-    'study_epochs': (1, 2, 2),
+    'epochs': (10, 10, 10),
+    'study_epochs': (4, 4, 4),
     'kappa': 0.3,
     'kappas': (0.1,),
     'alphas': (1.75,),

@@ -1,0 +1,150 @@
+"""The certificates' experiment: its network, its rows, and its second start."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+from experiments import certificates as study
+from experiments.configs import certificates as configs
+from htjax.bounds import certificates, codes
+
+DESIGN = study.Design(orientations=4, cell=2, channels=3, size=3, pool=2)
+
+
+def smoke():
+  config = configs.get_config('smoke')
+  config.kappas = ()
+  return config
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('certificates') / 'run'
+  return workdir, study.run(smoke(), workdir)
+
+
+def test_every_row_is_a_valid_certificate(finished):
+  workdir, rows = finished
+  assert [row['study'] for row in rows] == ['main', 'random', 'alpha', 'alpha']
+  for row in rows:
+    assert row['train_error'] <= row['binomial'] == row['bound']
+    assert row['bound'] <= row['kl'] <= row['hoeffding']
+    parts = row['header_bits'] + row['position_bits'] + row['value_bits']
+    assert parts <= row['bits'] < parts + 3
+  main, random = rows[:2]
+  # On 1,437 digits: far below chance, and above the test error.
+  assert main['test_error'] < main['bound'] < 0.6
+  # No network does better than 0.9 on labels that mean nothing.
+  assert random['bound'] > 0.9
+  names = {path.name for path in workdir.iterdir()}
+  assert names >= {
+    *('config.json', 'results.json', 'table.txt'),
+    *('bound_against_bits.png', 'bound_against_alpha.png'),
+  }
+
+
+def test_the_codeword_alone_gives_the_row_again(finished):
+  row = finished[1][0]
+  train, test = study.load_images(smoke())
+  bits = np.unpackbits(np.frombuffer(bytes.fromhex(row['code']), np.uint8))
+  errors, kept = study.evaluate(bits, train)
+  assert (errors, kept) == (row['train_errors'], row['kept'])
+  wrong = study.evaluate(bits, test)[0]
+  assert wrong / len(test.labels) == row['test_error']
+  bound = certificates.certificate(
+    errors, len(train.labels), row['bits'], 0.05, log_settings=np.log(4)
+  )
+  assert bound.value == row['bound']
+  # The networks of two codewords are not the same.
+  other = np.unpackbits(
+    np.frombuffer(bytes.fromhex(finished[1][2]['code']), np.uint8)
+  )
+  assert study.evaluate(other, train)[0] != errors
+
+
+def test_a_second_start_trains_what_is_missing_bit_for_bit(finished):
+  workdir, rows = finished
+  left = [row for row in rows if row['study'] != 'alpha']
+  (workdir / 'results.json').write_text(json.dumps(left))
+  assert study.run(smoke(), workdir) == json.loads(
+    (workdir / 'results.json').read_text()
+  )
+  again = json.loads((workdir / 'results.json').read_text())
+  assert again == json.loads(json.dumps(rows))
+
+
+def test_the_network_is_a_convolution_with_pooling():
+  keys = jax.random.split(jax.random.key(0), 3)
+  inputs = jax.random.normal(keys[0], (5, 7, 7, 5))
+  shapes = DESIGN.shapes(14)
+  assert shapes == [(3, 3, 5, 3), (27, 10)]
+  layers = [
+    jax.random.normal(k, s) for k, s in zip(keys[1:], shapes, strict=True)
+  ]
+  x = lax.conv_general_dilated(
+    *(inputs, layers[0], (1, 1), 'SAME'),
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
+  x = nnx.max_pool(nnx.relu(x), (2, 2), (2, 2))
+  expected = jnp.transpose(x, (0, 3, 1, 2)).reshape(5, -1) @ layers[1]
+  got = study.apply(DESIGN, layers, inputs)
+  np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_the_bank_tells_directions():
+  # A ramp that grows to the right: the first derivative points right.
+  ramp = np.tile(np.linspace(0, 1, 16, dtype=np.float32), (16, 1))
+  inner = study.features(DESIGN, ramp[None])[0, 3:5, 3:5]
+  right, down, left, up, blur = np.moveaxis(np.asarray(inner), -1, 0)
+  assert np.all(right > 0.1)
+  np.testing.assert_allclose([down, left, up], 0, atol=1e-6)
+  np.testing.assert_allclose(
+    blur.mean(0), 4 * ramp[0, 6:10].reshape(2, 2).mean(1), rtol=1e-5
+  )
+  turned = study.features(DESIGN, ramp.T[None])[0, 3:5, 3:5]
+  np.testing.assert_allclose(turned[..., 1], right.T, rtol=1e-5)
+
+
+def test_pixels_come_back_from_the_standardised_images():
+  from sklearn.datasets import load_digits
+
+  train, test = study.load_images(smoke())
+  pixels = np.concatenate([train.pixels, test.pixels]).reshape(-1, 64) * 16
+  ours = sorted(map(tuple, pixels.tolist()))
+  assert ours == sorted(map(tuple, load_digits().data.tolist()))
+
+
+def test_tied_weights_are_on_the_grid_and_pass_gradients_straight_through():
+  config = smoke()
+  layer = jnp.array([[0.9, -0.3, 0.02], [0.4, -1.4, 0.6]])
+  book = jnp.array([-1.01, -0.31, 0.52, 0.97])
+  mask = jnp.abs(layer) > 0.1
+  tied = study._tied(config, layer, book, mask)
+  low, small, half, one = np.asarray(codes.to_grid(book, config.mantissa_bits))
+  np.testing.assert_array_equal(tied, [[one, small, 0], [half, low, half]])
+  weights = jnp.arange(1.0, 7.0).reshape(2, 3)
+  to_layer, to_book = jax.grad(
+    lambda w, b: jnp.sum(weights * study._tied(config, w, b, mask)), (0, 1)
+  )(layer, book)
+  np.testing.assert_array_equal(to_layer, weights * mask)
+  np.testing.assert_array_equal(to_book, [5, 2, 10, 1])
+
+
+def test_kept_fraction_falls_from_one_to_kappa():
+  knobs = study.Knobs(*map(jnp.float32, (2, 0, 0.2, 100, 50, 300)))
+  kept = [
+    float(study._kept_fraction(jnp.int32(s), knobs)) for s in range(100, 151)
+  ]
+  assert kept[0] == 1
+  assert np.all(np.diff(kept) <= 0)
+  np.testing.assert_allclose(kept[40:], 0.2, rtol=1e-6)
+
+
+def test_unknown_preset():
+  with pytest.raises(ValueError, match='preset must be one of smoke, cpu'):
+    configs.get_config('gpu')
