@@ -266,15 +266,17 @@ def apply(design: Design, layers: Sequence[Array], inputs: Array) -> Array:
   size, pool = design.size, design.pool
   x = jnp.transpose(inputs, (3, 1, 2, 0))
   c, side, _, n = x.shape
+  q = side // pool
+  # What does not fill a square is not looked at.
+  used = q * pool
   edge = (size - 1) // 2, size // 2
   x = jnp.pad(x, ((0, 0), edge, edge, (0, 0)))
   shifts = [
-    x[:, i : i + side, j : j + side] for i in range(size) for j in range(size)
+    x[:, i : i + used, j : j + used] for i in range(size) for j in range(size)
   ]
   kernel = layers[0].reshape(size * size, c, -1)
   x = jax.nn.relu(jnp.einsum('kchwb,kco->ohwb', jnp.stack(shifts), kernel))
-  q = side // pool
-  x = x[:, : q * pool, : q * pool].reshape(-1, q, pool, q, pool, n)
+  x = x.reshape(-1, q, pool, q, pool, n)
   return x.max((2, 4)).reshape(-1, n).T @ layers[1]
 
 

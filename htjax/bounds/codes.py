@@ -74,8 +74,7 @@ def encode(
   In order: the settings and `mantissa_bits`; for each layer the number of its
   values other than zero, and the values, rising; then for each layer a flag for
   each entry, in row-major order, followed by the index of its value if it is
-  kept. A flag is predicted from the flags of the same layer that have the same
-  two neighbours, one index back along the first and along the second axis.
+  kept. Flags and values are predicted by their counts in the layer so far.
 
   Args:
     layers: float32 arrays, each of any shape that is not empty, whose entries
@@ -102,20 +101,16 @@ def encode(
     _write_integer(coder, len(book))
     for value in book:
       _write_value(coder, float(value), mantissa_bits)
-  header = coder.ideal
-  positions = 0.0
+  header, positions = coder.ideal, 0.0
   for array, book in zip(arrays, books, strict=True):
-    flags, symbols = array.ravel() != 0, np.searchsorted(book, array.ravel())
-    contexts = _neighbours(array.shape)
-    flag_models = [_Counts(2) for _ in range(_NUM_CONTEXTS)]
-    value_model = _Counts(len(book))
-    for i, kept in enumerate(flags.tolist()):
+    symbols = np.searchsorted(book, array.ravel()).tolist()
+    flag_model, value_model = _Counts(2), _Counts(len(book))
+    for entry, symbol in zip(array.ravel().tolist(), symbols, strict=True):
       before = coder.ideal
-      model = flag_models[_context(flags, contexts, i)]
-      model.write(coder, int(kept))
+      flag_model.write(coder, int(entry != 0))
       positions += coder.ideal - before
-      if kept:
-        value_model.write(coder, int(symbols[i]))
+      if entry != 0:
+        value_model.write(coder, symbol)
   values = coder.ideal - header - positions
   return Code(coder.finish(), header, positions, values)
 
@@ -145,13 +140,9 @@ def decode(bits: ArrayLike, shapes: Shapes) -> Decoded:
   layers = []
   for shape, book in zip(sizes, books, strict=True):
     array = np.zeros(math.prod(shape), np.float32)
-    flags = np.zeros(array.size, bool)
-    contexts = _neighbours(shape)
-    flag_models = [_Counts(2) for _ in range(_NUM_CONTEXTS)]
-    value_model = _Counts(len(book))
+    flag_model, value_model = _Counts(2), _Counts(len(book))
     for i in range(array.size):
-      flags[i] = flag_models[_context(flags, contexts, i)].read(coder)
-      if flags[i]:
+      if flag_model.read(coder):
         if not book:
           raise ValueError('bits do not begin with a codeword: no values')
         array[i] = book[value_model.read(coder)]
@@ -280,8 +271,9 @@ class _Decoder:
       if self.high < _HALF or self.low >= _HALF:
         pass
       elif self.low >= _QUARTER and self.high < 3 * _QUARTER:
-        for name in ('low', 'high', 'word'):
-          setattr(self, name, getattr(self, name) - _QUARTER)
+        self.low -= _QUARTER
+        self.high -= _QUARTER
+        self.word -= _QUARTER
       else:
         return
       self.low = self.low * 2 % _TOP
@@ -376,29 +368,6 @@ def _read_value(coder: _Decoder, mantissa_bits: int) -> float:
     raise ValueError('bits do not begin with a codeword: a value out of range')
   value = math.ldexp(mantissa, exponent - mantissa_bits - 1)
   return -value if negative else value
-
-
-_NUM_CONTEXTS = 9
-
-
-def _neighbours(shape: tuple[int, ...]) -> list[np.ndarray]:
-  """For each entry the flat index one back along an axis, -1 at the edge."""
-  index = np.arange(math.prod(shape)).reshape(shape)
-  back = []
-  for axis in range(min(len(shape), 2)):
-    edge = np.full_like(index.take([0], axis), -1)
-    body = index.take(range(shape[axis] - 1), axis)
-    back.append(np.concatenate([edge, body], axis).ravel())
-  return back
-
-
-def _context(flags: np.ndarray, back: list[np.ndarray], i: int) -> int:
-  """Two neighbours in base 3: not kept, kept, or outside."""
-  context = 0
-  for neighbours in back:
-    j = neighbours[i]
-    context = context * 3 + (2 if j < 0 else int(flags[j]))
-  return context
 
 
 # Checks --------------------------------------------------------------------
