@@ -136,11 +136,11 @@ def make_lanes(config: ConfigDict) -> list[Lane]:
   main = Lane('main', None, 0.0, config.kappa, 0, tuple(config.epochs))
   short = main._replace(epochs=tuple(config.study_epochs))
   lanes = [main, short._replace(study='random')]
-  lanes += [short._replace(study='size', kappa=k) for k in config.kappas]
   for seed in range(1, config.num_seeds + 1):
     clean = short._replace(study='alpha', seed=seed)
     noisy = clean._replace(sigma=config.sigma)
     lanes += [clean, *(noisy._replace(alpha=a) for a in config.alphas)]
+  lanes += [short._replace(study='size', kappa=k) for k in config.kappas]
   return lanes
 
 

@@ -35,7 +35,7 @@ def _base() -> ConfigDict:
       # The design: in front of every codeword.
       'orientations': 8,
       'cell': 4,
-      'channels': 16,
+      'channels': 8,
       'size': 3,
       'pool': 2,
       'num_values': 4,  # of the weights of a layer
@@ -46,10 +46,10 @@ def _base() -> ConfigDict:
       'prune_every': 20,
       'kind': 'type2',
       # Epochs: dense (with noise, if any), pruned in rounds, quantised.
-      'epochs': (6, 10, 20),
-      'study_epochs': (3, 3, 4),
-      'kappa': 0.15,  # kept fraction of the weights
-      'kappas': (0.05, 0.1, 0.2, 0.4),
+      'epochs': (4, 6, 8),
+      'study_epochs': (2, 2, 3),
+      'kappa': 0.3,  # kept fraction of the weights
+      'kappas': (0.1, 0.2, 0.45, 0.7),
       'alphas': (1.5, 1.75, 1.9, 2.0),
       'sigma': 0.005,
       'num_seeds': 3,
@@ -63,11 +63,9 @@ PRESETS = {
     'dataset': 'digits',
     'levels': 16,
     'cell': 2,
-    'channels': 8,
     'batch_size': 50,
     'epochs': (10, 10, 10),
     'study_epochs': (4, 4, 4),
-    'kappa': 0.3,
     'kappas': (0.1,),
     'alphas': (1.75,),
     'num_seeds': 1,
