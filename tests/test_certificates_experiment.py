@@ -32,8 +32,9 @@ def test_every_row_is_a_valid_certificate(finished):
   workdir, rows = finished
   assert [row['study'] for row in rows] == ['main', 'random', 'alpha', 'alpha']
   for row in rows:
-    assert row['train_error'] <= row['binomial'] == row['bound']
-    assert row['bound'] <= row['kl'] <= row['hoeffding']
+    assert row['train_error'] <= row['binomial'] <= row['kl']
+    assert row['kl'] <= row['hoeffding']
+    assert row['bound'] == pytest.approx(row['binomial'], rel=1e-12)
     parts = row['header_bits'] + row['position_bits'] + row['value_bits']
     assert parts <= row['bits'] < parts + 3
   main, random = rows[:2]
@@ -71,9 +72,7 @@ def test_a_second_start_trains_what_is_missing_bit_for_bit(finished):
   workdir, rows = finished
   left = [row for row in rows if row['study'] != 'alpha']
   (workdir / 'results.json').write_text(json.dumps(left))
-  assert study.run(smoke(), workdir) == json.loads(
-    (workdir / 'results.json').read_text()
-  )
+  study.run(smoke(), workdir)
   again = json.loads((workdir / 'results.json').read_text())
   assert again == json.loads(json.dumps(rows))
 

@@ -12,12 +12,18 @@ values they take, is coded with counts that the decoder keeps as well
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.types import Array, ArrayLike, check_count, is_concrete
+from htjax.types import (
+  Array,
+  ArrayLike,
+  check_count,
+  check_range,
+  is_concrete,
+)
 
 Shapes = Callable[[tuple[int, ...]], Sequence[tuple[int, ...]]]
 
@@ -79,19 +85,20 @@ def encode(
   Args:
     layers: float32 arrays, each of any shape that is not empty, whose entries
       are zero or numbers that `to_grid` leaves alone.
-    settings: integers >= 0 from which the decoder knows the shapes and all else
-      that was chosen: whatever is not here must be fixed before the data.
+    settings: integers in [0, 2^32) from which the decoder knows the shapes and
+      all else that was chosen: what is not here must be fixed before the data.
     mantissa_bits: of the values, in [0, 7].
   Returns:
     Code.
   Raises:
     ValueError: a layer that is empty, not finite, not on the grid, or with
-      more than 65,536 values; settings below 0.
+      more than 65,536 values; settings out of range.
   """
   _check_mantissa(mantissa_bits)
   arrays = [_check_layer(i, w, mantissa_bits) for i, w in enumerate(layers)]
   for value in settings:
     check_count('settings', value, 0)
+    check_range('settings', value, 0, _TOP - 1)
   coder = _Encoder()
   for value in (len(settings), *settings):
     _write_integer(coder, int(value))
@@ -163,10 +170,7 @@ def to_grid(x: ArrayLike, mantissa_bits: int = 3) -> Array:
     ValueError: mantissa_bits out of range.
   """
   _check_mantissa(mantissa_bits)
-  x = jnp.asarray(x, jnp.float32)
-  fraction, exponent = jnp.frexp(x)
-  step = 2.0 ** (mantissa_bits + 1)
-  return jnp.ldexp(jnp.round(fraction * step) / step, exponent)
+  return _round_mantissa(jnp, jnp.asarray(x, jnp.float32), mantissa_bits)
 
 
 def fit_codebook(
@@ -204,6 +208,13 @@ def fit_codebook(
       break
     centres = means
   return np.unique(centres.astype(np.float32))
+
+
+def _round_mantissa(xp: Any, x: Any, mantissa_bits: int) -> Any:
+  """With NumPy or JAX; NumPy compiles nothing for a new shape."""
+  fraction, exponent = xp.frexp(x)
+  step = 2.0 ** (mantissa_bits + 1)
+  return xp.ldexp(xp.round(fraction * step) / step, exponent)
 
 
 # Arithmetic coding ---------------------------------------------------------
@@ -364,7 +375,7 @@ def _read_value(coder: _Decoder, mantissa_bits: int) -> float:
   index = _read_integer(coder)
   exponent = -(index + 1) // 2 if index % 2 else index // 2
   mantissa = _read_uniform(coder, mantissa_bits) + 2**mantissa_bits
-  if abs(exponent) > 127:
+  if not -148 <= exponent <= 128:  # those of float32
     raise ValueError('bits do not begin with a codeword: a value out of range')
   value = math.ldexp(mantissa, exponent - mantissa_bits - 1)
   return -value if negative else value
@@ -383,7 +394,7 @@ def _check_layer(i: int, layer: ArrayLike, mantissa_bits: int) -> np.ndarray:
       f'layers[{i}] must be finite float32 and not empty, got {given.dtype} '
       f'{given.shape}'
     )
-  off = array != np.asarray(to_grid(array, mantissa_bits))
+  off = array != _round_mantissa(np, array, mantissa_bits)
   if np.any(off):
     raise ValueError(
       f'layers[{i}] must lie on the grid of {mantissa_bits} mantissa bits (see '
