@@ -10,7 +10,8 @@ from htjax import plotting, records
 
 Row = dict[str, Any]
 
-# The best certificate by compression before, Lotfi et al. (2022).
+# The best certificate by compression for MNIST before: Lotfi et al. (2022),
+# "PAC-Bayes compression bounds so tight that they can explain generalization".
 PUBLISHED = 0.116
 _COLOURS = {'bound': '#D55E00', 'test_error': '#0072B2'}
 _NAMES = {'bound': 'certificate', 'test_error': 'test error'}
@@ -85,7 +86,7 @@ def bound_against_bits(rows: Sequence[Row]) -> Any:
   ax.plot([], [], 'k*', markersize=12, label='trained for longer')
   ax.axhline(PUBLISHED, color='#888888', linestyle='--', linewidth=1)
   ax.annotate(
-    'Lotfi et al. 2022',
+    'Lotfi et al. 2022, MNIST',
     (1, PUBLISHED),
     xycoords=('axes fraction', 'data'),
     xytext=(0, 3),
@@ -93,6 +94,7 @@ def bound_against_bits(rows: Sequence[Row]) -> Any:
     ha='right',
     color='#888888',
   )
+  ax.margins(x=0.1, y=0.1)
   ax.set_ylim(bottom=0)
   ax.set_title('Numbers: kept weights', fontsize=10)
   ax.legend(frameon=False)
