@@ -55,8 +55,8 @@ PUBLISHED_PRUNED = {
 _NORM_BOUNDS = ('neyshabur_2015', 'neyshabur_2017', 'bartlett_2017')
 
 _COLOURS = (
-  *('#D55E00', '#E69F00', '#F0E442', '#CC79A7', '#999999'),
-  *('#0072B2', '#56B4E9', '#009E73', '#222222'),
+  *('#D55E00', '#E69F00', '#A6761D', '#CC79A7', '#999999'),
+  *('#0072B2', '#56B4E9', '#009E73', '#7570B3'),
 )
 _COLOUR = dict(zip((*METHODS, TRUE), (*_COLOURS, '#000000'), strict=True))
 
@@ -391,7 +391,7 @@ def methods_figure(rows: list[Row]) -> Any:
     ax.set_yticks(places, [METHODS.get(name, name) for name in ours])
     ax.invert_yaxis()
     ax.axvline(0, color='black', lw=0.8)
-    ax.set_xlabel('ln of the complexity term (0: vacuous above)')
+    ax.set_xlabel('ln of the complexity term')
     ax.set_title(f'{dataset}, width {row["width"]}', fontsize='medium')
     ax.legend(fontsize='x-small')
   return figure
@@ -424,35 +424,43 @@ def width_figure(rows: list[Row]) -> Any:
 
 
 def epochs_figure(rows: list[Row]) -> Any:
-  """Figure 5: bounds and errors from epoch to epoch."""
+  """Figure 5: bounds, and errors with the margin, from epoch to epoch."""
   groups = _by_dataset(rows)
   figure, axes = _panels(2 * len(groups))
   for i, (dataset, group) in enumerate(groups.items()):
-    epochs = [row['epoch'] for row in group]
-    for name in METHODS:
-      values = [
-        row['methods'].get(name, {}).get('bound', np.nan) for row in group
-      ]
-      if name != 'reading':
-        axes[2 * i].plot(
-          epochs, values, 'o-', ms=3, color=_COLOUR[name], label=METHODS[name]
-        )
-    axes[2 * i].set_ylabel('ln of the bound')
-    axes[2 * i].legend(fontsize='xx-small')
-    for name in ('train_error', 'test_error'):
-      label = name.replace('_', ' ')
-      values = [row[name] for row in group]
-      axes[2 * i + 1].plot(epochs, values, 'o-', ms=3, label=label)
-    axes[2 * i + 1].set_ylabel('error')
-    twin = axes[2 * i + 1].twinx()
-    margins = [row.get('gamma', np.nan) for row in group]
-    twin.plot(epochs, margins, 's:', ms=3, color='black', label='margin')
-    twin.set_ylabel('margin (dotted)')
-    axes[2 * i + 1].legend(fontsize='x-small')
+    _bounds_panel(axes[2 * i], group)
+    _errors_panel(axes[2 * i + 1], group)
     for ax in axes[2 * i : 2 * i + 2]:
       ax.set_xlabel('epoch')
       ax.set_title(f'{dataset}, width {group[0]["width"]}', fontsize='medium')
   return figure
+
+
+def _bounds_panel(ax: Any, group: list[Row]) -> None:
+  epochs = [row['epoch'] for row in group]
+  for name in (n for n in METHODS if n != 'reading'):
+    values = [
+      row['methods'].get(name, {}).get('bound', np.nan) for row in group
+    ]
+    ax.plot(
+      epochs, values, 'o-', ms=3, color=_COLOUR[name], label=METHODS[name]
+    )
+  ax.set_ylabel('ln of the bound')
+  ax.legend(
+    fontsize='xx-small', loc='lower left', bbox_to_anchor=(0, 1.08), ncols=2
+  )
+
+
+def _errors_panel(ax: Any, group: list[Row]) -> None:
+  epochs = [row['epoch'] for row in group]
+  for name, label in (('train_error', 'training'), ('test_error', 'test')):
+    ax.plot(epochs, [row[name] for row in group], 'o-', ms=3, label=label)
+  ax.set_ylabel('error')
+  ax.legend(fontsize='x-small')
+  twin = ax.twinx()
+  margins = [row.get('gamma', np.nan) for row in group]
+  twin.plot(epochs, margins, 's:', ms=3, color='black')
+  twin.set_ylabel('margin (dotted)')
 
 
 def weights_figure(rows: list[Row]) -> Any:
@@ -480,16 +488,15 @@ def error_figure(rows: list[Row]) -> Any:
     for name, colour in (('change_max', '#000000'), ('change_mean', '#999999')):
       values = np.log(np.maximum([row[name] for row in group], 1e-30))
       ax.plot(d, values, 'o-', ms=3, color=colour, label=name.replace('_', ' '))
-    for name, colour in (
-      *(('markov', '#D55E00'), ('mean', '#E69F00'), ('measured', '#0072B2')),
+    for name, colour, label in (
+      ('markov', '#D55E00', 'Lemma 4.1, Markov'),
+      ('mean', '#E69F00', 'Lemma 4.1, in the mean'),
+      ('measured', '#0072B2', 'from the measured norms'),
     ):
       logs = [row[f'bound_{name}']['log'] for row in group]
-      label = {
-        'markov': 'Lemma 4.1, Markov',
-        'mean': 'Lemma 4.1, in the mean',
-        'measured': 'from the measured norms',
-      }[name]
-      ax.plot(d, logs, '-', color=colour, label=f'{label} (filled: valid)')
+      ax.plot(
+        d, logs, '-', color=colour, label=f'{label} (dots: premise holds)'
+      )
       valid = [
         v if row[f'bound_{name}']['premise'] else np.nan
         for v, row in zip(logs, group, strict=True)
