@@ -25,7 +25,7 @@ from scipy import optimize, stats
 
 from htjax import bounds, data, models, pruning, sketching
 from htjax.bounds import compression, hessian, ingredients, norms
-from htjax.bounds import sketching as counting
+from htjax.bounds import sketching as sketch_bounds
 from htjax.types import Array
 
 Row = dict[str, Any]
@@ -185,8 +185,9 @@ def _network(config, key, name, width) -> list[Row]:
   ((_, net),) = train(config, name, width, [config.epochs])
   common = {'dataset': name, 'width': width, 'epoch': config.epochs}
   rows: list[Row] = [{'study': 'bounds'} | _measured(config, key, name, net)]
-  if (name, width) in [tuple(pair) for pair in config.pruned]:
-    strength = counting.pruning_strength(config.kept)
+  asked = (name, width) in [tuple(pair) for pair in config.pruned]
+  if asked and rows[0]['methods']:
+    strength = sketch_bounds.pruning_strength(config.kept)
     pruned = _prune(key, net.layers, strength)
     rows += [
       {'study': 'pruned', 'kept_fraction': float(1 - pruned.ratio)}
@@ -278,7 +279,10 @@ def _methods(config, key, task, net, measured, logits, margins, gamma):
   }
   cushions = _cushions(config, key, net.layers, task.x[: config.cushion_inputs])
   # A dead layer has none.
-  if all(np.all(np.isfinite(c)) for c in cushions.values()):
+  if all(
+    np.all(np.isfinite(cushions[name]) & (np.asarray(cushions[name]) > 0))
+    for name in ('cushions', 'interlayer', 'contraction')
+  ):
     found['arora_2018'] = norms.arora_2018(
       margins,
       output_norm=float(jnp.max(jnp.linalg.norm(logits, axis=1))),
@@ -305,7 +309,7 @@ def _cushions(config, key, layers, x) -> dict[str, Any]:
       layers, x, key=probes, num_probes=config.cushion_probes
     ).minimal,
     'contraction': float(ingredients.activation_contraction(layers, x)),
-    'smoothness': min(float(smoothness), 1e30),
+    'smoothness': float(smoothness),
   }
 
 
@@ -334,7 +338,7 @@ def _counted(config, layers, measured, margins, gamma, task):
   shapes = [w.shape for w in layers]
   sizes = jnp.linalg.norm(task.x, axis=1)
   code = _Code(config, layers, measured.spectral, float(jnp.max(sizes)))
-  sixtieth = counting.pruning_strength(config.kept)
+  sixtieth = sketch_bounds.pruning_strength(config.kept)
   grid = [2 * w / config.num_values for w in code.largest]
   found = {}
   for name, (strength, steps) in (
@@ -342,7 +346,7 @@ def _counted(config, layers, measured, margins, gamma, task):
     ('sketched_margin', code.within(gamma)),
   ):
     kept = _kept(strength)
-    found[name] = counting.sketched_risk(
+    found[name] = sketch_bounds.sketched_risk(
       margins,
       gamma=gamma,
       output_error=code.error(strength, steps),
@@ -354,7 +358,7 @@ def _counted(config, layers, measured, margins, gamma, task):
       ),
       constant=config.constant,
     )
-  found['naive'] = counting.naive_risk(
+  found['naive'] = sketch_bounds.naive_risk(
     margins,
     gamma=gamma,
     output_error=code.error(sixtieth, grid),
@@ -368,7 +372,7 @@ def _counted(config, layers, measured, margins, gamma, task):
 
 def _kept(strength) -> float:
   """The kept fraction; it may round to 1, which the bounds do not take."""
-  return min(counting.kept_probability(strength), 1 - 2**-53)
+  return min(sketch_bounds.kept_probability(strength), 1 - 2**-53)
 
 
 class _Code:
@@ -384,14 +388,14 @@ class _Code:
   def error(self, strength, steps=None) -> bounds.Bound:
     """Of pruning at a strength, and rounding each layer to a grid if given."""
     rounding = steps and [
-      counting.rounding_error(step, nonzeros)
+      sketch_bounds.rounding_error(step, nonzeros)
       for step, nonzeros in zip(steps, self.nonzeros(strength), strict=True)
     ]
-    return counting.pruned_output_error(
+    return sketch_bounds.pruned_output_error(
       self.spectral,
       np.array(
         [
-          counting.pruning_error(s, variance=v, strength=strength).value
+          sketch_bounds.pruning_error(s, variance=v, strength=strength).value
           for s, v in zip(self.shapes, self.variances, strict=True)
         ]
       ),
@@ -402,13 +406,13 @@ class _Code:
 
   def nonzeros(self, strength) -> list[int]:
     return [
-      math.ceil(counting.expected_nonzeros(s, kept=_kept(strength)))
+      math.ceil(sketch_bounds.expected_nonzeros(s, kept=_kept(strength)))
       for s in self.shapes
     ]
 
   def num_values(self, steps) -> list[int]:
     return [
-      max(2, counting.num_grid_values(w, step))
+      max(2, sketch_bounds.num_grid_values(w, step))
       for w, step in zip(self.largest, steps, strict=True)
     ]
 
@@ -444,7 +448,7 @@ def _factor(shape, kept, failure) -> float:
   """Least lambda (in steps of 1.1) that fails with at most this probability."""
   factor = 1.0
   while (
-    counting.distributed_sparsity(shape, kept=kept, factor=factor).failure
+    sketch_bounds.distributed_sparsity(shape, kept=kept, factor=factor).failure
     > failure
   ):
     factor *= 1.1
@@ -469,7 +473,7 @@ def _counts(config, layers, pruned) -> Row:
   for mask in pruned.mask:
     j_r, j_c = (int(j) for j in sketching.distributed_sparsity(mask))
     measured.append(sketching.sketch_dimension(j_r, j_c, mask.shape) ** 2)
-  formula = counting.count_lengths(
+  formula = sketch_bounds.count_lengths(
     [w.shape for w in layers], kept=config.kept, num_values=values
   )
   return {
@@ -515,7 +519,7 @@ def _strengths(config, key, task, layers) -> list[Row]:
     change = jnp.linalg.norm(outputs(pruned.params, few) - before, axis=1)
     variances = [float(jnp.mean(w**2)) for w in layers]
     gammas = [
-      counting.pruning_error(w.shape, variance=v, strength=strength).value
+      sketch_bounds.pruning_error(w.shape, variance=v, strength=strength).value
       for w, v in zip(layers, variances, strict=True)
     ]
     moved = [
@@ -526,7 +530,7 @@ def _strengths(config, key, task, layers) -> list[Row]:
       {
         'study': 'strengths',
         'strength': strength,
-        'kept_expected': counting.kept_probability(strength),
+        'kept_expected': sketch_bounds.kept_probability(strength),
         'kept_fraction': float(1 - pruned.ratio),
         'test_error': _error(pruned.params, task.test_x, task.test_y),
         'change_max': float(jnp.max(change)),
@@ -535,7 +539,7 @@ def _strengths(config, key, task, layers) -> list[Row]:
       }
       | {
         f'bound_{name}': _named(
-          counting.pruned_output_error(
+          sketch_bounds.pruned_output_error(
             spectral,
             np.array(changes),
             input_norm=input_norm,
@@ -548,7 +552,7 @@ def _strengths(config, key, task, layers) -> list[Row]:
           ('measured', moved, None),
         )
       }
-      | _sparsity(config, pruned.mask, counting.kept_probability(strength))
+      | _sparsity(config, pruned.mask, sketch_bounds.kept_probability(strength))
     )
   return rows
 
@@ -569,7 +573,7 @@ def _sparsity(config, masks, kept) -> Row:
     d1, d2 = mask.shape
     measured.append(max(map(int, sketching.distributed_sparsity(mask))))
     claimed.append(
-      counting.distributed_sparsity((d1, d2), kept=kept, factor=1.0).value
+      sketch_bounds.distributed_sparsity((d1, d2), kept=kept, factor=1.0).value
     )
     # The union bound over rows and columns, at the confidence of the config.
     share = config.delta / (d1 + d2)

@@ -133,13 +133,13 @@ def test_the_published_column_is_the_theorem_with_unit_factors():
       printed['reading'], abs=0.04
     )
   ours, printed = sketching_bounds_reports.slopes(rows)['reading']
-  assert ours == pytest.approx(printed, abs=0.03)
+  # Six values moved by 0.04 move the fitted slope by at most 0.065.
+  assert ours == pytest.approx(printed, abs=0.065)
   assert ours == pytest.approx(1, abs=0.15)
   # One hidden layer less does not fit.
-  short = fake_row(2500)
-  short['shapes'] = short['shapes'][1:]
-  gap = sketching_bounds_reports.reading(short) - 4.96
-  assert abs(gap) > 0.04
+  short = fake_row(500)
+  del short['shapes'][1]
+  assert abs(sketching_bounds_reports.reading(short) - 3.36) > 0.1
 
 
 def test_slopes_are_those_of_the_rows():
@@ -203,15 +203,17 @@ def test_sparse_matrices(j):
 
 
 def test_recovery_needs_enough_rows():
-  keys = jax.random.split(jax.random.key(3), 5)
+  enough, too_few = (
+    jax.random.split(jax.random.key(seed), 5) for seed in (3, 4)
+  )
   recover = functools.partial(
     sketching_bounds_studies.recover_many,
     **{'p': 16, 'j': 2, 'delta': 4, 'max_iterations': 1000, 'at_once': 1},
   )
-  errors, found = recover(keys, m=15)
+  errors, found = recover(enough, m=15)
   assert int(jnp.sum(errors < 1e-3)) >= 4
   assert found.x.shape == (5, 16, 16)
-  assert not bool(jnp.any(recover(keys, m=4)[0] < 1e-3))
+  assert not bool(jnp.any(recover(too_few, m=4)[0] < 1e-3))
 
 
 def test_presets():

@@ -341,6 +341,7 @@ def _at_least(count: int, trials: int, rate: float, variant: str) -> float:
 def margin_premise(
   gamma: float, output_error: Bound, variant: str
 ) -> Assumption:
+  """Whether gamma covers sqrt(2) times the error; `paper`: once."""
   shift = 0.0 if variant == 'paper' else 0.5 * math.log(2)
   needed = output_error.log_value + shift
   return Assumption(
@@ -352,12 +353,14 @@ def margin_premise(
 
 
 def constant_premise(name: str) -> Assumption:
+  """A constant of an O in print, taken on trust."""
   return Assumption(
     'constant', None, f'{name} is not given in the source; the caller sets it'
   )
 
 
 def check_shape(name: str, shape: Shape) -> Shape:
+  """A pair of counts, or a ValueError that names it."""
   if len(shape) != 2:
     raise ValueError(f'{name} must be (rows, columns), got {shape!r}')
   for side in shape:
@@ -366,6 +369,7 @@ def check_shape(name: str, shape: Shape) -> Shape:
 
 
 def check_shapes(shapes: Sequence[Shape]) -> list[Shape]:
+  """At least one pair of counts, none of them (1, 1)."""
   pairs = [check_shape('shapes', shape) for shape in shapes]
   if not pairs or any(max(pair) < 2 for pair in pairs):
     raise ValueError(f'shapes must be of matrices, not numbers, got {shapes!r}')
@@ -373,6 +377,7 @@ def check_shapes(shapes: Sequence[Shape]) -> list[Shape]:
 
 
 def check_values(num_values: int | Sequence[int], depth: int) -> list[int]:
+  """Counts of at least 2, [depth]; one number stands for all of them."""
   if isinstance(num_values, int | np.integer):
     num_values = [int(num_values)] * depth
   for value in num_values:
