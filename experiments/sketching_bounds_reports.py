@@ -92,9 +92,11 @@ def complexities(row: Row) -> dict[str, float]:
   """Natural logarithms by method, without the empirical term; those that were
   evaluated, and the true error."""
   found = {
-    name: row['methods'][name]['complexity']
-    for name in METHODS
-    if name in row['methods']
+    name: summary['complexity']
+    for name, summary in row['methods'].items()
+    # The logarithm of 0, which a file does not hold.
+    if summary['complexity'] is not None
+    and math.isfinite(summary['complexity'])
   }
   found['reading'] = reading(row)
   if row['test_error'] > 0:
@@ -393,7 +395,7 @@ def methods_figure(rows: list[Row]) -> Any:
     ax.axvline(0, color='black', lw=0.8)
     ax.set_xlabel('ln of the complexity term')
     ax.set_title(f'{dataset}, width {row["width"]}', fontsize='medium')
-    ax.legend(fontsize='x-small')
+    ax.legend(fontsize='x-small', loc='lower right')
   return figure
 
 
@@ -456,7 +458,7 @@ def _errors_panel(ax: Any, group: list[Row]) -> None:
   for name, label in (('train_error', 'training'), ('test_error', 'test')):
     ax.plot(epochs, [row[name] for row in group], 'o-', ms=3, label=label)
   ax.set_ylabel('error')
-  ax.legend(fontsize='x-small')
+  ax.legend(fontsize='x-small', loc='upper center')
   twin = ax.twinx()
   margins = [row.get('gamma', np.nan) for row in group]
   twin.plot(epochs, margins, 's:', ms=3, color='black')
@@ -506,7 +508,7 @@ def error_figure(rows: list[Row]) -> Any:
     ax.set_xlabel('strength d')
     ax.set_ylabel('ln change of the output')
     ax.set_title(f'{dataset}, width {group[0]["width"]}', fontsize='medium')
-    ax.legend(fontsize='x-small')
+    ax.legend(fontsize='x-small', loc='center right')
   return figure
 
 
@@ -527,7 +529,7 @@ def sparsity_figure(rows: list[Row]) -> Any:
     ax.set_xlabel('strength d')
     ax.set_ylabel('most nonzeros in a row or column')
     ax.set_title(f'{dataset}, width {group[0]["width"]}', fontsize='medium')
-    ax.legend(fontsize='x-small')
+    ax.legend(fontsize='x-small', loc='lower left')
   return figure
 
 
@@ -550,7 +552,7 @@ def recovery_figure(rows: list[Row]) -> Any:
     ax.set_title(title, fontsize='small')
     ax.set_xlabel('m / p')
     ax.set_ylabel('recovered')
-    ax.legend(fontsize='xx-small')
+    ax.legend(fontsize='xx-small', loc='upper left')
   return figure
 
 

@@ -592,6 +592,7 @@ def _sparsity(config, masks, kept) -> Row:
 
 def _recovery(config, key, p, j) -> list[Row]:
   """How often X comes back from A X B^T, for sketches of many sizes."""
+  theorem = sketching.sketch_dimension(j, j, (p, p))
   rows = []
   for i, fraction in enumerate(config.fractions):
     m = round(fraction * p)
@@ -600,11 +601,7 @@ def _recovery(config, key, p, j) -> list[Row]:
         jax.random.fold_in(jax.random.fold_in(key, i), delta), config.draws
       )
       errors, found = recover_many(
-        keys,
-        p=p,
-        j=j,
-        m=m,
-        delta=delta,
+        *draw_many(keys, p=p, j=j, m=m, delta=delta),
         max_iterations=config.max_iterations,
         # Batched products are slower on a CPU.
         at_once=1 if jax.default_backend() == 'cpu' else config.draws,
@@ -620,42 +617,46 @@ def _recovery(config, key, p, j) -> list[Row]:
           'recovered': int(jnp.sum(errors < 1e-3)),
           'converged': int(jnp.sum(found.converged)),
           'iterations': float(jnp.median(found.num_iterations)),
-          'theorem': sketching.sketch_dimension(j, j, (p, p)),
+          'theorem': theorem,
         }
       )
   return rows
 
 
-@functools.partial(
-  jax.jit, static_argnames=('p', 'j', 'm', 'delta', 'max_iterations', 'at_once')
-)
+@functools.partial(jax.jit, static_argnames=('p', 'j', 'm', 'delta'))
+def draw_many(
+  keys: Array, *, p: int, j: int, m: int, delta: int
+) -> tuple[Array, Array, Array]:
+  """X [n, p, p] with j nonzeros a row, and A and B [n, m, p] to sketch it."""
+
+  def one(key):
+    values, places, left, right = jax.random.split(key, 4)
+    a, b = (sketching.bipartite_ensemble(k, m, p, delta) for k in (left, right))
+    return sparse_matrix(values, places, p, j), a, b
+
+  return jax.vmap(one)(keys)
+
+
+# Apart from the draws: its one program for each p and m takes seconds to make.
+@functools.partial(jax.jit, static_argnames=('max_iterations', 'at_once'))
 def recover_many(
-  keys: Array,
-  *,
-  p: int,
-  j: int,
-  m: int,
-  delta: int,
-  max_iterations: int,
-  at_once: int,
+  x: Array, a: Array, b: Array, *, max_iterations: int, at_once: int
 ) -> tuple[Array, sketching.Recovery]:
-  """Draw matrices with j nonzeros a row, sketch and recover them.
+  """Sketch and recover matrices.
 
   Returns:
     (errors, found): the largest error of an entry over the largest entry, [n];
     the recoveries.
   """
 
-  def one(key):
-    values, left, right, places = jax.random.split(key, 4)
-    x = sparse_matrix(values, places, p, j)
-    a, b = (sketching.bipartite_ensemble(k, m, p, delta) for k in (left, right))
+  def one(triple):
+    x, a, b = triple
     found = sketching.recover(
       sketching.sketch(x, a, b), a, b, max_iterations=max_iterations
     )
     return jnp.max(jnp.abs(found.x - x)) / jnp.max(jnp.abs(x)), found
 
-  return lax.map(one, keys, batch_size=at_once)
+  return lax.map(one, (x, a, b), batch_size=at_once)
 
 
 def sparse_matrix(values: Array, places: Array, p: int, j: int) -> Array:

@@ -203,17 +203,17 @@ def test_sparse_matrices(j):
 
 
 def test_recovery_needs_enough_rows():
-  enough, too_few = (
-    jax.random.split(jax.random.key(seed), 5) for seed in (3, 4)
-  )
-  recover = functools.partial(
-    sketching_bounds_studies.recover_many,
-    **{'p': 16, 'j': 2, 'delta': 4, 'max_iterations': 1000, 'at_once': 1},
-  )
-  errors, found = recover(enough, m=15)
+  def recover(seed, m):
+    keys = jax.random.split(jax.random.key(seed), 5)
+    drawn = sketching_bounds_studies.draw_many(keys, p=16, j=2, m=m, delta=4)
+    return sketching_bounds_studies.recover_many(
+      *drawn, max_iterations=1000, at_once=1
+    )
+
+  errors, found = recover(3, m=15)
   assert int(jnp.sum(errors < 1e-3)) >= 4
   assert found.x.shape == (5, 16, 16)
-  assert not bool(jnp.any(recover(too_few, m=4)[0] < 1e-3))
+  assert not bool(jnp.any(recover(4, m=4)[0] < 1e-3))
 
 
 def test_presets():
