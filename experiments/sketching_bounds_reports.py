@@ -255,9 +255,7 @@ def pruned_table(rows: list[Row]) -> str:
     before = trained[row['dataset'], row['width']]
     printed = PUBLISHED_PRUNED.get(row['dataset'], {})
     for name in ('sketched', 'arora_2018', 'ju_2022'):
-      values = [
-        r['methods'].get(name, {}).get('complexity') for r in (before, row)
-      ]
+      values = [complexities(r).get(name) for r in (before, row)]
       shown = [None if v is None else math.exp(min(v, 700)) for v in values]
       lines.append(
         [
