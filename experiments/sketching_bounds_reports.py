@@ -506,7 +506,9 @@ def error_figure(rows: list[Row]) -> Any:
     ax.set_xlabel('strength d')
     ax.set_ylabel('ln change of the output')
     ax.set_title(f'{dataset}, width {group[0]["width"]}', fontsize='medium')
-    ax.legend(fontsize='x-small', loc='center right')
+    ax.legend(
+      fontsize='xx-small', loc='lower left', bbox_to_anchor=(0, 1.08), ncols=2
+    )
   return figure
 
 
