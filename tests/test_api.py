@@ -82,6 +82,9 @@ SIGNATURES = {
   'sketching.distributed_sparsity': 'x',
   'bounds.margin_loss': 'logits labels gamma',
   'bounds.margins': 'logits labels',
+  'resnets.resnet': 'depth num_classes * in_channels width',
+  'resnets.from_torch': 'weights',
+  'resnets.normalise': 'pixels',
   'tail_index.mmo': 'x block * cap',
   'tail_index.mmo_univariate': 'x block * cap',
   'tail_index.hill': 'x num_top *',
@@ -126,6 +129,7 @@ FLOORS = {
   'models': 3,
   'plotting': 3,
   'records': 3,
+  'resnets': 3,
   'training': 3,
 }
 SIDEWAYS = {

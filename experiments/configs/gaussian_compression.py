@@ -1,0 +1,67 @@
+"""Presets of `experiments/gaussian_compression.py`.
+
+Weights are files, named by `--config.weights=FILE,FILE,..`; without any, the
+figures that need none are drawn. `smoke` looks at a few hundred pictures, `cpu`
+is Table 1.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(preset: str = 'cpu') -> ConfigDict:
+  """The locked settings of a preset.
+
+  Args:
+    preset: a name in `PRESETS`.
+  Returns:
+    A ConfigDict with every value that a run depends on.
+  Raises:
+    ValueError: an unknown preset.
+  """
+  if preset not in PRESETS:
+    raise ValueError(
+      f'preset must be one of {", ".join(PRESETS)}, got {preset!r}'
+    )
+  config = _base()
+  config.update(PRESETS[preset])
+  config.preset = preset
+  return config
+
+
+def _base() -> ConfigDict:
+  return ConfigDict(
+    {
+      'preset': '',
+      'weights': '',  # .npz or .safetensors files, with commas between
+      # The final dense layer's name in the file; '' is the last matrix there.
+      'final_layer': '',
+      'dataset': 'cifar10',
+      'limit': 0,  # test pictures, for a quick look; 0 is all
+      'eval_batch': 500,
+      # Table 1.
+      'variants': ('experiment', 'experiment_signed', 'theory'),
+      'num_trials': 10,
+      'seed': 0,
+      # Of 'theory', in units of the layer's standard deviation s and of s^2.
+      'theory_threshold': 1.0,
+      'theory_variance': 1.0,
+      # Figure 3: points are 'all' layers with so many entries, or the 'final'
+      # ones, as in the paper.
+      'points': 'all',
+      'min_entries': 100,
+      'max_lines': 3,
+      'num_restarts': 64,
+      # Figures 1 and 2; the paper does not say its values of alpha.
+      'density_alphas': (0.5, 1.0, 1.5, 2.0),
+      'base': 1.3,
+      'top': 5,
+      'row_length': 64,
+      'grid': 41,
+    }
+  )
+
+
+PRESETS = {
+  'smoke': {'limit': 300, 'num_trials': 3, 'num_restarts': 8, 'grid': 9},
+  'cpu': {},
+}
