@@ -33,16 +33,17 @@ def _base() -> ConfigDict:
     {
       'preset': '',
       'weights': '',  # .npz or .safetensors files, with commas between
-      # The final dense layer's name in the file; '' is the last matrix there.
+      # Name of the final dense layer; in files without it the last matrix is
+      # taken, of a .safetensors file the last by name.
       'final_layer': '',
       'dataset': 'cifar10',
       'limit': 0,  # test pictures, for a quick look; 0 is all
       'eval_batch': 500,
-      # Table 1.
-      'variants': ('experiment', 'experiment_signed', 'theory'),
+      # Table 1: those of `pruning.gaussian_replacement`, and a control.
+      'variants': ('experiment', 'experiment_signed', 'theory', 'zeros'),
       'num_trials': 10,
       'seed': 0,
-      # Of 'theory', in units of the layer's standard deviation s and of s^2.
+      # Of 'theory' and 'zeros', in units of the layer's standard deviation s and of s^2.
       'theory_threshold': 1.0,
       'theory_variance': 1.0,
       # Figure 3: points are 'all' layers with so many entries, or the 'final'

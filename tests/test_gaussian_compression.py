@@ -1,0 +1,471 @@
+"""Gaussian compression of last layers: lines, tables, figures, resumed runs."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+from test_resnets import torch_weights
+
+from experiments import gaussian_compression as study
+from experiments import gaussian_compression_reports as reports
+from experiments import line_mixture
+from experiments.configs import gaussian_compression as configs
+from htjax import checkpoints, data, pruning, resnets, stable
+
+PATH = 'experiments/configs/gaussian_compression.py'
+
+
+# Mixtures of lines; with one size everything is compiled once.
+
+SEARCH = {'num_restarts': 16, 'num_steps': 200}
+
+
+def choose(seed, x, y, max_lines=3):
+  return line_mixture.choose(jax.random.key(seed), x, y, max_lines, **SEARCH)
+
+
+def points(slopes, intercepts, deviation, n, seed):
+  """x, y, and which line each point is on."""
+  draws = np.random.default_rng(seed)
+  x = draws.uniform(-2, 2, n)
+  own = draws.integers(len(slopes), size=n)
+  y = np.asarray(slopes)[own] * x + np.asarray(intercepts)[own]
+  return x, y + deviation * draws.normal(size=n), own
+
+
+def check_lines(mixture, slopes, intercepts, x, own):
+  """Within five standard errors of least squares on each line's own points.
+
+  The lines must be so far apart that nearly every point shows whose it is.
+  """
+  assert len(mixture.slopes) == len(slopes)
+  for j, (slope, intercept) in enumerate(zip(slopes, intercepts, strict=True)):
+    xs = x[own == j]
+    design = np.stack([xs, np.ones_like(xs)], axis=1)
+    errors = np.sqrt(np.diag(np.linalg.inv(design.T @ design)))
+    errors = 5 * float(mixture.deviation) * errors
+    assert abs(float(mixture.slopes[j]) - slope) < errors[0]
+    assert abs(float(mixture.intercepts[j]) - intercept) < errors[1]
+
+
+def test_two_known_lines_are_found():
+  slopes, intercepts = (-3.0, 3.0), (8.0, -8.0)
+  x, y, own = points(slopes, intercepts, 0.1, 200, seed=1)
+  mixture = choose(1, x, y)
+  check_lines(mixture, slopes, intercepts, x, own)
+  # The deviation of 200 normals has standard error 0.1 / sqrt(400).
+  assert abs(float(mixture.deviation) - 0.1) < 5 * 0.1 / math.sqrt(400)
+  share = np.mean(own == 0)
+  np.testing.assert_allclose(mixture.weights, [share, 1 - share], atol=1e-3)
+  np.testing.assert_array_equal(mixture.responsibilities.argmax(1), own)
+  # Controls: the slopes of other lines, and one line for all points.
+  with pytest.raises(AssertionError):
+    check_lines(mixture, (-3.1, 3.0), intercepts, x, own)
+  one = line_mixture.fit(jax.random.key(2), x, y, 1, **SEARCH)
+  assert one.bic > mixture.bic + 100
+
+
+def test_crossing_lines_are_found():
+  slopes, intercepts = (-4.0, 4.0), (0.0, 1.0)
+  x, y, own = points(slopes, intercepts, 0.02, 200, seed=2)
+  mixture = choose(3, x, y)
+  check_lines(mixture, slopes, intercepts, x, own)
+
+
+def test_one_line_is_enough_for_one_line():
+  """A second line gains three parameters and must be worth 3 log n."""
+  chosen = []
+  for seed in range(20):
+    x, y, own = points((1.5,), (2.0,), 1.0, 200, seed=100 + seed)
+    mixture = choose(seed, x, y, 2)
+    chosen.append(len(mixture.slopes))
+    if chosen[-1] == 1:
+      check_lines(mixture, (1.5,), (2.0,), x, own)
+      slope, intercept = np.polyfit(x, y, 1)
+      np.testing.assert_allclose(mixture.slopes, [slope], rtol=1e-4)
+      np.testing.assert_allclose(mixture.intercepts, [intercept], rtol=1e-4)
+  # Twice the gain in log-likelihood would have to exceed 15.9: of a chi-square
+  # with even twice the three degrees of freedom that has probability 0.014.
+  assert chosen.count(2) <= stats.binom.isf(1e-6, 20, 0.014)
+
+
+def test_a_fit_is_a_fixed_point_with_the_likelihood_it_says():
+  x, y, _ = points((-1.0, 0.5, 2.0), (0.0, 5.0, -5.0), 0.5, 200, seed=5)
+  mixture = line_mixture.fit(jax.random.key(5), x, y, 3, **SEARCH)
+  assert np.all(np.diff(mixture.slopes) > 0)
+  shares = np.float64(mixture.responsibilities)
+  np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-5)
+  density = np.zeros(len(x))
+  square = 0.0
+  for j in range(3):
+    line = float(mixture.slopes[j]) * x + float(mixture.intercepts[j])
+    normal = stats.norm(line, float(mixture.deviation))
+    density += float(mixture.weights[j]) * normal.pdf(y)
+    # numpy.polyfit weighs residuals, not their squares.
+    slope, intercept = np.polyfit(x, y, 1, w=np.sqrt(shares[:, j]))
+    np.testing.assert_allclose(mixture.slopes[j], slope, atol=1e-3)
+    np.testing.assert_allclose(mixture.intercepts[j], intercept, atol=1e-3)
+    square += np.sum(shares[:, j] * (y - line) ** 2)
+  np.testing.assert_allclose(mixture.weights, shares.mean(0), atol=1e-4)
+  np.testing.assert_allclose(
+    mixture.deviation, np.sqrt(square / len(x)), rtol=1e-4
+  )
+  likelihood = np.log(density).sum()
+  np.testing.assert_allclose(mixture.log_likelihood, likelihood, rtol=1e-5)
+  np.testing.assert_allclose(
+    mixture.bic, 9 * math.log(200) - 2 * likelihood, rtol=1e-5
+  )
+
+
+def test_no_step_lowers_the_likelihood():
+  x, y, _ = points((-1.0, 2.0), (0.0, 1.0), 1.0, 100, seed=6)
+  x, y = (jnp.asarray((v - v.mean()) / v.std()) for v in (x, y))
+  state = line_mixture._start(jax.random.key(6), x, y, 3)
+  levels = []
+  for _ in range(60):
+    levels.append(float(line_mixture._expect(state, x, y)[1]))
+    state = jax.jit(line_mixture._step)(state, x, y)
+  # Sums of 100 float32 numbers of size 1.
+  assert np.diff(levels).min() > -1e-4
+  assert levels[-1] > levels[0] + 1
+
+
+def test_lines_do_not_depend_on_units():
+  x, y, _ = points((-1.0, 2.0), (0.0, 9.0), 0.3, 200, seed=7)
+  one, other = (
+    line_mixture.fit(jax.random.key(7), *xy, 2, **SEARCH)
+    for xy in ((x, y), (1e3 * x + 5e3, 1e-3 * y))
+  )
+  np.testing.assert_allclose(other.slopes, 1e-6 * one.slopes, rtol=1e-3)
+  np.testing.assert_allclose(other.weights, one.weights, rtol=1e-3)
+  np.testing.assert_allclose(
+    other.log_likelihood, one.log_likelihood + 200 * math.log(1e3), rtol=1e-5
+  )
+
+
+def test_points_on_the_lines_exactly():
+  x = np.linspace(-1, 1, 200)
+  y = np.where(np.arange(200) % 2 == 0, 2 * x + 3, -x)
+  mixture = choose(8, x, y)
+  np.testing.assert_allclose(mixture.slopes, [-1, 2], atol=1e-3)
+  np.testing.assert_allclose(mixture.deviation, 1e-3 * y.std(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ('x', 'y', 'num_lines', 'message'),
+  [
+    (range(6), range(6), 2, r'\[n\] with n >= 7, got shapes \(6,\)'),
+    (range(6), range(7), 1, r'got shapes \(6,\) and \(7,\)'),
+    ([1.0] * 9, range(9), 1, 'x must be a vector of finite numbers that'),
+    (range(9), [math.nan] * 9, 1, 'y must be a vector of finite numbers that'),
+    (range(9), range(9), 0, 'num_lines must be an integer >= 1'),
+  ],
+)
+def test_bad_points_are_named(x, y, num_lines, message):
+  with pytest.raises(ValueError, match=message):
+    line_mixture.fit(jax.random.key(0), list(x), list(y), num_lines)
+
+
+# Figure 2.
+
+
+def test_brackets_against_scipy():
+  config = configs.get_config('smoke')
+  alphas, indices = np.array([0.7, 1.0, 1.75]), np.array([0.0, 0.5, 2.0, 5.0])
+  values = reports.bracket_values(config, alphas, indices)
+  for i, index in enumerate(indices):
+    count = 1.3 ** (5 - index)
+    for a, alpha in enumerate(alphas):
+      c_alpha = math.sin(math.pi * alpha / 2) * math.gamma(alpha) / math.pi
+      p = c_alpha * 1.3 ** (-alpha * (index - 1)) * (1 - 1.3**-alpha)
+      bound = (64 * p / count) ** count
+      bound *= ((1 - p) / (1 - count / 64)) ** (64 - count)
+      tail = stats.binom.sf(math.ceil(count) - 1, 64, p)
+      np.testing.assert_allclose(values['bound'][i, a], bound, rtol=1e-9)
+      np.testing.assert_allclose(values['binomial'][i, a], tail, rtol=1e-9)
+      assert values['valid'][i, a] == (count > 64 * p)
+      if count > 64 * p:
+        assert bound >= tail
+  # At alpha 1 the law is Cauchy's.
+  ends = [np.arctan(1.3 ** (indices + j - 1)) / np.pi for j in (0, 1)]
+  exact = stats.binom.sf(
+    np.ceil(1.3 ** (5 - indices)) - 1, 64, ends[1] - ends[0]
+  )
+  np.testing.assert_allclose(values['exact'][:, 1], exact, rtol=1e-4)
+  # Where the premise fails the printed number is below what it should bound.
+  below = values['bound'] < values['binomial']
+  assert below.any()
+  assert not values['valid'][below].any()
+
+
+def test_the_paper_setting():
+  """(16) at alpha 1.75, with a star where it is no bound."""
+  text = reports.bracket_table(configs.get_config('smoke'))
+  for number in ('0.972*', '0.991', '0.924', '0.847', '0.787', '0.749'):
+    assert number in text
+
+
+# Weights and pictures.
+
+
+def pictures(dataset='cifar10', limit=0):
+  """As many as asked of 40 pictures of 8 x 8."""
+  assert dataset == 'cifar10'
+  draws = np.random.default_rng(3)
+  x = np.float32(draws.normal(size=(40, 8, 8, 3)))
+  return x[: limit or None], draws.integers(5, size=40)[: limit or None]
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+  """The config of a run on a small residual network and a foreign one."""
+  checkpoints.save_weights(tmp_path / 'small.npz', torch_weights(8))
+  draws = np.random.default_rng(4)
+  foreign = {
+    'encoder.weight': np.float32(draws.normal(size=(30, 20))),
+    'encoder.bias': np.zeros(30, np.float32),
+    'conv.weight': np.float32(draws.normal(size=(16, 8, 3, 3))),
+    'constant.kernel': np.ones((72, 16), np.float32),
+    'tiny.weight': np.float32(draws.normal(size=(3, 3))),
+    'head.kernel': np.float32(draws.standard_t(3, size=(16, 5))),
+  }
+  checkpoints.save_weights(tmp_path / 'foreign.safetensors', foreign)
+  monkeypatch.setattr(study, 'load_pictures', pictures)
+  config = configs.get_config('smoke')
+  config.weights = f'{tmp_path}/small.npz,{tmp_path}/foreign.safetensors'
+  config.eval_batch = 16
+  # Each shape is compiled for seconds: these layers have three.
+  config.min_entries = 1000
+  return config
+
+
+def test_a_run_measures_and_draws(small, tmp_path, capsys):
+  small.final_layer = 'head.kernel'
+  rows = study.run(small, tmp_path / 'run')
+  (original,) = [row for row in rows if row['study'] == 'original']
+  assert original['num_examples'] == 40
+  trials = [row for row in rows if row['study'] == 'trial']
+  assert len(trials) == 10
+  layers = {
+    (row['weights'], row['layer']): row
+    for row in rows
+    if row['study'] == 'layer'
+  }
+  assert ('foreign', 'encoder.weight') not in layers
+  assert layers['foreign', 'constant.kernel']['stable_rank'] is None
+  matrix = checkpoints.load_weights(
+    tmp_path / 'foreign.safetensors', nested=False
+  )['conv.weight'].reshape(16, -1)
+  values = np.linalg.svd(np.float64(matrix), compute_uv=False)
+  row = layers['foreign', 'conv.weight']
+  np.testing.assert_allclose(
+    row['stable_rank'], np.sum(values**2) / values[0] ** 2, rtol=1e-4
+  )
+  assert row['shape'] == [72, 16]
+  assert row['pdf_exponent'] == pytest.approx(1 + row['tail_index'])
+  final = {name for name, row in layers.items() if row['final']}
+  assert final == {('small', 'linear.weight'), ('foreign', 'head.kernel')}
+  text = capsys.readouterr().out
+  assert 'must be those of a CIFAR ResNet' in text
+  assert 'last layer compressed' in text
+  names = {path.name for path in (tmp_path / 'run').iterdir()}
+  assert names >= {
+    *('config.json', 'results.json', 'table.txt', 'densities.png'),
+    *('brackets.png', 'stable_rank.png'),
+  }
+
+
+def test_accuracies_are_those_of_the_whole_network(small, tmp_path):
+  """The trials see features only: the network itself must agree."""
+  rows = study.run(small, tmp_path / 'run')
+  network, params = resnets.from_torch(torch_weights(8))
+  inputs, labels = pictures()
+  only_output = jax.tree.map(lambda leaf: False, params)
+  only_output['output']['kernel'] = True
+  apply = jax.jit(network.apply)
+  s = float(np.std(params['output']['kernel']))
+  wrong = 0
+  for row in rows:
+    if row['study'] not in ('original', 'trial'):
+      continue
+    used = params
+    if row['study'] == 'trial':
+      variance = {'theory': s**2, 'zeros': 0.0}.get(row['variant'])
+      theory = variance is not None
+      compressed = pruning.gaussian_replacement(
+        jax.random.fold_in(jax.random.key(0), row['trial']),
+        params,
+        variant='theory' if theory else row['variant'],
+        threshold=s if theory else None,
+        variance=variance,
+        select=only_output,
+      )
+      used = compressed.params
+      mask = np.asarray(compressed.mask['output']['kernel'])
+      assert row['replaced'] == pytest.approx(1 - mask.mean())
+    hits = np.sum(np.argmax(apply(used, inputs), axis=-1) == labels)
+    wrong += abs(row['accuracy'] - hits / 40) > 1e-6
+    if row.get('variant') == 'zeros':
+      kernel = np.asarray(params['output']['kernel'])
+      removed = np.asarray(used['output']['kernel'])
+      np.testing.assert_array_equal(removed, kernel * (np.abs(kernel) > s))
+  assert wrong == 0
+  kept = {row['variant']: row['replaced'] for row in rows if 'variant' in row}
+  kernel = np.asarray(params['output']['kernel'])
+  assert kept['experiment'] == pytest.approx(np.mean(np.abs(kernel) <= s))
+  assert kept['experiment_signed'] == pytest.approx(np.mean(kernel <= s))
+
+
+def test_a_killed_run_goes_on_where_it_was(small, tmp_path, monkeypatch):
+  whole = study.run(small, tmp_path / 'whole')
+  measure, calls = study.trial_rows, []
+
+  def dying(*arguments):
+    if len(calls) == 4:
+      raise KeyboardInterrupt
+    calls.append(arguments)
+    return measure(*arguments)
+
+  monkeypatch.setattr(study, 'trial_rows', dying)
+  with pytest.raises(KeyboardInterrupt):
+    study.run(small, tmp_path / 'killed')
+  kept = json.loads((tmp_path / 'killed' / 'results.json').read_text())
+  assert kept == whole[: len(kept)]
+  assert len(kept) < len(whole)
+  calls.clear()
+  monkeypatch.setattr(
+    study, 'trial_rows', lambda *a: calls.append(a) or measure(*a)
+  )
+  study.run(small, tmp_path / 'killed')
+  assert len(calls) == 6
+  for name in ('results.json', 'table.txt'):
+    expected = (tmp_path / 'whole' / name).read_bytes()
+    assert (tmp_path / 'killed' / name).read_bytes() == expected
+
+
+def test_pictures_are_normalised_anew(monkeypatch):
+  draws = np.random.default_rng(9)
+  pixels = draws.integers(0, 256, (50, 8, 8, 3)).astype(np.uint8)
+  pixels[0, 0, 0], pixels[0, 0, 1] = 0, 255
+  spread = np.float32([0.247, 0.243, 0.262])
+  split = data.Split(
+    (np.float32(pixels) / 255 - np.float32([0.491, 0.482, 0.447])) / spread,
+    np.arange(50, dtype=np.int32),
+  )
+  dataset = data.Dataset('made up', split, split, 10, '')
+  monkeypatch.setattr(data, 'load', lambda name: dataset)
+  inputs, labels = study.load_pictures('made up', 20)
+  np.testing.assert_array_equal(inputs, resnets.normalise(pixels[:20]))
+  np.testing.assert_array_equal(labels, range(20))
+
+
+def test_layers_are_matrices_of_columns():
+  array = np.arange(24.0).reshape(2, 3, 4)
+  flax = study.as_matrix('block/kernel', array)
+  np.testing.assert_array_equal(flax[:, 1], array[:, :, 1].ravel())
+  torch = study.as_matrix('block.weight', array)
+  np.testing.assert_array_equal(torch[:, 1], array[1].ravel())
+
+
+def test_published_numbers_stand_below():
+  rows = [
+    {'study': 'layer', 'weights': 'w', 'final': True, 'pdf_exponent': 3.0},
+    {
+      'study': 'original',
+      'weights': 'w',
+      'depth': 20,
+      'dataset': 'cifar10',
+      'errors': 827,
+      'accuracy': 0.9173,
+    },
+    *(
+      {
+        'study': 'trial',
+        'weights': 'w',
+        'variant': 'experiment',
+        'accuracy': a,
+        'replaced': 0.7,
+      }
+      for a in (0.88, 0.90)
+    ),
+  ]
+  own, published = reports.accuracy_table(rows).splitlines()[-2:]
+  assert own.split()[2:] == [
+    '3.00',
+    '2.00',
+    '827',
+    '91.73',
+    '89.00+-1.41',
+    '70.0',
+  ]
+  assert published.split()[-4:] == ['3.22', '2.22', '93.90', '89.19+-3.03']
+
+
+# What a user gets wrong.
+
+
+def test_bad_files_are_named_in_one_line(tmp_path):
+  config = configs.get_config('smoke')
+  path = tmp_path / 'a.npz'
+  path.write_bytes(b'PK\x03\x04 and nothing else')
+  for weights, kind, message in (
+    (f'{tmp_path}/none.npz', FileNotFoundError, 'no weights at'),
+    (str(path), ValueError, 'is damaged or no .npz file'),
+    (f'{path},{path}', ValueError, 'files of different names'),
+  ):
+    config.weights = weights
+    with pytest.raises(kind, match=message) as error:
+      study.run(config, tmp_path / 'run')
+    assert '\n' not in str(error.value)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_other_bad_settings_are_named(small, tmp_path):
+  # By name the last of the foreign file, which is too small otherwise.
+  models = study.load_models(small)
+  assert [model.final for model in models] == ['linear.weight', 'tiny.weight']
+  small.final_layer = 'head'
+  with pytest.raises(
+    ValueError, match=r"which are .*linear\.weight, .*, got 'head'"
+  ):
+    study.run(small, tmp_path / 'run')
+  with pytest.raises(ValueError, match='preset must be one of smoke, cpu'):
+    configs.get_config('paper')
+  small.points = 'some'
+  with pytest.raises(ValueError, match="'all' or 'final', got 'some'"):
+    reports.layer_points(small, [])
+
+
+def test_without_weights_two_figures_are_drawn(tmp_path):
+  done = subprocess.run(
+    [
+      *(sys.executable, '-m', 'experiments.gaussian_compression'),
+      *(f'--config={PATH}:smoke', f'--workdir={tmp_path}/run'),
+    ],
+    env={k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'},
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert 'c^(M - i) <= N p' in done.stdout
+  names = {path.name for path in (tmp_path / 'run').iterdir()}
+  assert names >= {'densities.png', 'brackets.png', 'table.txt'}
+  assert 'stable_rank.png' not in names
+
+
+def test_drawn_densities_are_those_of_the_laws():
+  config = configs.get_config('smoke')
+  figure = reports.density_figure(config)
+  centre, _ = figure.axes
+  for line, alpha in zip(centre.lines, config.density_alphas, strict=True):
+    x, y = line.get_data()
+    np.testing.assert_allclose(y, stable.pdf(jnp.asarray(x), alpha), rtol=1e-6)
+  cauchy = centre.lines[1].get_data()
+  np.testing.assert_allclose(cauchy[1], stats.cauchy.pdf(cauchy[0]), rtol=1e-4)
