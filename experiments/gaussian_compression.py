@@ -3,9 +3,9 @@ Non-Vacuous Generalization Bounds".
 
 In the last layer of trained networks the small weights are replaced by Gaussian
 noise, in three readings of the paper, or by zeros; the table has the accuracies
-before and after beside the published ones. Weights of any network get tail indices and
-stable ranks, Figure 3; residual networks for CIFAR-10 in PyTorch's layout get
-accuracies as well.
+before and after beside the published ones. Weights of any network get tail
+indices and stable ranks, Figure 3; residual networks for CIFAR-10 in PyTorch's
+layout get accuracies as well.
 
   python -m experiments.gaussian_compression \
     --config=experiments/configs/gaussian_compression.py:cpu \

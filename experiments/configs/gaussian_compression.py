@@ -43,7 +43,8 @@ def _base() -> ConfigDict:
       'variants': ('experiment', 'experiment_signed', 'theory', 'zeros'),
       'num_trials': 10,
       'seed': 0,
-      # Of 'theory' and 'zeros', in units of the layer's standard deviation s and of s^2.
+      # Of 'theory' and 'zeros', in units of the layer's standard deviation s,
+      # and of s^2.
       'theory_threshold': 1.0,
       'theory_variance': 1.0,
       # Figure 3: points are 'all' layers with so many entries, or the 'final'
