@@ -41,7 +41,7 @@ class Model(NamedTuple):
   Attributes:
     name: of the file, without its ending.
     layers: matrices [fan_in, fan_out] by the names in the file.
-    final: which of them is the final dense layer, None without a matrix.
+    final: which of them is the final dense layer, None if there is no layer.
     network: how to run it, None for networks that are not known here.
     params: of `network`.
     note: why there is no network, or ''.
@@ -114,7 +114,8 @@ def load_model(path: Path, final: str = '') -> Model:
     if array.ndim >= 2 and jnp.issubdtype(array.dtype, jnp.floating)
   }
   matrices = [name for name in layers if weights[name].ndim == 2]
-  last = matrices[-1] if matrices else None
+  candidates = matrices or list(layers)
+  last = candidates[-1] if candidates else None
   network, params, note = None, None, ''
   try:
     network, params = resnets.from_torch(weights)

@@ -231,8 +231,8 @@ def small(tmp_path, monkeypatch):
   foreign = {
     'encoder.weight': np.float32(draws.normal(size=(30, 20))),
     'encoder.bias': np.zeros(30, np.float32),
-    'conv.weight': np.float32(draws.normal(size=(16, 8, 3, 3))),
-    'constant.kernel': np.ones((72, 16), np.float32),
+    'conv.weight': np.float32(draws.normal(size=(16, 16, 3, 3))),
+    'constant.kernel': np.ones((144, 16), np.float32),
     'tiny.weight': np.float32(draws.normal(size=(3, 3))),
     'head.kernel': np.float32(draws.standard_t(3, size=(16, 5))),
   }
@@ -241,8 +241,8 @@ def small(tmp_path, monkeypatch):
   config = configs.get_config('smoke')
   config.weights = f'{tmp_path}/small.npz,{tmp_path}/foreign.safetensors'
   config.eval_batch = 16
-  # Each shape is compiled for seconds: these layers have three.
-  config.min_entries = 1000
+  # Each shape is compiled for seconds: these layers have two.
+  config.min_entries = 2000
   return config
 
 
@@ -268,7 +268,7 @@ def test_a_run_measures_and_draws(small, tmp_path, capsys):
   np.testing.assert_allclose(
     row['stable_rank'], np.sum(values**2) / values[0] ** 2, rtol=1e-4
   )
-  assert row['shape'] == [72, 16]
+  assert row['shape'] == [144, 16]
   assert row['pdf_exponent'] == pytest.approx(1 + row['tail_index'])
   final = {name for name, row in layers.items() if row['final']}
   assert final == {('small', 'linear.weight'), ('foreign', 'head.kernel')}
