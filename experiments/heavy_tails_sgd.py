@@ -251,7 +251,7 @@ def make_analysis(
 
 def methods(
   config: ConfigDict, network: str
-) -> dict[str, Callable[[Any, Any], pruning.Pruned]]:
+) -> dict[str, Callable[..., pruning.Pruned]]:
   """The five ways of pruning; nodes for matrices, kernels for convolutions."""
   both = {'center': 'median', 'protocol': config.protocol}
   ways: dict[str, Callable[..., pruning.Pruned]] = {
@@ -263,7 +263,9 @@ def methods(
     ways['nodes'] = pruning.rows
   else:
     ways['kernels'] = functools.partial(pruning.kernels, select=convolutions)
-  found = {name: functools.partial(way, **both) for name, way in ways.items()}
+  found: dict[str, Callable[..., pruning.Pruned]] = {
+    name: functools.partial(way, **both) for name, way in ways.items()
+  }
   if config.protocol == 'authors':
     for name in found.keys() - {'nodes'}:
       found[name] = _without_output(found[name])
