@@ -20,7 +20,13 @@ from htjax.tail_index.estimate import (
   make_estimate,
   two_sided_p_value,
 )
-from htjax.types import Array, ArrayLike, check_count
+from htjax.types import (
+  Array,
+  ArrayLike,
+  check_count,
+  check_finite,
+  is_concrete,
+)
 
 
 def mmo(
@@ -54,9 +60,8 @@ def mmo(
   Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
     Networks", eq. (S1) and Theorem S5; Mohammadi, Mohammadpour & Ogata (2015).
   """
-  x = check_samples('x', x, 2, 4 if block else 16)
-  estimate = _mmo(x, check_block(block, x.shape[0]))
-  return _cap(check_determined('x', estimate), cap)
+  x = check_samples('x', x, 2, 4 if block else 16, finite=False)
+  return _cap(_checked_mmo(x, check_block(block, x.shape[0])), cap)
 
 
 def mmo_univariate(
@@ -78,9 +83,8 @@ def mmo_univariate(
   Values: as `mmo`.
   Source: as `mmo`, with |.| in place of the norm.
   """
-  x = check_samples('x', x, 1, 4 if block else 16)
-  estimate = _mmo(x[:, None], check_block(block, x.size))
-  return _cap(check_determined('x', estimate), cap)
+  x = check_samples('x', x, 1, 4 if block else 16, finite=False)
+  return _cap(_checked_mmo(x[:, None], check_block(block, x.size)), cap)
 
 
 def max_ratio(x: ArrayLike, block: int | None = None) -> TailEstimate:
@@ -124,19 +128,46 @@ def _cap(estimate: TailEstimate, cap: float | None) -> TailEstimate:
   return estimate if cap is None else estimate.capped(cap)
 
 
+def _checked_mmo(x: Array, block: int) -> TailEstimate:
+  """`_mmo` of x, by its largest entry where squares would leave the range.
+
+  Estimates do not depend on the unit. Concrete samples are looked at for NaN
+  and infinity only where something came out NaN.
+  """
+  limits = jnp.finfo(x.dtype)
+  low, high = float(limits.tiny) ** 0.25, float(limits.max) ** 0.25
+  if not is_concrete(x):
+    peak = jnp.max(jnp.abs(x))
+    inside = (peak > low) & (peak < high)
+    return _mmo(x / jnp.where(inside, 1, peak), block)[0]
+  estimate, peak = _mmo(x, block)
+  if not low < peak < high:
+    estimate, _ = _mmo(x / peak, block)
+  if x.shape[0] % block:
+    check_finite('x', x[x.shape[0] // block * block :])
+  return check_determined('x', estimate, x)
+
+
 @functools.partial(jax.jit, static_argnames='block')
-def _mmo(x: Array, block: int) -> TailEstimate:
+def _mmo(x: Array, block: int) -> tuple[TailEstimate, Array]:
+  """The estimate, and the largest entry."""
   num_blocks = x.shape[0] // block
-  # Relative to the largest entry, so that no square overflows.
-  x = x[: num_blocks * block] / jnp.max(jnp.abs(x))
+  x = x[: num_blocks * block]
+  # Two passes that vectorise, where one over |x| does not.
+  peak = jnp.maximum(jnp.max(x), -jnp.min(x))
   inner = _middle_divisor(block)
 
-  def logs(size):
-    """Mean over each block of log|sum of `size` consecutive vectors|."""
-    sums = jnp.sum(x.reshape(-1, size, x.shape[1]), axis=1)
-    return jnp.mean(_log_norms(sums).reshape(num_blocks, -1), axis=1)
+  def sums(vectors, size):
+    return jnp.sum(vectors.reshape(-1, size, x.shape[1]), axis=1)
 
-  one, some, all_ = logs(1), logs(inner), logs(block)
+  def logs(vectors):
+    """Mean over each block of the log norms of its vectors."""
+    return jnp.mean(_log_norms(vectors).reshape(num_blocks, -1), axis=1)
+
+  # Written out, for else the sums are made again inside the next ones.
+  middle = lax.optimization_barrier(sums(x, inner))
+  one, some = logs(x), logs(middle)
+  all_ = logs(sums(middle, block // inner))
   inverse, error = _mean_and_error((all_ - one) / math.log(block))
   p_value = jnp.asarray(jnp.nan, x.dtype)
   if inner > 1:
@@ -146,7 +177,8 @@ def _mmo(x: Array, block: int) -> TailEstimate:
     )
     p_value = two_sided_p_value(change / spread)
   alpha = 1 / inverse
-  return make_estimate(alpha, alpha**2 * error, num_blocks, p_value=p_value)
+  error = alpha**2 * error
+  return make_estimate(alpha, error, num_blocks, p_value=p_value), peak
 
 
 @functools.partial(jax.jit, static_argnames='block')
@@ -162,12 +194,17 @@ def _max_ratio(x: Array, block: int) -> TailEstimate:
 
 def _log_norms(vectors: Array) -> Array:
   """log of each row's norm; a zero row gets the mean of the others."""
-  squares = jnp.sum(vectors**2, axis=1)
+  # A product, which runs at the speed of memory where a sum over rows does not.
+  ones = jnp.ones(vectors.shape[1], vectors.dtype)
+  squares = jnp.matmul(vectors**2, ones, precision=lax.Precision.HIGHEST)
+  enough = squares > jnp.finfo(squares.dtype).tiny * 1e3
   # Where the squares vanish, the largest entry stands for the norm.
-  norms = jnp.where(
-    squares > jnp.finfo(squares.dtype).tiny * 1e3,
-    jnp.sqrt(squares),
-    jnp.max(jnp.abs(vectors), axis=1),
+  norms = lax.cond(
+    jnp.all(enough),
+    lambda v, s: jnp.sqrt(s),
+    lambda v, s: jnp.where(enough, jnp.sqrt(s), jnp.max(jnp.abs(v), axis=1)),
+    vectors,
+    squares,
   )
   known = norms != 0
   logs = jnp.log(jnp.where(known, norms, 1))

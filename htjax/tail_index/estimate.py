@@ -13,6 +13,9 @@ from htjax.types import Array, ArrayLike, is_concrete
 _NO_DISTANCE = 0.2
 _KOLMOGOROV_TERMS = 50
 
+# Samples that tell whether all are equal, unless they are.
+_FEW = 64
+
 
 class TailEstimate(NamedTuple):
   """A tail index, its standard error, and signs of a poor fit.
@@ -79,7 +82,9 @@ def make_estimate(
   )
 
 
-def check_samples(name: str, x: ArrayLike, ndim: int, least: int) -> Array:
+def check_samples(
+  name: str, x: ArrayLike, ndim: int, least: int, *, finite: bool = True
+) -> Array:
   """Return `x` as floating with `ndim` axes and enough, usable samples.
 
   Args:
@@ -87,6 +92,8 @@ def check_samples(name: str, x: ArrayLike, ndim: int, least: int) -> Array:
     x: samples along the first axis.
     ndim: 1 for numbers, for which x of any shape is flattened; 2 for vectors.
     least: how many samples are needed.
+    finite: whether to look for NaN and infinity; False leaves that to
+      `check_determined`, where they would make alpha NaN.
   Raises:
     ValueError: another rank, too few samples; concrete x that holds NaN or
       infinity, or has no two values of |x| that differ.
@@ -102,27 +109,35 @@ def check_samples(name: str, x: ArrayLike, ndim: int, least: int) -> Array:
     )
   if is_concrete(x):
     values = np.asarray(x)
-    if not np.all(np.isfinite(values)):
+    if finite and not np.all(np.isfinite(values)):
       raise ValueError(f'{name} must be finite, got NaN or infinity')
-    size = np.abs(values)
-    if np.all(size == size.flat[0]):
-      raise ValueError(
-        f'{name} must not be constant, got only +-{size.flat[0]:g}'
-      )
+    # Nearly always the first few settle it.
+    for part in (values.flat[:_FEW], values):
+      size = np.abs(part)
+      if np.any(size != size.flat[0]):
+        return x
+    raise ValueError(
+      f'{name} must not be constant, got only +-{size.flat[0]:g}'
+    )
   return x
 
 
-def check_determined(name: str, estimate: Any) -> Any:
+def check_determined(
+  name: str, estimate: Any, x: ArrayLike | None = None
+) -> Any:
   """Return a concrete estimate, or raise if ties or zeros left none.
 
   Args:
     name: of the samples, for the message.
     estimate: a `TailEstimate`.
+    x: samples that have not been looked at for NaN and infinity.
   Raises:
     ValueError: alpha is NaN, infinite or 0.
   """
   alpha = estimate.alpha
   if is_concrete(alpha) and not (np.isfinite(alpha) and alpha != 0):
+    if x is not None and not np.all(np.isfinite(x)):
+      raise ValueError(f'{name} must be finite, got NaN or infinity')
     raise ValueError(
       f'{name} has too many equal or zero values where the tail is looked '
       f'for, the estimate is {float(alpha)}'
