@@ -607,6 +607,17 @@ def test_protocol_is_a_median_over_permutations():
   assert len(set(values)) == 3
 
 
+def test_protocol_of_the_text_is_one_block_size():
+  x = np.random.default_rng(23).standard_cauchy((8, 96)).astype(np.float32)
+  ours = T.layer_protocol(jax.random.key(0), x, protocol='paper')
+  # 8 is the largest divisor of 96 up to its root.
+  _close(ours.alpha, T.mmo(T.layer_samples(x), 8).alpha)
+  authors = T.layer_protocol(jax.random.key(0), x)
+  assert abs(float(ours.alpha - authors.alpha)) > 1e-3
+  with pytest.raises(ValueError, match="protocol must be one of 'paper'"):
+    T.layer_protocol(jax.random.key(0), x, protocol='program')
+
+
 def test_published_pruning_ratios():
   with jax.enable_x64(True):
     kept = float(smallest_kappa(T.layer_samples(STUDENT.T), 0.1))

@@ -124,6 +124,7 @@ def layer_protocol(
   *,
   estimator: str = 'mmo',
   samples: str = 'units',
+  protocol: str = 'authors',
   num_permutations: int = 5,
   cap: float | None = None,
 ) -> TailEstimate:
@@ -141,8 +142,11 @@ def layer_protocol(
     estimator: 'mmo', 'mmo_univariate', 'max_ratio', 'hill', 'moment',
       'pickands' or 'de_haan_resnick', static.
     samples: as in `layer_samples`; the paper has 'inputs' for the last layer.
-    num_permutations: static; 0 leaves the stored order. Those of single
-      entries cost a sort each.
+    protocol: 'authors', as above and as their program has it; or 'paper',
+      what the text says: one block size, for which we take the largest divisor
+      up to the root of the number of samples, in the stored order.
+    num_permutations: of 'authors', static; 0 leaves the stored order. Those
+      of single entries cost a sort each.
     cap: None, or the largest alpha to return (the papers take 2), static.
   Returns:
     TailEstimate. `num_used` is the number of samples; the standard error and
@@ -159,22 +163,27 @@ def layer_protocol(
   """
   key = check_key(key)
   check_choice('estimator', estimator, ESTIMATORS)
+  check_choice('protocol', protocol, ('paper', 'authors'))
   check_count('num_permutations', num_permutations, 0)
   vectors = layer_samples(leaf, samples)
   check_samples('leaf', vectors, 2, 4)
   if estimator != 'mmo':
     entries = vectors.reshape(-1)
     vectors = entries - jnp.median(entries)
+  blocks = protocol_blocks(vectors.shape[0])
+  if protocol == 'paper':
+    root = math.isqrt(vectors.shape[0])
+    blocks = (max(block for block in blocks if block <= root),)
+    num_permutations = 0
   # Every concrete fault has been found, and the rest is one program.
-  return _protocol(key, vectors, estimator, num_permutations, cap)
+  return _protocol(key, vectors, estimator, blocks, num_permutations, cap)
 
 
 @functools.partial(
-  jax.jit, static_argnames=('estimator', 'num_permutations', 'cap')
+  jax.jit, static_argnames=('estimator', 'blocks', 'num_permutations', 'cap')
 )
-def _protocol(key, vectors, estimator, num_permutations, cap):
+def _protocol(key, vectors, estimator, blocks, num_permutations, cap):
   kernel = (_BLOCK_SUMS | _ORDER_STATISTICS)[estimator]
-  blocks = protocol_blocks(vectors.shape[0])
 
   def all_blocks(x):
     estimates = [kernel(x, block) for block in blocks]
