@@ -50,6 +50,18 @@ def test_smoke_run_writes_everything(smoke):
   }
 
 
+@pytest.mark.slow
+def test_a_convolutional_network_loses_kernels(tmp_path):
+  config = configs.get_config('smoke_cnn')
+  (row,) = heavy_tails_sgd.run(config, tmp_path / 'run')
+  assert row['status'] == 'converged'
+  assert len(row['layer_alphas']) == 3
+  assert row['kernels_ratios'] == sorted(row['kernels_ratios'])
+  # The output layer, which has no kernels, is kept.
+  assert 0.8 < row['kernels_ratios'][-1] < 1
+  assert (tmp_path / 'run' / 'F6_kernels.png').exists()
+
+
 def test_what_is_done_is_not_done_again(smoke, monkeypatch):
   config, workdir, rows = smoke
 

@@ -282,6 +282,19 @@ PRESETS = {
       'largest': 10_000,
     },
   },
+  'smoke_cnn': {
+    'panels': (
+      _panel(
+        *('cnn_digits', 'digits', 'cnn', ((50, (0.1,)),)),
+        limit=500,
+        channels=(16, 'M', 16),
+      ),
+    ),
+    'studies': ('training',),
+    'target_loss': 0.05,
+    'average_steps': 200,
+    'max_steps': 10_000,
+  },
   'cpu': {
     'panels': (
       _panel(
