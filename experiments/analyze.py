@@ -24,15 +24,6 @@ from htjax import (
   tail_index,
 )
 
-_WEIGHTS = flags.DEFINE_string('weights', None, 'The file to read.')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Where the results go.')
-_LAYOUT = flags.DEFINE_enum(
-  'layout',
-  'jax',
-  ['jax', 'torch'],
-  'Whether the last axis is a unit, or first.',
-)
-
 Row = dict[str, Any]
 # Kept fractions of the curves.
 KAPPAS = tuple(np.geomspace(0.01, 1.0, 25).round(4).tolist())
@@ -145,9 +136,20 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {" ".join(argv[1:])}')
   logging.set_verbosity(logging.WARNING)
-  run(str(_WEIGHTS.value), str(_WORKDIR.value), _LAYOUT.value)
+  run(flags.FLAGS.weights, flags.FLAGS.workdir, flags.FLAGS.layout)
+
+
+def _define_flags() -> None:
+  """Not on import: the other programs have a --workdir, too."""
+  flags.DEFINE_string('weights', None, 'The file to read.')
+  flags.DEFINE_string('workdir', None, 'Where the results go.')
+  flags.DEFINE_enum(
+    *('layout', 'jax', ['jax', 'torch']),
+    'Whether the last axis is a unit, or the first.',
+  )
+  flags.mark_flags_as_required(['weights', 'workdir'])
 
 
 if __name__ == '__main__':
-  flags.mark_flags_as_required(['weights', 'workdir'])
+  _define_flags()
   app.run(main)
