@@ -39,7 +39,7 @@ def test_every_row_is_a_valid_certificate(finished):
     assert parts <= row['bits'] < parts + 3
   main, random = rows[:2]
   # From 1,437 digits: below chance, and above the test error.
-  assert main['test_error'] < main['bound'] < 0.75
+  assert main['test_error'] < main['bound'] < 0.9
   # No network does better than 0.9 on labels that mean nothing.
   assert random['bound'] > 0.9
   names = {path.name for path in workdir.iterdir()}

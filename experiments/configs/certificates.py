@@ -1,6 +1,10 @@
 """Presets of `experiments/certificates.py`."""
 
+from typing import Any
+
 from ml_collections import ConfigDict
+
+from experiments.configs.presets import choose
 
 
 def get_config(preset: str = 'smoke') -> ConfigDict:
@@ -13,48 +17,38 @@ def get_config(preset: str = 'smoke') -> ConfigDict:
   Raises:
     ValueError: an unknown preset.
   """
-  if preset not in PRESETS:
-    raise ValueError(
-      f'preset must be one of {", ".join(PRESETS)}, got {preset!r}'
-    )
-  config = _base()
-  config.update(PRESETS[preset])
-  config.preset = preset
-  return config
+  return choose(preset, _base(), PRESETS)
 
 
-def _base() -> ConfigDict:
-  return ConfigDict(
-    {
-      'preset': '',
-      'dataset': 'mnist',
-      'levels': 255,  # of grey
-      'delta': 0.05,
-      # Families of networks that were looked at before this one was taken.
-      'families': 4,
-      # The design: in front of every codeword.
-      'orientations': 8,
-      'cell': 4,
-      'channels': 8,
-      'size': 3,
-      'pool': 2,
-      'num_values': 4,  # of the weights of a layer
-      'mantissa_bits': 3,
-      'batch_size': 200,
-      'learning_rate': 0.01,
-      'warmup_steps': 100,
-      'prune_every': 20,
-      'kind': 'type2',
-      # Epochs: dense (with noise, if any), pruned in rounds, quantised.
-      'epochs': (4, 6, 8),
-      'study_epochs': (2, 2, 3),
-      'kappa': 0.3,  # kept fraction of the weights
-      'kappas': (0.1, 0.2, 0.45, 0.7),
-      'alphas': (1.5, 1.75, 1.9, 2.0),
-      'sigma': 0.005,
-      'num_seeds': 3,
-    }
-  )
+def _base() -> dict[str, Any]:
+  return {
+    'dataset': 'mnist',
+    'levels': 255,  # of grey
+    'delta': 0.05,
+    # Families of networks that were looked at before this one was taken.
+    'families': 4,
+    # The design: in front of every codeword.
+    'orientations': 8,
+    'cell': 4,
+    'channels': 8,
+    'size': 3,
+    'pool': 2,
+    'num_values': 4,  # of the weights of a layer
+    'mantissa_bits': 3,
+    'batch_size': 200,
+    'learning_rate': 0.01,
+    'warmup_steps': 100,
+    'prune_every': 20,
+    'kind': 'type2',
+    # Epochs: dense (with noise, if any), pruned in rounds, quantised.
+    'epochs': (4, 6, 8),
+    'study_epochs': (2, 2, 3),
+    'kappa': 0.3,  # kept fraction of the weights
+    'kappas': (0.1, 0.2, 0.45, 0.7),
+    'alphas': (1.5, 1.75, 1.9, 2.0),
+    'sigma': 0.005,
+    'num_seeds': 3,
+  }
 
 
 PRESETS = {

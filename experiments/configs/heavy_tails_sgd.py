@@ -5,7 +5,11 @@ the paper's figures have six. `smoke` takes seconds, `cpu` half an hour on two
 cores; `paper` and `paper_PANEL` train at the published sizes and want a GPU.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
+
+from experiments.configs.presets import choose
 
 STUDIES = ('training', 'networks', 'matrices', 'limits')
 
@@ -33,65 +37,55 @@ def get_config(preset: str = 'cpu') -> ConfigDict:
     ValueError: an unknown preset.
   """
   known = {**PRESETS, **{f'paper_{name}': _paper(name) for name in PANELS}}
-  if preset not in known:
-    raise ValueError(
-      f'preset must be one of {", ".join(known)}, got {preset!r}'
-    )
-  config = _base()
-  config.update(known[preset])
-  config.preset = preset
-  return config
+  return choose(preset, _base(), known)
 
 
-def _base() -> ConfigDict:
-  return ConfigDict(
-    {
-      'preset': '',
-      'studies': STUDIES,
-      'panels': (),  # dicts as `_panel` makes them
-      'seeds': (0,),
-      # The stopping rule, looked at every `eval_every` steps, and the steps
-      # after it whose iterates are averaged.
-      'eval_every': 200,
-      'target_accuracy': 1.0,
-      'target_loss': 5e-5,
-      'average_steps': 1000,
-      'max_steps': 1_000_000,
-      'eval_batch': 5000,
-      'at_once': 0,  # lanes in one batch; 0 chooses by backend
-      'checkpoint_every': 60.0,
-      # Which medians are taken, and what is counted: 'paper' or 'authors'.
-      'protocol': 'paper',
-      'error': 0.1,  # of the layers' pruning ratios; relative, not squared
-      'fractions': {
-        'magnitude': _MAGNITUDE,
-        'global': _MAGNITUDE,
-        'singular': _SINGULAR,
-        'nodes': _UNITS,
-        'kernels': _UNITS,
-      },
-      # Random networks: prunability by magnitude, tail index by tail index.
-      'networks': {
-        'alphas': tuple(1.5 + i / 20 for i in range(11)),
-        'repeats': 10,
-        'dim': 784,
-        'width': 2048,
-        'hidden_layers': 6,
-        'num_classes': 10,
-        'num_inputs': 60_000,
-        'fractions': (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98),
-      },
-      # Random matrices: entries, columns or the whole drawn independently.
-      'matrices': {'draws': 250, 'low': 1.75, 'high': 2.0, 'size': 500},
-      # What theorems say of independent entries, each from so many repeats.
-      'limits': {
-        'repeats': 40,
-        'size': 500,
-        'singular_size': 800,
-        'largest': 1_000_000,
-      },
-    }
-  )
+def _base() -> dict[str, Any]:
+  return {
+    'studies': STUDIES,
+    'panels': (),  # dicts as `_panel` makes them
+    'seeds': (0,),
+    # The stopping rule, looked at every `eval_every` steps, and the steps
+    # after it whose iterates are averaged.
+    'eval_every': 200,
+    'target_accuracy': 1.0,
+    'target_loss': 5e-5,
+    'average_steps': 1000,
+    'max_steps': 1_000_000,
+    'eval_batch': 5000,
+    'at_once': 0,  # lanes in one batch; 0 chooses by backend
+    'checkpoint_every': 60.0,
+    # Which medians are taken, and what is counted: 'paper' or 'authors'.
+    'protocol': 'paper',
+    'error': 0.1,  # of the layers' pruning ratios; relative, not squared
+    'fractions': {
+      'magnitude': _MAGNITUDE,
+      'global': _MAGNITUDE,
+      'singular': _SINGULAR,
+      'nodes': _UNITS,
+      'kernels': _UNITS,
+    },
+    # Random networks: prunability by magnitude, tail index by tail index.
+    'networks': {
+      'alphas': tuple(1.5 + i / 20 for i in range(11)),
+      'repeats': 10,
+      'dim': 784,
+      'width': 2048,
+      'hidden_layers': 6,
+      'num_classes': 10,
+      'num_inputs': 60_000,
+      'fractions': (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98),
+    },
+    # Random matrices: entries, columns or the whole drawn independently.
+    'matrices': {'draws': 250, 'low': 1.75, 'high': 2.0, 'size': 500},
+    # What theorems say of independent entries, each from so many repeats.
+    'limits': {
+      'repeats': 40,
+      'size': 500,
+      'singular_size': 800,
+      'largest': 1_000_000,
+    },
+  }
 
 
 def _panel(name, dataset, network, rates, num_params=0, **more):

@@ -4,7 +4,11 @@
 particles and 256 replicas and wants an accelerator.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
+
+from experiments.configs.presets import choose
 
 STUDIES = (
   *('chaos', 'euler', 'euler_width', 'linear', 'tail', 'second_moment'),
@@ -24,76 +28,66 @@ def get_config(preset: str = 'cpu') -> ConfigDict:
   Raises:
     ValueError: an unknown preset.
   """
-  if preset not in PRESETS:
-    raise ValueError(
-      f'preset must be one of {", ".join(PRESETS)}, got {preset!r}'
-    )
-  config = _base()
-  config.update(PRESETS[preset])
-  config.preset = preset
-  return config
+  return choose(preset, _base(), PRESETS)
 
 
-def _base() -> ConfigDict:
-  return ConfigDict(
-    {
-      'preset': '',
-      'studies': STUDIES,
-      'seed': 0,
-      # Unit tanh(<theta, x>), loss log cosh(f - y), inputs N(0, I / p), targets
-      # a sine of the first coordinate; particles start from N(0, I).
-      'dim': 5,
-      'num_data': 64,
-      'sigma': 0.5,
-      'alphas': (1.2, 1.5, 1.8, 2.0),
-      'kinds': _KINDS,
-      'horizon': 1.0,
-      'step_size': 1 / 32,
-      'at_once': 0,  # replicas in a batch; 0 is 1 on a CPU and all elsewhere
-      # Propagation of chaos.
-      'widths': tuple(2**i for i in range(4, 13)),
-      'reference': 2**18,
-      'replicas': 64,
-      # The error of Euler, at one width, and at one step over widths.
-      'step_sizes': tuple(2.0**-i for i in range(1, 8)),
-      'fine_step_size': 2.0**-11,
-      'euler_particles': 64,
-      'euler_widths': (16, 64, 256, 1024),
-      'euler_replicas': 64,
-      # The law under a linear drift.
-      'linear_particles': 10**6,
-      # Tails of the particles, at 0.1 and 1 of the horizon.
-      'tail_alphas': (1.2, 1.5, 1.8),
-      'tail_particles': 10**7,
-      'tail_steps': 20,
-      'tail_top': 2000,
-      # Second moments and compression errors over systems of these sizes; with
-      # that much noise the power law sets in below the smallest.
-      'size_sigma': 10.0,
-      'sizes': (10**3, 10**4, 10**5, 10**6),
-      'size_replicas': 32,
-      'size_steps': 10,
-      'kappas': (0.1, 0.5),
-      'limit_particles': 10**6,
-      'step_condition_sizes': (16, 64, 256),
-      'step_condition_time': 0.1,
-      'step_condition_replicas': 64,
-      # Gradient norms against sigma and the step size.
-      'gradient_sigmas': (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0),
-      'gradient_steps': (0.02, 0.05, 0.1, 0.2),
-      'gradient_particles': 256,
-      'gradient_iterations': 100,
-      'gradient_replicas': 32,
-      'gradient_alpha': 1.8,
-      'gradient_gamma': 0.7,
-      # Means of squares, and largest norms.
-      'mean_alphas': (1.2, 1.5, 1.8),
-      'mean_sizes': (10, 100, 1000, 10**4, 10**5, 10**6),
-      'mean_replicas': 400,
-      'norm_widths': (1, 16, 256, 4096, 65536),
-      'norm_samples': 10**6,
-    }
-  )
+def _base() -> dict[str, Any]:
+  return {
+    'studies': STUDIES,
+    'seed': 0,
+    # Unit tanh(<theta, x>), loss log cosh(f - y), inputs N(0, I / p), targets
+    # a sine of the first coordinate; particles start from N(0, I).
+    'dim': 5,
+    'num_data': 64,
+    'sigma': 0.5,
+    'alphas': (1.2, 1.5, 1.8, 2.0),
+    'kinds': _KINDS,
+    'horizon': 1.0,
+    'step_size': 1 / 32,
+    'at_once': 0,  # replicas in a batch; 0 is 1 on a CPU and all elsewhere
+    # Propagation of chaos.
+    'widths': tuple(2**i for i in range(4, 13)),
+    'reference': 2**18,
+    'replicas': 64,
+    # The error of Euler, at one width, and at one step over widths.
+    'step_sizes': tuple(2.0**-i for i in range(1, 8)),
+    'fine_step_size': 2.0**-11,
+    'euler_particles': 64,
+    'euler_widths': (16, 64, 256, 1024),
+    'euler_replicas': 64,
+    # The law under a linear drift.
+    'linear_particles': 10**6,
+    # Tails of the particles, at 0.1 and 1 of the horizon.
+    'tail_alphas': (1.2, 1.5, 1.8),
+    'tail_particles': 10**7,
+    'tail_steps': 20,
+    'tail_top': 2000,
+    # Second moments and compression errors over systems of these sizes; with
+    # that much noise the power law sets in below the smallest.
+    'size_sigma': 10.0,
+    'sizes': (10**3, 10**4, 10**5, 10**6),
+    'size_replicas': 32,
+    'size_steps': 10,
+    'kappas': (0.1, 0.5),
+    'limit_particles': 10**6,
+    'step_condition_sizes': (16, 64, 256),
+    'step_condition_time': 0.1,
+    'step_condition_replicas': 64,
+    # Gradient norms against sigma and the step size.
+    'gradient_sigmas': (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0),
+    'gradient_steps': (0.02, 0.05, 0.1, 0.2),
+    'gradient_particles': 256,
+    'gradient_iterations': 100,
+    'gradient_replicas': 32,
+    'gradient_alpha': 1.8,
+    'gradient_gamma': 0.7,
+    # Means of squares, and largest norms.
+    'mean_alphas': (1.2, 1.5, 1.8),
+    'mean_sizes': (10, 100, 1000, 10**4, 10**5, 10**6),
+    'mean_replicas': 400,
+    'norm_widths': (1, 16, 256, 4096, 65536),
+    'norm_samples': 10**6,
+  }
 
 
 PRESETS = {

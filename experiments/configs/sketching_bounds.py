@@ -5,7 +5,11 @@ epochs, on two cores; `paper` has the published epochs and batches, too, and
 wants an accelerator.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
+
+from experiments.configs.presets import choose
 
 _WIDTHS = (500, 784, 1000, 1500, 2000, 2500)
 
@@ -20,62 +24,52 @@ def get_config(preset: str = 'cpu') -> ConfigDict:
   Raises:
     ValueError: an unknown preset.
   """
-  if preset not in PRESETS:
-    raise ValueError(
-      f'preset must be one of {", ".join(PRESETS)}, got {preset!r}'
-    )
-  config = _base()
-  config.update(PRESETS[preset])
-  config.preset = preset
-  return config
+  return choose(preset, _base(), PRESETS)
 
 
-def _base() -> ConfigDict:
-  return ConfigDict(
-    {
-      'preset': '',
-      'seed': 0,
-      # Networks: (data set, width), trained one by one, and those that are
-      # also pruned, drawn and followed from epoch to epoch.
-      'networks': (*(('mnist', h) for h in _WIDTHS), ('cifar10', 784)),
-      'pruned': (('mnist', 784), ('cifar10', 784)),
-      'traced': (('mnist', 784),),
-      'hidden_layers': 4,
-      'learning_rate': 0.02,
-      'batch_sizes': {'mnist': 256, 'cifar10': 4, 'digits': 128},
-      'epochs': 300,
-      'trace_epochs': (1, 2, 3, 5, 10, 20, 30, 50, 100, 150, 200, 250, 300),
-      # The bounds. The margin is this quantile of the positive training
-      # margins, which the paper does not give.
-      'margin_quantile': 0.1,
-      'delta': 0.05,
-      'kept': 1 / 60,
-      'num_values': 255,
-      'sparsity_failure': 0.01,
-      'constant': 1.0,
-      # Inputs and draws for what is measured on some examples only.
-      'cushion_inputs': 50,
-      'cushion_probes': 50,
-      'smoothness_draws': 50,
-      'curvature_inputs': 200,
-      'output_inputs': 2000,
-      # Pruning strengths d; 1/60 of the entries are kept at 58.5.
-      'strengths': (1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 58.504),
-      # Each layer's error is at most 2 L times its mean, all of them with
-      # probability 1/2.
-      'markov_factor': 2.0,
-      # Recovery: p, and for each the sketch sizes m as fractions of p.
-      'sides': (24, 50, 100, 200),
-      'fractions': (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
-      'ones': (2, 4, 7),
-      'sparsities': (2, 4),
-      'draws': 20,
-      'max_iterations': 800,
-    }
-  )
+def _base() -> dict[str, Any]:
+  return {
+    'seed': 0,
+    # Networks: (data set, width), trained one by one, and those that are
+    # also pruned, drawn and followed from epoch to epoch.
+    'networks': (*(('mnist', h) for h in _WIDTHS), ('cifar10', 784)),
+    'pruned': (('mnist', 784), ('cifar10', 784)),
+    'traced': (('mnist', 784),),
+    'hidden_layers': 4,
+    'learning_rate': 0.02,
+    'batch_sizes': {'mnist': 256, 'cifar10': 4, 'digits': 128},
+    'epochs': 300,
+    'trace_epochs': (1, 2, 3, 5, 10, 20, 30, 50, 100, 150, 200, 250, 300),
+    # The bounds. The margin is this quantile of the positive training
+    # margins, which the paper does not give.
+    'margin_quantile': 0.1,
+    'delta': 0.05,
+    'kept': 1 / 60,
+    'num_values': 255,
+    'sparsity_failure': 0.01,
+    'constant': 1.0,
+    # Inputs and draws for what is measured on some examples only.
+    'cushion_inputs': 50,
+    'cushion_probes': 50,
+    'smoothness_draws': 50,
+    'curvature_inputs': 200,
+    'output_inputs': 2000,
+    # Pruning strengths d; 1/60 of the entries are kept at 58.5.
+    'strengths': (1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 58.504),
+    # Each layer's error is at most 2 L times its mean, all of them with
+    # probability 1/2.
+    'markov_factor': 2.0,
+    # Recovery: p, and for each the sketch sizes m as fractions of p.
+    'sides': (24, 50, 100, 200),
+    'fractions': (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+    'ones': (2, 4, 7),
+    'sparsities': (2, 4),
+    'draws': 20,
+    'max_iterations': 800,
+  }
 
 
-PRESETS = {
+PRESETS: dict[str, Any] = {
   'smoke': {
     'networks': (('digits', 64), ('digits', 32)),
     'hidden_layers': 1,

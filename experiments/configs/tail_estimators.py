@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from experiments.configs.presets import choose
+
 PRESETS = {
   'smoke': {
     'laws': ('stable 1.8', 'stable 1.8, shifted', 'Gaussian'),
@@ -23,21 +25,13 @@ def get_config(preset: str = 'cpu') -> ConfigDict:
   Raises:
     ValueError: an unknown preset.
   """
-  if preset not in PRESETS:
-    raise ValueError(
-      f'preset must be one of {", ".join(PRESETS)}, got {preset!r}'
-    )
-  config = ConfigDict(
-    {
-      'preset': preset,
-      'studies': ('bias', 'coverage'),
-      'laws': (),  # of the bias study; () is all
-      'estimators': (),  # () is all
-      # Every estimator on every law: `vectors` samples of dimension `dim`.
-      'bias': {'repeats': 100, 'vectors': 1000, 'dim': 10},
-      # 95 % intervals of each estimator on its own model.
-      'coverage': {'replicates': 1000, 'stable_size': 20_000},
-    }
-  )
-  config.update(PRESETS[preset])
-  return config
+  base = {
+    'studies': ('bias', 'coverage'),
+    'laws': (),  # of the bias study; () is all
+    'estimators': (),  # () is all
+    # Every estimator on every law: `vectors` samples of dimension `dim`.
+    'bias': {'repeats': 100, 'vectors': 1000, 'dim': 10},
+    # 95 % intervals of each estimator on its own model.
+    'coverage': {'replicates': 1000, 'stable_size': 20_000},
+  }
+  return choose(preset, base, PRESETS)
