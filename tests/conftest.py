@@ -11,8 +11,19 @@ os.environ['XLA_FLAGS'] = (
   os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
 ).strip()
 
+import chex
 import jax
+import pytest
 
 jax.config.update('jax_legacy_prng_key', 'error')
 jax.config.update('jax_debug_key_reuse', True)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+@pytest.fixture(autouse=True)
+def traces_counted_afresh():
+  """`chex.assert_max_traces` tells functions apart by source and call stack.
+
+  Two tests of one name in two files would otherwise share a count.
+  """
+  chex.clear_trace_counter()
