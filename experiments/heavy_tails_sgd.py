@@ -155,6 +155,7 @@ def make_recipe(config: ConfigDict, batch_size: int) -> training.Recipe:
     target_accuracy=config.target_accuracy,
     target_loss=config.target_loss,
     average_steps=config.average_steps,
+    average_delay=config.average_delay,
     max_steps=config.max_steps,
     eval_batch=config.eval_batch,
   )

@@ -69,7 +69,9 @@ class Recipe(NamedTuple):
     target_accuracy: stop at this training accuracy, in [0, 1].
     target_loss: and only at a mean training loss below this; None is any.
     average_steps: having met the rule, make so many more steps and keep the
-      mean of their iterates; a multiple of eval_every. 0 stops at once.
+      mean of their iterates. 0 stops at once.
+    average_delay: steps between the rule and the first that is averaged; in
+      all a multiple of eval_every.
     max_steps: give up after this many steps without meeting the rule.
     momentum: of the SGD step, or None.
     eval_batch: examples per evaluation batch.
@@ -83,6 +85,7 @@ class Recipe(NamedTuple):
   target_accuracy: float = 0.95
   target_loss: float | None = None
   average_steps: int = 0
+  average_delay: int = 0
   max_steps: int = 100_000
   momentum: float | None = None
   eval_batch: int = 5000
@@ -101,7 +104,7 @@ class LaneState(NamedTuple):
     steps: [] int32, gradient steps made.
     loss, accuracy: [] float32, on the training set at the last evaluation.
     average: mean of `averaged` iterates, like params; () without averaging.
-    averaged: [] int32.
+    averaged: [] int32; while it is negative, so many iterates are passed over.
   """
 
   params: PyTree
@@ -247,7 +250,7 @@ def make_program(
       loss=jnp.full((), jnp.nan, jnp.float32),
       accuracy=jnp.zeros((), jnp.float32),
       average=jax.tree.map(jnp.zeros_like, params) if averaging else (),
-      averaged=jnp.zeros((), jnp.int32),
+      averaged=jnp.asarray(-recipe.average_delay, jnp.int32),
     )
 
   def step(state: LaneState, lane: Lane, data: Examples) -> LaneState:
@@ -272,7 +275,8 @@ def make_program(
   def averaged(state: LaneState) -> LaneState:
     """With this iterate in the mean, if the lane is averaging."""
     num = state.averaged + (state.status == AVERAGING)
-    share = jnp.where(state.status == AVERAGING, 1 / jnp.maximum(num, 1), 0)
+    counts = (state.status == AVERAGING) & (num > 0)
+    share = jnp.where(counts, 1 / jnp.maximum(num, 1), 0)
     average = optax.incremental_update(state.params, state.average, share)
     return state._replace(average=average, averaged=num)
 
@@ -631,10 +635,17 @@ def _check_recipe(recipe: Recipe) -> None:
   for name in ('batch_size', 'eval_every', 'max_steps', 'eval_batch'):
     check_count(name, getattr(recipe, name))
   check_count('average_steps', recipe.average_steps, 0)
-  if recipe.average_steps % recipe.eval_every:
+  check_count('average_delay', recipe.average_delay, 0)
+  if recipe.average_delay and not recipe.average_steps:
     raise ValueError(
-      f'average_steps must be a multiple of eval_every = {recipe.eval_every}, '
-      f'got {recipe.average_steps}'
+      'average_delay must be 0 where average_steps is 0, got '
+      f'{recipe.average_delay}'
+    )
+  if (recipe.average_delay + recipe.average_steps) % recipe.eval_every:
+    raise ValueError(
+      'average_delay + average_steps must be a multiple of eval_every = '
+      f'{recipe.eval_every}, got {recipe.average_delay} and '
+      f'{recipe.average_steps}'
     )
   if recipe.target_loss is not None:
     check_range('target_loss', recipe.target_loss, 0.0, np.inf, open_low=True)

@@ -261,9 +261,11 @@ def test_loss_target_comes_on_top_of_the_accuracy():
   assert earlier.status == 'out of steps'
 
 
-@pytest.mark.parametrize('at_once', [1, 2])
-def test_average_of_the_iterates_after_the_rule(at_once):
-  data, rec = make_data(), recipe(average_steps=20)
+@pytest.mark.parametrize(('at_once', 'delay'), [(1, 0), (2, 0), (1, 13)])
+def test_average_of_the_iterates_after_the_rule(at_once, delay):
+  steps = 20 - delay
+  data = make_data()
+  rec = recipe(average_steps=steps, average_delay=delay)
   lanes = [Lane(1, 2.0, 0.0, 0.3), Lane(2, 2.0, 0.0, 0.2)]
   found = run_all(rec, lanes, data, at_once=at_once)
   for i, lane in enumerate(lanes):
@@ -285,7 +287,7 @@ def test_average_of_the_iterates_after_the_rule(at_once):
         jax.grad(loss)(params),
       )
       iterates.append(params)
-    mean = jax.tree.map(lambda *leaves: sum(leaves) / 20, *iterates)
+    mean = jax.tree.map(lambda *leaves: sum(leaves[delay:]) / steps, *iterates)
     assert_same_params(found[i].params, iterates[-1], rtol=1e-4, atol=1e-5)
     assert_same_params(found[i].average, mean, rtol=1e-4, atol=1e-5)
 
@@ -427,6 +429,12 @@ class _DiesAfter:
     ({'unit': 'row'}, 'unit'),
     ({'average_steps': -5}, 'average_steps'),
     ({'average_steps': 7}, 'average_steps must be a multiple of eval_every'),
+    (
+      {'average_steps': 10, 'average_delay': 3},
+      'average_steps must be a multiple of eval_every = 5, got 3 and 10',
+    ),
+    ({'average_delay': -5}, 'average_delay'),
+    ({'average_delay': 5}, 'average_delay must be 0 where average_steps is 0'),
     ({'target_loss': 0.0}, 'target_loss'),
   ],
 )
