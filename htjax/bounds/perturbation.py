@@ -1,8 +1,8 @@
 """Bounds from the size of weights and how well few of them stand for all.
 
 "Heavy Tails in SGD and Compressibility of Overparametrized Neural Networks":
-how far an output moves when weights move, covering numbers of compressible
-weights, the risk of a compressed network and that of the network itself.
+how far an output moves when weights move, the risk of a compressed network and
+that of the network itself; the covering numbers beneath are in `covering`.
 Networks are f = W_L phi(.. phi(W_1 x)) without biases, phi(t) = max(0, t), with
 L layers, d weights in all and inputs |x| <= B; kappa is the kept fraction.
 """
@@ -16,7 +16,6 @@ from htjax.bounds.common import (
   VARIANTS,
   Assumption,
   Bound,
-  binary_entropy,
   empirical_margin_loss,
   exp,
   like,
@@ -27,10 +26,28 @@ from htjax.bounds.common import (
   number,
   positive,
   probability,
-  snap,
   vector,
 )
-from htjax.compressibility import kept_count
+from htjax.bounds.covering import (
+  concentration_exponent as concentration_exponent,
+)
+from htjax.bounds.covering import covering_radius as covering_radius
+from htjax.bounds.covering import (
+  entropy_excess,
+  kept_fraction,
+  log_rate,
+  volume_factor,
+)
+from htjax.bounds.covering import (
+  log_binomial_bound as log_binomial_bound,
+)
+from htjax.bounds.covering import (
+  log_covering_compressible as log_covering_compressible,
+)
+from htjax.bounds.covering import log_covering_sparse as log_covering_sparse
+from htjax.bounds.covering import (
+  log_gamma_ratio_bound as log_gamma_ratio_bound,
+)
 from htjax.types import ArrayLike, check_choice, check_count
 
 
@@ -211,207 +228,6 @@ def lipschitz_constant(
   return 0.5 * math.log(2) + slope - math.log(positive('tau', tau))
 
 
-def kept_fraction(layer_sizes: Sequence[int], kappas: ArrayLike) -> float:
-  """kappa = sum_l ceil(kappa_l d_l) / d, of all layers together.
-
-  Args:
-    layer_sizes: d_l, weights in each layer, [L].
-    kappas: kappa_l in [0, 1], [L] or one number.
-  Returns:
-    float in [0, 1].
-  Raises:
-    ValueError: for sizes below 1 or fractions outside [0, 1].
-  Source: "Heavy Tails in SGD ...", Theorem 4.
-  """
-  for size in layer_sizes:
-    check_count('layer_sizes', size)
-  sizes = vector('layer_sizes', list(layer_sizes))
-  kappas = like('kappas', kappas, sizes.size)
-  for kappa in kappas:
-    number('kappas', kappa, 0, 1)
-  kept = sum(
-    int(kept_count(float(kappa), int(size)))
-    for kappa, size in zip(kappas, sizes, strict=True)
-  )
-  return kept / float(np.sum(sizes))
-
-
-def entropy_excess(kappa: float, num_samples: int) -> float:
-  """epsilon_kappa = (2 h_b(kappa) - kappa ln kappa) / ln n.
-
-  Args:
-    kappa: kept fraction in [0, 1].
-    num_samples: n >= 2.
-  Returns:
-    float >= 0.
-  Raises:
-    ValueError: for numbers out of range.
-  Source: "Heavy Tails in SGD ...", Theorem 4.
-  """
-  kappa = number('kappa', kappa, 0, 1)
-  check_count('num_samples', num_samples, 2)
-  own = kappa * log(kappa) if kappa > 0 else 0.0
-  return (2 * binary_entropy(kappa) - own) / math.log(num_samples)
-
-
-def volume_factor(epsilon: float, kappa: float, num_weights: int) -> float:
-  """rho_epsilon(kappa, d), by which compressible weights fill less of a ball.
-
-  min(epsilon^(1-kappa) exp(h_b(kappa) + h_b^(1)(kappa, d)), 1): rho is epsilon
-  at kappa = 0 and 1 at kappa = 1, increasing between.
-
-  Args:
-    epsilon: relative error of the compression, in (0, 1].
-    kappa: kept fraction in [0, 1].
-    num_weights: d >= 1.
-  Returns:
-    float in (0, 1].
-  Raises:
-    ValueError: for numbers out of range.
-  Source: "Heavy Tails in SGD ...", Theorem S6 and Lemma S8.
-  """
-  epsilon = number('epsilon', epsilon, 0, 1, open_low=True)
-  kappa = number('kappa', kappa, 0, 1)
-  check_count('num_weights', num_weights)
-  spread = log_gamma_ratio_bound(num_weights, kappa * num_weights) / num_weights
-  power = (1 - kappa) * math.log(epsilon) + binary_entropy(kappa) + spread
-  return min(exp(power), 1.0)
-
-
-def log_binomial_bound(n: int, m: int) -> float:
-  """Upper bound n h_b(m / n) of the logarithm of a binomial coefficient.
-
-  Args:
-    n: >= 1.
-    m: 0 <= m <= n.
-  Returns:
-    float, a logarithm.
-  Raises:
-    ValueError: for counts out of range.
-  Source: "Heavy Tails in SGD ...", Lemma S7.
-  """
-  check_count('n', n)
-  check_count('m', m, 0)
-  return n * binary_entropy(number('m', m, 0, n) / n)
-
-
-def log_gamma_ratio_bound(n: int, m: float) -> float:
-  """Bound on ln(Gamma(n/2+1) / (Gamma(m/2+1) Gamma((n-m)/2+1))), n >= 10.
-
-  ceil(n/2) max h_b over the two roundings of m/2, relative to ceil(n/2). It
-  fails for some n below 10, for instance at (2, 1).
-
-  Args:
-    n: >= 1.
-    m: in [0, n].
-  Returns:
-    float, a logarithm.
-  Raises:
-    ValueError: for numbers out of range.
-  Source: "Heavy Tails in SGD ...", Lemma S8.
-  """
-  check_count('n', n)
-  half, part = math.ceil(n / 2), float(snap(number('m', m, 0, n))) / 2
-  rounded = (math.ceil(part) / half, math.floor(part) / half)
-  return half * max(binary_entropy(min(q, 1.0)) for q in rounded)
-
-
-def log_covering_sparse(
-  num_weights: int, kappa: float, *, radius: float, resolution: float
-) -> float:
-  """Logarithm of e^(d h_b) (3R / u)^(kappa d): weights with few non-zeros.
-
-  Args:
-    num_weights: d.
-    kappa: fraction that is not zero, in [0, 1].
-    radius: R > 0.
-    resolution: u in (0, R].
-  Returns:
-    float, a logarithm.
-  Raises:
-    ValueError: for numbers out of range.
-  Source: "Heavy Tails in SGD ...", Lemma S4.
-  """
-  check_count('num_weights', num_weights)
-  kappa = number('kappa', kappa, 0, 1)
-  radius = positive('radius', radius)
-  step = number('resolution', resolution, 0, radius, open_low=True)
-  single = binary_entropy(kappa) + kappa * math.log(3 * radius / step)
-  return num_weights * single
-
-
-def log_covering_compressible(
-  num_weights: int,
-  kappa: float,
-  *,
-  epsilon: float,
-  radius: float,
-  resolution: float,
-) -> float:
-  """Logarithm of (3 rho R / u)^d: weights close to some with few non-zeros.
-
-  Args:
-    num_weights: d >= 10, as the lemma asks.
-    kappa: kept fraction in [0, 1].
-    epsilon: |w^(kappa d) - w| <= epsilon R, in (0, 1].
-    radius: R > 0.
-    resolution: u in (0, epsilon R).
-  Returns:
-    float, a logarithm.
-  Raises:
-    ValueError: for numbers out of range.
-  Source: "Heavy Tails in SGD ...", Lemma S6.
-  """
-  check_count('num_weights', num_weights, 10)
-  rho = volume_factor(epsilon, kappa, num_weights)
-  limit = epsilon * positive('radius', radius)
-  step = number(
-    'resolution', resolution, 0, limit, open_low=True, open_high=True
-  )
-  return num_weights * math.log(3 * rho * radius / step)
-
-
-def covering_radius(radius: float, kappa: float, num_samples: int) -> float:
-  """u = 3 R sqrt((kappa + epsilon_kappa) ln n / n), inside Theorem 4's proof.
-
-  Args:
-    radius: R > 0.
-    kappa: kept fraction in [0, 1].
-    num_samples: n >= 2.
-  Returns:
-    float; at most R / sqrt(L) once n / ln n >= 10 L.
-  Raises:
-    ValueError: for numbers out of range.
-  Source: "Heavy Tails in SGD ...", proof of Theorem 4.
-  """
-  return 3 * positive('radius', radius) * exp(_log_rate(kappa, num_samples))
-
-
-def concentration_exponent(
-  kappa: float, *, num_weights: int, num_samples: int
-) -> float:
-  """The exponent of the union bound in Theorem 4's proof.
-
-  At the radius of `covering_radius` the Lipschitz constant cancels, and what
-  is left is at most -kappa d / 2 for n >= 16.
-
-  Args:
-    kappa: kept fraction in (0, 1].
-    num_weights: d.
-    num_samples: n >= 2.
-  Returns:
-    float, at most -kappa d / 2 for n >= 16.
-  Raises:
-    ValueError: for numbers out of range.
-  Source: "Heavy Tails in SGD ...", eqs. (S30)-(S34).
-  """
-  kappa = number('kappa', kappa, 0, 1, open_low=True)
-  check_count('num_weights', num_weights)
-  rate = _log_rate(kappa, num_samples)
-  single = -0.5 * exp(2 * rate) * num_samples - kappa * rate
-  return num_weights * (single + binary_entropy(kappa))
-
-
 def compressed_risk(
   margins: ArrayLike,
   *,
@@ -467,7 +283,7 @@ def compressed_risk(
     shift -= math.log(tau)
   log_gamma = float(np.logaddexp(math.log(tau), shift))
   empirical, n = empirical_margin_loss(margins, log_gamma)
-  rate = _log_rate(kappa, n)
+  rate = log_rate(kappa, n)
   terms = {
     'empirical': log(empirical),
     'lipschitz': math.log(12) + log_lipschitz + math.log(radius) + rate,
@@ -544,7 +360,7 @@ def uncompressed_risk(
   rho = volume_factor(epsilon, kappa, num_weights)
   empirical, n = empirical_margin_loss(margins, math.log(tau))
   # (kappa + epsilon_kappa) is 1 at kappa = 1, where all weights are kept.
-  rate = _log_rate(1.0, n)
+  rate = log_rate(1.0, n)
   size = math.log(12 * rho) + log_lipschitz + math.log(radius)
   root = 0.5 * math.log(num_weights)
   terms = {'empirical': log(empirical)}
@@ -734,13 +550,6 @@ def _log_slope(radius: float, num_layers: int, input_norm: float) -> float:
   """ln(B L (2R / sqrt(L))^(L-1))."""
   single = math.log(2 * radius) - 0.5 * math.log(num_layers)
   return math.log(input_norm * num_layers) + (num_layers - 1) * single
-
-
-def _log_rate(kappa: float, num_samples: int) -> float:
-  """ln sqrt((kappa + epsilon_kappa) ln n / n)."""
-  total = kappa + entropy_excess(kappa, num_samples)
-  ratio = log(total) + math.log(math.log(num_samples))
-  return 0.5 * (ratio - math.log(num_samples))
 
 
 def _enough_samples(n: int, needed: float, formula: str) -> Assumption:
