@@ -74,7 +74,9 @@ SIGNATURES = {
     'key params * variant threshold variance select'
   ),
   'pruning.discretize': 'params resolution * select',
-  'pruning.iterative_magnitude': ('train params kappas * rewind scope select'),
+  'pruning.iterative_magnitude': (
+    'train params kappas * rewind rewinding scope select'
+  ),
   'pruning.compact': 'params * chain trim_inputs',
   'sketching.bipartite_ensemble': 'key m p delta *',
   'sketching.sketch': 'x a b',

@@ -314,8 +314,9 @@ def _grow(params, mask, r, log=None):
   return jax.tree.map(lambda w: w * 1.5 + 0.1 * (r + 1), params)
 
 
+@pytest.mark.parametrize('rewinding', [True, False])
 @pytest.mark.parametrize('scope', ['layer', 'global'])
-def test_rounds_by_hand(scope):
+def test_rounds_by_hand(scope, rewinding):
   params = {'a': _draw(6, 5), 'b': _draw(5, 4, seed=1), 'bias': np.ones(3)}
   rewind = jax.tree.map(lambda w: jnp.asarray(w * 2), params)
   kappas, log = (0.8, 0.5, 0.5, 0.1), []
@@ -323,7 +324,8 @@ def test_rounds_by_hand(scope):
     functools.partial(_grow, log=log),
     params,
     kappas,
-    rewind=rewind,
+    rewind=rewind if rewinding else None,
+    rewinding=rewinding,
     scope=scope,
   )
   state = {name: np.asarray(w) for name, w in params.items()}
@@ -345,8 +347,9 @@ def test_rounds_by_hand(scope):
       masks[k] = scores[k] >= least
       np.testing.assert_array_equal(done.pruned.mask[k], masks[k])
     assert done.pruned.kept == masks['a'].sum() + masks['b'].sum()
-    state = {k: np.where(masks[k], rewind[k], 0) for k in 'ab'}
-    state['bias'] = np.asarray(rewind['bias'])
+    onward = rewind if rewinding else trained
+    state = {k: np.where(masks[k], onward[k], 0) for k in 'ab'}
+    state['bias'] = np.asarray(onward['bias'])
     chex.assert_trees_all_close(done.pruned.params, state, rtol=1e-6)
 
 
@@ -437,6 +440,12 @@ W = {'layer': np.ones((3, 4), np.float32)}
         _grow, W, (0.5,), rewind={'layer': np.ones((4, 3), np.float32)}
       ),
       r'rewind must have the shapes and dtypes of params, float32\[3, 4\]',
+    ),
+    (
+      lambda: pruning.iterative_magnitude(
+        _grow, W, (0.5,), rewind=W, rewinding=False
+      ),
+      'rewind must be None without rewinding',
     ),
     (
       lambda: pruning.iterative_magnitude(lambda p, m, r: m, W, (0.5,)),

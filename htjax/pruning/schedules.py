@@ -1,4 +1,4 @@
-"""Iterative magnitude pruning: train, prune, rewind, repeat."""
+"""Iterative magnitude pruning: train, prune, rewind or go on, repeat."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -41,6 +41,7 @@ def iterative_magnitude(
   kappas: Sequence[ArrayLike],
   *,
   rewind: PyTree | None = None,
+  rewinding: bool = True,
   scope: str = 'global',
   select: Selection = None,
   rounding: str = 'ceil',
@@ -49,7 +50,8 @@ def iterative_magnitude(
 
   Round r trains what the rounds before have kept, keeps the largest
   magnitudes, kappas[r] of all entries, and puts the kept entries back to
-  `rewind`. The last network is left for the caller to train:
+  `rewind`, or leaves them as trained (fine-tuning). The last network is left
+  for the caller to train:
   `train(rounds[-1].pruned.params, rounds[-1].pruned.mask, len(kappas))`.
 
   Args:
@@ -62,6 +64,8 @@ def iterative_magnitude(
       the one before changes nothing.
     rewind: the weights that kept entries go back to, such as those of an early
       step; None is `params`. Leaves that are not selected go back as well.
+    rewinding: False leaves kept entries, and leaves that are not selected, as
+      the round trained them.
     scope: 'global' keeps the fraction of all selected entries together, as in
       `magnitude`; 'layer' of each leaf.
     select: which leaves are pruned; None is every weight.
@@ -71,17 +75,20 @@ def iterative_magnitude(
     among equal magnitudes the first is kept.
   Raises:
     ValueError: no kappas, a concrete one outside (0, 1] or above the one
-      before, `train` or `rewind` of another structure, shape or dtype; and as
-      `magnitude`.
+      before, `train` or `rewind` of another structure, shape or dtype, a
+      `rewind` without rewinding; and as `magnitude`.
   Values: a traced kappa outside [0, 1] makes the selected leaves of that round
     NaN.
   Source: Frankle & Carbin (2019), "The Lottery Ticket Hypothesis", as named in
     "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
-    Sketching", section 6.
+    Sketching", section 6; without rewinding, Han et al. (2015), "Learning both
+    Weights and Connections for Efficient Neural Networks".
   """
   check_choice('scope', scope, ('global', 'layer'))
   _check_schedule(kappas)
   start = choose(params, select)
+  if rewind is not None and not rewinding:
+    raise ValueError('rewind must be None without rewinding, got weights')
   rewind = params if rewind is None else rewind
   _check_like('rewind', rewind, params)
   target = choose(rewind, select)
@@ -96,7 +103,8 @@ def iterative_magnitude(
     clean = trained.replaced(masks, zeros).params
     scores = [_scores(w, m) for w, m in zip(trained.wide, masks, strict=True)]
     masks = _shrink(scores, masks, kappa, scope, rounding)
-    state = target.replaced(masks, zeros, in_unit_interval(kappa))
+    onward = target if rewinding else trained
+    state = onward.replaced(masks, zeros, in_unit_interval(kappa))
     rounds.append(Round(clean, state))
   return tuple(rounds)
 
