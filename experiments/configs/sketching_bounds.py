@@ -1,8 +1,8 @@
 """Presets of `experiments/sketching_bounds.py`.
 
 `smoke` takes seconds and needs no data; `cpu` has the published widths and few
-epochs, on two cores; `paper` has the published epochs and batches, too, and
-wants an accelerator.
+epochs, on two cores, `cpu_low_rate` a twentieth of the learning rate; `paper`
+has the published epochs and batches, too, and wants an accelerator.
 """
 
 from typing import Any
@@ -97,4 +97,12 @@ PRESETS: dict[str, Any] = {
     'draws': 10,
   },
   'paper': {'draws': 100},
+}
+
+# The rate at which the networks reach the published test error.
+PRESETS['cpu_low_rate'] = {
+  **PRESETS['cpu'],
+  'learning_rate': 0.001,
+  'epochs': 5,
+  'sides': (),  # recovery knows no rate
 }
