@@ -235,6 +235,7 @@ def own_models(stable_size: int) -> Iterator[OwnModel]:
     'max_ratio': (lambda x: tail_index.max_ratio(x, 8), 4000),
     'power_law, start known': (lambda x: tail_index.power_law(x, 1.0), 1000),
     'power_law, start searched': (tail_index.power_law, 2000),
+    'power_law, search in the error': (_with_the_search, 500),
   }
   for name, (estimate, size) in power_laws.items():
     compiled = _compiled(estimate)
@@ -261,6 +262,14 @@ def own_models(stable_size: int) -> Iterator[OwnModel]:
     for alpha in (1.2, 1.5, 1.8, 1.95):
       draw = functools.partial(sample, alpha=alpha, shape=shape)
       yield OwnModel(name, f'stable {alpha:g}', alpha, shape[0], draw, compiled)
+
+
+def _with_the_search(x: Any) -> tail_index.TailEstimate:
+  # A key of its own for each sample.
+  bits = lax.bitcast_convert_type(x[0], jnp.uint32)
+  key = jax.random.fold_in(jax.random.key(2), bits)
+  error = tail_index.power_law_standard_error(key, x)
+  return tail_index.power_law(x)._replace(standard_error=error)
 
 
 def _coverage(index: int, own: OwnModel, replicates: int) -> Row:

@@ -555,6 +555,15 @@ def test_bad_samples(name, x, message):
       'num_draws must be an integer >= 1',
     ),
     (lambda: T.power_law_p_value(0, NUMBERS), 'key must be a typed key'),
+    (
+      lambda: T.power_law_standard_error(jax.random.key(8), NUMBERS, 1),
+      'num_draws must be an integer >= 2',
+    ),
+    (
+      lambda: T.power_law_standard_error(jax.random.key(8), NUMBERS[:8]),
+      'x must have at least 10 samples',
+    ),
+    (lambda: T.power_law_standard_error(0, NUMBERS), 'key must be a typed key'),
     (lambda: T.stable_mle(NUMBERS, num_nodes=8), 'num_nodes must be'),
     (lambda: T.layer_samples(NUMBERS), 'leaf must be of rank 2 or more'),
     (lambda: T.layer_samples(VECTORS, 'rows'), 'samples must be one of'),

@@ -48,6 +48,22 @@ def test_power_laws(name, alpha):
   assert 0.93 <= coverage <= 0.97
 
 
+def test_a_searched_start():
+  """The bootstrap has the search in its error, the formula has not."""
+
+  def own(keys):
+    return T.power_law(jax.random.pareto(keys[0], 2.5, (200,)))
+
+  def bootstrap(keys):
+    x = jax.random.pareto(keys[0], 2.5, (200,))
+    error = T.power_law_standard_error(keys[1], x, 60)
+    return T.power_law(x)._replace(standard_error=error)
+
+  coverage, _ = _coverage(3, jax.random.split, bootstrap, 2.5)
+  assert 0.93 <= coverage <= 0.98
+  assert _coverage(3, jax.random.split, own, 2.5)[0] < 0.93
+
+
 @pytest.mark.parametrize('alpha', [1.2, 1.5, 1.8, 1.95])
 @pytest.mark.parametrize('kind', [None, 'type2', 'type3'])
 def test_block_sums(kind, alpha):

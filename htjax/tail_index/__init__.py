@@ -26,6 +26,7 @@ from htjax.tail_index.power_laws import (
   power_law,
   power_law_against,
   power_law_p_value,
+  power_law_standard_error,
 )
 from htjax.tail_index.stable_fit import stable_mle
 
@@ -45,6 +46,7 @@ __all__ = [
   'power_law',
   'power_law_against',
   'power_law_p_value',
+  'power_law_standard_error',
   'protocol_blocks',
   'stable_mle',
 ]

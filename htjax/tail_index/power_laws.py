@@ -7,6 +7,7 @@ log(y_j / y_{j+1}): one sort and one pass give the estimate for every threshold.
 
 import functools
 import math
+import statistics
 from typing import NamedTuple
 
 import jax
@@ -85,8 +86,8 @@ def power_law(
   Returns:
     TailEstimate: `scale` is xmin and `num_used` n_tail. The standard error
     alpha / sqrt(n_tail) holds for a given xmin; it leaves out the search, after
-    which the 95 % interval covered 89 % of the time on exact power laws
-    (n = 2000). `p_value` is
+    which the 95 % interval covered 86 to 93 % of the time on exact power laws
+    (n = 1000 and 2000): `power_law_standard_error` has it in. `p_value` is
     Kolmogorov's, too large because alpha and xmin are fitted:
     `power_law_p_value` calibrates it.
   Raises:
@@ -146,9 +147,54 @@ def power_law_p_value(
   fit = power_law(x, xmin, **options)
   y = _descending(x)
   searched = xmin is None
-  larger = _bootstrap(key, y, fit, num_draws, searched, **options)
+  again = _bootstrap(key, y, fit, num_draws, searched, **options)
+  larger = jnp.sum(again.ks_distance >= fit.ks_distance)
   p_value = (1 + larger) / (1 + num_draws)
   return jnp.where(jnp.isnan(fit.alpha), jnp.nan, p_value).astype(x.dtype)
+
+
+def power_law_standard_error(
+  key: PRNGKey,
+  x: ArrayLike,
+  num_draws: int = 100,
+  *,
+  min_tail: int = 10,
+  num_candidates: int = 500,
+) -> Array:
+  """Standard error of `power_law` without xmin, the search included.
+
+  From the spread of alpha over draws as those of `power_law_p_value`, each with
+  its own search: 1.4826 times the median distance from their median, since a
+  few draws find only a short tail and would rule a standard deviation. On exact
+  power laws of 200 to 2000 numbers the 95 % interval covered 95 to 97 %; with
+  the error of `power_law`, which takes the start of the tail as given, 88 to
+  93 %.
+
+  Args:
+    key: typed key.
+    x: any shape; only |x| counts.
+    num_draws: static, >= 2; the result has a relative error of about
+      1.2 / sqrt(num_draws). The cost is that of as many sorts of x.
+    min_tail: as in `power_law`.
+    num_candidates: as in `power_law`.
+  Returns:
+    Array [], in units of alpha.
+  Raises:
+    ValueError: as `power_law`; num_draws < 2; not a typed key.
+  Values: as `power_law`.
+  Source: the draws are those of Clauset, Shalizi & Newman (2009), SIAM Review
+    51(4), section 4.1.
+  """
+  key = check_key(key)
+  check_count('num_draws', num_draws, 2)
+  x = check_samples('x', x, 1, min_tail)
+  options = {'min_tail': min_tail, 'num_candidates': num_candidates}
+  fit = power_law(x, **options)
+  again = _bootstrap(key, _descending(x), fit, num_draws, True, **options)
+  distances = jnp.abs(again.alpha - jnp.median(again.alpha))
+  # The upper quartile of the standard normal law.
+  error = jnp.median(distances) / statistics.NormalDist().inv_cdf(0.75)
+  return jnp.where(jnp.isnan(fit.alpha), jnp.nan, error)
 
 
 def power_law_against(
@@ -257,22 +303,21 @@ def _excess_sums(y: Array) -> Array:
   static_argnames=('num_draws', 'searched', 'min_tail', 'num_candidates'),
 )
 def _bootstrap(key, y, fit, num_draws, searched, min_tail, num_candidates):
+  """Fits of draws from a fit, and from y itself below its start."""
   n, num = y.size, fit.num_used
 
-  def larger(draw_key):
-    keys = jax.random.split(draw_key, 3)
+  def again(index):
+    keys = jax.random.split(jax.random.fold_in(key, index), 3)
     in_tail = jax.random.uniform(keys[0], (n,), y.dtype) * n < num
     excess = jax.random.exponential(keys[1], (n,), y.dtype) / fit.alpha
     body = jax.random.randint(keys[2], (n,), jnp.minimum(num, n - 1), n)
     drawn = jnp.where(in_tail, fit.scale * jnp.exp(excess), y[body])
     drawn = -jnp.sort(-drawn)
     if searched:
-      again = _search(drawn, min_tail, num_candidates)
-    else:
-      again = _fit(drawn, _rank(drawn, fit.scale), fit.scale)
-    return again.ks_distance >= fit.ks_distance
+      return _search(drawn, min_tail, num_candidates)
+    return _fit(drawn, _rank(drawn, fit.scale), fit.scale)
 
-  return jnp.sum(lax.map(larger, jax.random.split(key, num_draws)))
+  return lax.map(again, jnp.arange(num_draws))
 
 
 @functools.partial(jax.jit, static_argnames='alternative')
