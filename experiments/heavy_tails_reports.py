@@ -27,6 +27,7 @@ METHODS = {
 }
 _CAP = 2.0  # the paper's, on every layer's tail index
 _RESAMPLES = 2000
+_PRUNED = (0.5, 0.8, 0.9, 0.95)  # shares of the parameters, for a table
 _EPSILONS = (0.001, 0.01, 0.05, 0.1, 0.3)
 _COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00')
 
@@ -40,7 +41,11 @@ def write(config: ConfigDict, rows: list[Row], workdir: Path) -> str:
   usable = admitted(of['training'], config.target_loss)
   parts = []
   if of['training']:
-    parts += [training_table(of['training'], usable), relations_table(usable)]
+    parts += [
+      training_table(of['training'], usable),
+      relations_table(usable),
+      survival_table(usable),
+    ]
   if of['networks']:
     parts.append(networks_table(config, of['networks']))
   if of['matrices']:
@@ -73,6 +78,12 @@ def model_alpha(row: Row) -> float:
 def survival(row: Row, method: str) -> np.ndarray:
   """Test accuracy after pruning over that before."""
   return np.asarray(row[f'{method}_accuracies']) / row['test_accuracy']
+
+
+def survival_at(row: Row, method: str, share: float) -> float:
+  """`survival` with this share of all parameters pruned, interpolated."""
+  ratios = np.asarray(row[f'{method}_ratios'])
+  return float(np.interp(share, ratios, survival(row, method)))
 
 
 def _mean_survival(method: str, row: Row) -> float:
@@ -141,6 +152,28 @@ def relations_table(rows: list[Row]) -> str:
     "Spearman's rho with 95 % bootstrap intervals (settings are resampled, "
     'with their seeds)'
   )
+  return f'{title}\n' + records.table(headers, lines)
+
+
+def survival_table(rows: list[Row]) -> str:
+  """Spearman's rho of alpha and relative accuracy at equal shares pruned."""
+  lines = []
+  for panel, group in _panels(rows).items():
+    for method, (title, figure) in METHODS.items():
+      if f'{method}_ratios' not in group[0]:
+        continue
+      cells = []
+      for share in _PRUNED:
+        rho, low, high = spearman(
+          [
+            (_setting(row), model_alpha(row), survival_at(row, method, share))
+            for row in group
+          ]
+        )
+        cells.append(f'{rho:.2f} [{low:.2f}, {high:.2f}]')
+      lines.append([panel, figure, title, *cells])
+  headers = ['network', 'figure', 'pruned', *(f'{s:.0%}' for s in _PRUNED)]
+  title = 'the same of alpha and relative accuracy, by the parameters pruned'
   return f'{title}\n' + records.table(headers, lines)
 
 

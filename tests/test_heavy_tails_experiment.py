@@ -179,6 +179,30 @@ def test_spearman_against_scipy():
   assert alone[2] - alone[1] < 0.7 * (high - low)
 
 
+def test_relations_are_taken_at_equal_shares_pruned():
+  """Curves that cross: the sign at 50 % is not the one at 95 %."""
+  ratios = [-0.2, 0.4, 0.6, 1.0]
+  rows = [
+    {
+      'panel': 'net',
+      'batch_size': 50,
+      'learning_rate': 0.1 * i,
+      'layer_alphas': [1.5 + 0.05 * i, 3.0],
+      'test_accuracy': 0.8,
+      'singular_ratios': ratios,
+      'singular_accuracies': [0.8, 0.8 - 0.02 * i, 0.6 - 0.02 * i, 0.1 * i],
+    }
+    for i in range(1, 6)
+  ]
+  assert reports.survival_at(rows[0], 'singular', 0.5) == pytest.approx(
+    (0.78 + 0.58) / 2 / 0.8
+  )
+  # At 80 % the rising end of the curves outweighs their falling middle.
+  line = reports.survival_table(rows).splitlines()[-1]
+  expected = 'net F5 singular values -1.00 [-1.00, -1.00]'
+  assert ' '.join(line.split()) == expected + 3 * ' 1.00 [1.00, 1.00]'
+
+
 def test_spearman_without_variation():
   assert np.isnan(reports.spearman([(0, 1.0, 2.0), (1, 1.0, 3.0)])[0])
 
