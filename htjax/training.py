@@ -128,7 +128,7 @@ class Finished(NamedTuple):
     steps: gradient steps made; steps - 1 times noise was added.
     status: 'converged', 'diverged' or 'out of steps'.
     train_loss, train_accuracy: at the last evaluation.
-    average: mean of the iterates after the rule was met, or None.
+    average: mean of the iterates that the recipe averages, or None.
   """
 
   lane_index: int

@@ -99,7 +99,7 @@ PRESETS: dict[str, Any] = {
   'paper': {'draws': 100},
 }
 
-# The rate at which the networks reach the published test error.
+# Chosen at width 784, where they give the published test error.
 PRESETS['cpu_low_rate'] = {
   **PRESETS['cpu'],
   'learning_rate': 0.001,

@@ -86,8 +86,8 @@ def power_law(
   Returns:
     TailEstimate: `scale` is xmin and `num_used` n_tail. The standard error
     alpha / sqrt(n_tail) holds for a given xmin; it leaves out the search, after
-    which the 95 % interval covered 86 to 93 % of the time on exact power laws
-    (n = 1000 and 2000): `power_law_standard_error` has it in. `p_value` is
+    which the 95 % interval covered 91 to 92 % of the time on exact power laws
+    (n = 200, 500, 2000): `power_law_standard_error` has it in. `p_value` is
     Kolmogorov's, too large because alpha and xmin are fitted:
     `power_law_p_value` calibrates it.
   Raises:
@@ -143,11 +143,7 @@ def power_law_p_value(
   key = check_key(key)
   check_count('num_draws', num_draws)
   x = check_samples('x', x, 1, min_tail)
-  options = {'min_tail': min_tail, 'num_candidates': num_candidates}
-  fit = power_law(x, xmin, **options)
-  y = _descending(x)
-  searched = xmin is None
-  again = _bootstrap(key, y, fit, num_draws, searched, **options)
+  fit, again = _refitted(key, x, num_draws, xmin, min_tail, num_candidates)
   larger = jnp.sum(again.ks_distance >= fit.ks_distance)
   p_value = (1 + larger) / (1 + num_draws)
   return jnp.where(jnp.isnan(fit.alpha), jnp.nan, p_value).astype(x.dtype)
@@ -165,10 +161,10 @@ def power_law_standard_error(
 
   From the spread of alpha over draws as those of `power_law_p_value`, each with
   its own search: 1.4826 times the median distance from their median, since a
-  few draws find only a short tail and would rule a standard deviation. On exact
-  power laws of 200 to 2000 numbers the 95 % interval covered 95 to 97 %; with
-  the error of `power_law`, which takes the start of the tail as given, 88 to
-  93 %.
+  few draws find only a short tail and would rule a standard deviation, whose
+  intervals covered 97 to 98 % of exact power laws. This measure of spread is
+  the one of six that came nearest to 95 % there; on fresh samples (n = 500) it
+  covered 96 to 97 %. Other laws were not tried.
 
   Args:
     key: typed key.
@@ -188,9 +184,7 @@ def power_law_standard_error(
   key = check_key(key)
   check_count('num_draws', num_draws, 2)
   x = check_samples('x', x, 1, min_tail)
-  options = {'min_tail': min_tail, 'num_candidates': num_candidates}
-  fit = power_law(x, **options)
-  again = _bootstrap(key, _descending(x), fit, num_draws, True, **options)
+  fit, again = _refitted(key, x, num_draws, None, min_tail, num_candidates)
   distances = jnp.abs(again.alpha - jnp.median(again.alpha))
   # The upper quartile of the standard normal law.
   error = jnp.median(distances) / statistics.NormalDist().inv_cdf(0.75)
@@ -296,6 +290,15 @@ def _excess_sums(y: Array) -> Array:
   steps = jnp.where(below > 0, jnp.log1p((top - below) / safe), 0)
   steps = steps * jnp.arange(1, y.size, dtype=y.dtype)
   return jnp.concatenate([jnp.zeros_like(y[:1]), jnp.cumsum(steps)])
+
+
+def _refitted(key, x, num_draws, xmin, min_tail, num_candidates):
+  """The fit of x, and those of `num_draws` draws from it."""
+  options = {'min_tail': min_tail, 'num_candidates': num_candidates}
+  fit = power_law(x, xmin, **options)
+  searched = xmin is None
+  y = _descending(x)
+  return fit, _bootstrap(key, y, fit, num_draws, searched, **options)
 
 
 @functools.partial(
