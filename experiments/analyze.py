@@ -40,8 +40,10 @@ def load(path: str | Path, layout: str = 'jax') -> dict[str, Any]:
   Args:
     path: as in `htjax.checkpoints.load_weights`.
     layout: 'jax' for [.., in, out]; 'torch' for [out, in, ..].
+
   Returns:
     A flat dictionary of arrays of rank 2 and more.
+
   Raises:
     ValueError: a damaged file, or one without such arrays.
     FileNotFoundError: no such file.
@@ -66,6 +68,7 @@ def analyse(params: dict[str, Any]) -> list[Row]:
 
   Args:
     params: a flat dictionary of arrays of rank 2 and more.
+
   Returns:
     A row per array. 'error' has the relative l_2 errors of keeping the
     fractions `KAPPAS` of the entries less their median; null where the row's

@@ -198,6 +198,7 @@ def evaluate(bits: np.ndarray, images: Images) -> tuple[int, int]:
   Args:
     bits: beginning with a codeword.
     images: that it is to classify.
+
   Returns:
     Number of errors, and of weights that are not zero.
   """
@@ -220,6 +221,7 @@ def features(design: Design, pixels: np.ndarray) -> Array:
   Args:
     design: its `orientations` and `cell` count.
     pixels: [n, side, side].
+
   Returns:
     float32 [n, side / cell, side / cell, orientations + 1].
   """

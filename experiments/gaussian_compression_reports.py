@@ -268,6 +268,7 @@ def bracket_values(
     config: with `base` c, `top` M and `row_length` N.
     alphas: [a], tail indices in [0.5, 2).
     indices: [i], in [0, M].
+
   Returns:
     Dictionary of arrays [i, a]: 'bound', (16); 'valid', whether its premise
     c^(M - i) > N p holds; 'binomial', the probability itself with p of (14);

@@ -71,12 +71,15 @@ def fit(
     num_lines: k, static.
     num_restarts: static.
     num_steps: EM steps of each restart, static.
+
   Returns:
     LineMixture, in the units of x and y; the deviation is at least 1e-3 of the
     standard deviation of y.
+
   Raises:
     ValueError: counts below 1, fewer than 3 k + 1 points, x and y of different
       shapes, not finite or constant; a key not typed.
+
   Source: "Compressing Heavy-Tailed Weight Matrices for Non-Vacuous
     Generalization Bounds", Figure 3 and Appendix D, which name the method;
     Bishop (2006), Pattern Recognition and Machine Learning, section 14.5.1.
@@ -125,8 +128,10 @@ def choose(
     max_lines: static; as many as the points allow are tried, at least one.
     num_restarts: as in `fit`.
     num_steps: as in `fit`.
+
   Returns:
     LineMixture.
+
   Raises:
     ValueError: as `fit`.
   """

@@ -56,8 +56,10 @@ def save(
       whatever its step.
     state: pytree of arrays, typed keys and Python numbers.
     meta: further JSON values, such as the position of the log.
+
   Returns:
     The checkpoint's path, `directory/NUMBER_step_STEP`.
+
   Raises:
     ValueError: a leaf that is none of these, two leaves of one name, or meta
       that is not JSON.
@@ -100,8 +102,10 @@ def restore(
     strict_shapes: if False, the first axis of an array may have another length
       than in `like` (lanes that were dropped meanwhile); such an array is not
       sharded.
+
   Returns:
     (state, step, meta), or None if there is no complete checkpoint.
+
   Raises:
     ValueError: the checkpoint's leaves, shapes or dtypes are not those of
       `like`, so that it belongs to another config; or it is damaged.
@@ -130,6 +134,7 @@ def save_weights(path: str | os.PathLike, params: PyTree) -> None:
       without suffix for a new Orbax directory.
     params: pytree of arrays. A leaf is named by the keys that lead to it,
       joined by dots.
+
   Raises:
     ValueError: another suffix, or an array that the format cannot hold
       (bfloat16 in npz; empty ones in Orbax; keys and objects in all).
@@ -166,8 +171,10 @@ def load_weights(
     separator: between the parts of a name. None: '/' if a name has one,
       otherwise '.'.
     max_bytes: arrays of more bytes together are refused.
+
   Returns:
     Dictionary of numpy arrays, in the file's dtypes.
+
   Raises:
     FileNotFoundError: no such file.
     ValueError: a damaged file, one of another format, one that is too large or

@@ -47,13 +47,17 @@ def best_k(x: ArrayLike, k: ArrayLike) -> Array:
   Args:
     x: real array of any shape; entries are ranked over the whole array.
     k: how many entries to keep, an integer in [0, x.size], traced.
+
   Returns:
     Array of x's shape with exactly min(k, x.size) entries of x, and zeros. Of
     equal magnitudes the first in row-major order is kept.
+
   Raises:
     ValueError: k of another shape than [] or not an integer; a concrete k out
       of range; x complex.
+
   Values: NaN ranks above everything. A traced k out of range gives NaN.
+
   Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
     Networks", section 2; Gribonval, Cevher & Davies (2012), section I.
   """
@@ -84,12 +88,16 @@ def compression_error(
       of one sort and one pass over x per entry.
     p: order of the norm, static, 0 < p < infinity.
     rounding: 'ceil' or 'floor'; with 'floor', kappa < 1/d keeps nothing.
+
   Returns:
     Array of kappa's shape and x's dtype, in [0, 1]; 0 for x = 0.
+
   Raises:
     ValueError: x empty or complex, p not a positive number, unknown rounding,
       a concrete kappa outside (0, 1].
+
   Values: NaN or infinity in x gives NaN, as does a traced kappa outside [0, 1].
+
   Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
     Networks", eq. (S43).
   """
@@ -108,14 +116,18 @@ def smallest_kappa(x: ArrayLike, epsilon: ArrayLike, *, p: float = 2) -> Array:
     epsilon: relative error, not squared, in [0, 1], traced; an array gives a
       curve.
     p: order of the norm, static, 0 < p < infinity.
+
   Returns:
     Array of epsilon's shape and x's dtype: a multiple of 1 / x.size. It is 0
     for x = 0 and for epsilon = 1.
+
   Raises:
     ValueError: x empty or complex, p not a positive number, a concrete epsilon
       outside [0, 1].
+
   Values: NaN or infinity in x gives NaN, as does a traced epsilon outside
     [0, 1].
+
   Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
     Networks", eq. (S5).
   """
@@ -139,14 +151,18 @@ def pruning_ratio(
     tolerance: in [0, 1], traced.
     squared: whether `tolerance` is a share of the squared norm, as in the
       paper's tables; if False it is a relative error, of norms not squared.
+
   Returns:
     Array of shape [] and the matrix's dtype, in [0, 1], a multiple of 1/n. An
     all-zero matrix gives 1: everything can go at no cost.
+
   Raises:
     ValueError: matrix of rank below 2, empty or complex; a concrete tolerance
       outside [0, 1].
+
   Values: NaN or infinity in the matrix gives NaN, as does a traced tolerance
     outside [0, 1].
+
   Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
     with Heavy-Tailed SGD", section 5, the pruning ratio of the tables.
   """
@@ -185,14 +201,18 @@ def invisible_noise_ratios(
     num_draws: static, independent draws of all n numbers Z_i.
     tolerance: as in `pruning_ratio`, traced.
     squared: as in `pruning_ratio`.
+
   Returns:
     Array [num_draws] of pruning ratios. Their law is wide, one large Z_i can
     own the whole norm: use quantiles rather than a mean of a few.
+
   Raises:
     ValueError: as `pruning_ratio` and `htjax.stable.sample`; num_draws < 1.
+
   Values: NaN or infinity in the columns, a traced alpha or tolerance out of
     range and a traced NaN scale give NaN; the sign of a traced scale does not
     matter.
+
   Source: after "Implicit Compressibility of Overparametrized Neural Networks
     Trained with Heavy-Tailed SGD", section 2, Type I.
   """
@@ -220,14 +240,18 @@ def gaussian_limit(kappa: ArrayLike, *, p: float = 2, dim: int = 1) -> Array:
     kappa: kept fraction in (0, 1], traced, any shape.
     p: order of the norm, static, 0 < p < infinity.
     dim: dimension of a column, static; 1 for i.i.d. Gaussian entries.
+
   Returns:
     Array of kappa's shape, accurate to about 5e-6 in float32 (2e-5 for dim in
     the thousands) and 1e-11 in float64. Strictly positive for kappa < 1:
     Gaussian weights are not compressible. Not differentiable.
+
   Raises:
     ValueError: p not a positive number, dim < 1, a concrete kappa outside
       (0, 1].
+
   Values: a traced kappa outside [0, 1] gives NaN.
+
   Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
     with Heavy-Tailed SGD", Proposition A.1; Gribonval, Cevher & Davies (2012),
     Proposition 1.1.
@@ -266,12 +290,16 @@ def stable_curve(
     level: which quantile of the error to return, in [0, 1], traced; 0.05 and
       0.95 make a band around the median.
     rounding: as in `compression_error`.
+
   Returns:
     Array of kappa's shape and dtype.
+
   Raises:
     ValueError: as `compression_error` and `htjax.stable.sample`; n or
       num_draws < 1; a concrete level outside [0, 1].
+
   Values: traced alpha, kappa or level out of range gives NaN.
+
   Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
     Networks", Lemma S2; Gribonval, Cevher & Davies (2012), Proposition 1.2.
   """
@@ -302,6 +330,7 @@ def largest(scores: Array, k: ArrayLike) -> Array:
   Args:
     scores: non-negative floating array of any shape; NaN ranks highest.
     k: integer, traced; below 0 counts as 0, beyond the size as the size.
+
   Returns:
     Boolean array of the scores' shape; among equal scores the first in
     row-major order come first.
@@ -344,6 +373,7 @@ def median(x: Array) -> Array:
 
   Args:
     x: floating array of any shape, not empty; NaN ranks highest.
+
   Returns:
     Array [] of x's dtype.
   """
@@ -370,8 +400,10 @@ def kept_count(kappa: ArrayLike, size: int, rounding: str = 'ceil') -> Any:
     rounding: 'ceil' or 'floor' of kappa * size. Products within two roundings
       of an integer are that integer, so that 0.1 of 10 is 1 and 0.29 of 100 is
       29 either way.
+
   Returns:
     int32 array of kappa's shape; meaningless where kappa is not in [0, 1].
+
   Raises:
     ValueError: unknown rounding.
   """
@@ -395,6 +427,7 @@ def column_norms(matrix: Array, p: float = 2) -> Array:
   Args:
     matrix: floating array of rank >= 1.
     p: static, 0 < p < infinity.
+
   Returns:
     Array [n]; no overflow or underflow on the way to a norm that fits the
     dtype. Infinity in a column gives NaN.
@@ -417,6 +450,7 @@ def num_removable(
     squared: whether shares are of p-th powers of norms (the squared norm, for
       p = 2) or of norms.
     p: order of the norm, static.
+
   Returns:
     int32 array []: the largest m such that the m smallest columns cost at most
     `tolerance`; n if all are zero, 0 if one is NaN or infinite.
@@ -602,6 +636,7 @@ def _cut(keys: Array, k: Array) -> tuple[Array, Array]:
   Args:
     keys: integers, none of them the highest of their type.
     k: int32 in [0, keys.size], traced.
+
   Returns:
     (t, count). If count is not k, it is more, and t is the k-th largest key.
   """

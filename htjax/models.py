@@ -169,14 +169,17 @@ def fcn(
     width: units of every hidden layer, or one number per hidden layer.
     num_classes: logits.
     hidden_layers: number of hidden layers; left at 1 if `width` is a sequence.
+
   Returns:
     Network whose params are {'hidden_0': {'kernel'}, .., 'output': {'kernel'}},
     float32 [fan_in, fan_out], every entry U(-1/sqrt(fan_in), 1/sqrt(fan_in)),
     and whose `excluded` is ('output',).
+
   Raises:
     ValueError: a size below 1, or a sequence of widths beside another number
       of hidden layers. `init` refuses anything but one typed key, `apply` an
       example of another size.
+
   Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
     with Heavy-Tailed SGD", section 5 (the last layer trained, nothing divided
     by the width), initialised as in the authors' code.
@@ -203,12 +206,15 @@ def mean_field(
     num_outputs: l. With l > 1 a unit theta_i is l blocks of in_features
       weights, and h_x(theta_i)_j = activation(<block j, x>).
     activation: elementwise. The theory asks for a bounded smooth one.
+
   Returns:
     Network whose params are {'hidden_0': {'kernel': Theta}}, Theta float32
     [in_features * num_outputs, n] with one unit per column, every entry
     U(-1/sqrt(in_features), 1/sqrt(in_features)); `excluded` is ().
+
   Raises:
     ValueError: a size below 1; `init` and `apply` as in `fcn`.
+
   Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
     with Heavy-Tailed SGD", section 2.
   """
@@ -236,14 +242,17 @@ def cnn(
       and height and width survive every halving by 'M'.
     num_classes: logits.
     channels: numbers of filters and 'M's in order, starting with a number.
+
   Returns:
     Network whose params are {'conv_0': {'kernel'}, .., 'output': {'kernel'}},
     float32 [3, 3, in, out] ~ N(0, 2 / (9 out)) and [fan_in, num_classes]
     uniform as in `fcn`, and whose `excluded` is ('conv_0', 'output').
+
   Raises:
     ValueError: a size below 1, an entry of `channels` that is neither a number
       nor 'M'; `init` refuses anything but one typed key, `apply` pictures of
       another rank or number of channels, or too small for the pooling.
+
   Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
     with Heavy-Tailed SGD", section 5; layout and initialisation of the
     authors' code, a wide VGG11 (Simonyan & Zisserman 2015).

@@ -83,16 +83,20 @@ def add_stable_noise(
       rank >= 2). `htjax.selection.exclude('name')` leaves out a layer; the
       papers leave out the last one.
     unit: 'filter' or 'kernel', what convolutions are made of.
+
   Returns:
     An optax transformation. Its state holds the step count and the key, so a
     restored state continues with the same noise. Inside `optax.MultiSteps` it
     acts once per accumulated step.
+
   Raises:
     ValueError: alpha outside (0, 2], sigma negative, NaN or infinite, either
       one not a scalar, a negative learning rate, an unknown kind or unit, a
       legacy key, an empty pytree, or a mask of another structure.
+
   Values: traced alpha outside (0, 2], or traced sigma negative, infinite or
     NaN, gives NaN updates.
+
   Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
     with Heavy-Tailed SGD", eq. (2).
   """
@@ -190,10 +194,13 @@ def heavy_tailed_sgd(
     alpha, sigma, key, kind, mask, unit: as in `add_stable_noise`.
     momentum: decay of the gradient's running sum, or None.
     nesterov: whether momentum is Nesterov's.
+
   Returns:
     An optax transformation.
+
   Raises:
     ValueError: as `add_stable_noise`.
+
   Source: "Implicit Compressibility ...", eq. (2).
   """
   return optax.chain(

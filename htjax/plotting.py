@@ -45,6 +45,7 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
   Args:
     figure: any matplotlib figure.
     path: file that ends in .png, replaced if it is there; its directory exists.
+
   Raises:
     ValueError: `path` has another ending.
   """
@@ -70,11 +71,14 @@ def accuracy_against_ratio(
     rows: with `test_accuracy` and `test_accuracy_curve`, one entry for each of
       `fractions`.
     fractions: pruned fractions of the columns, in [0, 1].
+
   Returns:
     A figure of two panels.
+
   Raises:
     ValueError: a fraction outside [0, 1], or a row that lacks a column or
       whose curve has another length.
+
   Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
     with Heavy-Tailed SGD", Figure 2.
   """
@@ -111,8 +115,10 @@ def ratio_against_alpha(rows: Sequence[Row]) -> Figure:
   Args:
     rows: with `pruning_ratio`, and if they like `law_pruning_ratios` (a list)
       and `published_pruning_ratio` with `published_pruning_ratio_sd`.
+
   Returns:
     A figure of one panel.
+
   Raises:
     ValueError: a row lacks a column.
   """
@@ -180,8 +186,10 @@ def column_norms(
       are not among them.
     bins: edges [num_bins + 1] in units of the network's median norm, rising,
       positive.
+
   Returns:
     A figure of one panel, both axes logarithmic.
+
   Raises:
     ValueError: bins that are not positive or do not rise, or a row that lacks
       the column or has another number of counts.
@@ -237,9 +245,11 @@ def sweep(rows: Sequence[Row]) -> Figure:
 
   Args:
     rows: with `sigma`, `status`, `pruning_ratio` and `test_accuracy_pruned`.
+
   Returns:
     A figure of two panels: accuracy after pruning against pruning ratio, the
     area of a point growing with sigma; and pruning ratio against sigma.
+
   Raises:
     ValueError: a row lacks a column, or has an alpha but no sigma > 0.
   """

@@ -52,8 +52,10 @@ def open_run(
     config: what the run depends on: a nested dictionary (or ConfigDict) of
       numbers, strings, booleans, None, lists and tuples; a tuple equals a list.
     tensorboard: also write TensorBoard events, with tensorboardX.
+
   Returns:
     A Run: close it, or use it in a `with` statement.
+
   Raises:
     ValueError: the directory belongs to another config, or holds other files,
       or another process is writing there, or its config.json is damaged.
@@ -283,6 +285,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
   Args:
     headers: one title per column.
     rows: of cells; each is shown as `str` shows it.
+
   Raises:
     ValueError: a row of another length.
   """

@@ -148,14 +148,17 @@ def resnet(
       of any height and width; `normalise` makes them from pixels.
     width: filters of the first stage, even; twice and four times as many in
       the others.
+
   Returns:
     ResidualNetwork whose params are {'conv': {'kernel'}, 'norm': {'scale',
     'bias', 'mean', 'var'}, 'block_0': {'conv_0', 'norm_0', 'conv_1',
     'norm_1'}, .., 'output': {'kernel', 'bias'}}, float32, kernels
     [3, 3, in, out] and [4 width, num_classes].
+
   Raises:
     ValueError: another depth, a count below 1, an odd width; `init` refuses
       anything but one typed key, `apply` pictures of another shape.
+
   Source: He, Zhang, Ren & Sun, "Deep Residual Learning for Image Recognition"
     (2016), section 4.2; initialised as in He et al. (2015), "Delving Deep into
     Rectifiers". Batch normalisation with epsilon 1e-5.
@@ -204,8 +207,10 @@ def normalise(pixels: ArrayLike) -> np.ndarray:
 
   Args:
     pixels: [.., 3], red, green and blue in 0..255.
+
   Returns:
     float32 array of the same shape: (pixels / 255 - PIXEL_MEAN) / PIXEL_STD.
+
   Raises:
     ValueError: another number of channels.
   """
@@ -225,8 +230,10 @@ def from_torch(weights: Mapping[str, Any]) -> tuple[ResidualNetwork, PyTree]:
       'layer1.0.bn1.running_mean' .. 'linear.weight' [num_classes, 4 width];
       'num_batches_tracked' is not looked at. `htjax.checkpoints.load_weights`
       with `nested=False` reads them.
+
   Returns:
     (network, params): of the depth, width and classes that the weights have.
+
   Raises:
     ValueError: names or shapes that are not of such a network, or arrays that
       are not of finite floating-point numbers.

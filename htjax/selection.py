@@ -22,6 +22,7 @@ def weights(params: PyTree) -> PyTree:
 
   Args:
     params: any pytree of arrays.
+
   Returns:
     A pytree of Python booleans with the structure of `params`.
   """
@@ -37,6 +38,7 @@ def exclude(*names: str) -> Callable[[PyTree], PyTree]:
   Args:
     *names: keys or attribute names; a leaf whose path contains one of them as
       a whole component is left out.
+
   Returns:
     A function from a pytree to a pytree of booleans. It raises `ValueError`
     if a name occurs nowhere in the pytree, so that a typo is not silent.
@@ -70,8 +72,10 @@ def resolve(
       parameters that returns one.
     params: pytree of arrays, not empty.
     name: what the caller's argument is called, for messages.
+
   Returns:
     A pytree of Python booleans.
+
   Raises:
     ValueError: if `params` has no leaves, or the selection has another
       structure or entries that are not booleans.

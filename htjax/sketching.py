@@ -77,10 +77,13 @@ def bipartite_ensemble(
       row, at most p).
     dtype: float32 or float64.
     variant: 'corrected' or 'paper'.
+
   Returns:
     [m, p] of zeros and ones.
+
   Raises:
     ValueError: for counts out of range or another dtype.
+
   Source: Dasarathy et al. (2013), Definition 2; "Generalization Bounds for
     Magnitude-Based Pruning ...", Definition F.1.
   """
@@ -106,10 +109,13 @@ def sketch(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
     x: [p_1, p_2].
     a: [m_1, p_1].
     b: [m_2, p_2].
+
   Returns:
     [m_1, m_2].
+
   Raises:
     ValueError: if these are not matrices of shapes that fit.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", section 5.
   """
   x, a, b = jnp.asarray(x), jnp.asarray(a), jnp.asarray(b)
@@ -150,14 +156,17 @@ def recover(
     max_iterations: >= 1; rounded up to a multiple of 10.
     step_size: > 0, amount of shrinking relative to the largest entry of the
       least-squares solution; it affects speed, not the result.
+
   Returns:
     Recovery; `converged` is False if the iterations ran out or no matrix has
     this sketch. NaN for traced NaN in `y`. Where the solution is the only one,
     some hundred iterations are usual; where it is not, one of them comes, after
     up to ten thousands.
+
   Raises:
     ValueError: for shapes that do not fit, sketches larger than the matrix,
       other dtypes, concrete y that is not finite, or numbers out of range.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", problem (1).
   """
   y = jnp.asarray(y)
@@ -254,10 +263,13 @@ def distributed_sparsity(x: ArrayLike) -> tuple[Array, Array]:
 
   Args:
     x: [p_1, p_2], not empty.
+
   Returns:
     (j_r, j_c), int32 []: j_r of a column, j_c of a row. NaN counts as nonzero.
+
   Raises:
     ValueError: if x is not a non-empty matrix.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Definition
     5.1, which also asks for a diagonal without zeros.
   """
@@ -281,10 +293,13 @@ def sketch_dimension(
     j_c: most nonzeros in a row, >= 1.
     shape: (d_1, d_2).
     constant: C > 0, of the O in print.
+
   Returns:
     float.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Theorem 5.1.
   """
   check_count('j_r', j_r)
@@ -303,10 +318,13 @@ def useful_sparsity(p: int) -> float:
 
   Args:
     p: side of a square matrix, >= 2.
+
   Returns:
     float.
+
   Raises:
     ValueError: if p is below 2.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", section 5.
   """
   check_count('p', p, 2)

@@ -180,6 +180,7 @@ def evaluate(
     inputs: [num_examples, ..].
     labels: [num_examples] integers.
     batch_size: examples per batch; bounds the memory.
+
   Returns:
     (loss, accuracy): both [] float32; accuracy in [0, 1] is the number of hits
     over the number of examples.
@@ -202,10 +203,13 @@ def make_program(
     apply: (params, inputs) -> logits.
     recipe: what all lanes share.
     mask: which leaves get noise, as in `htjax.noise.add_stable_noise`.
+
   Returns:
     A Program.
+
   Raises:
     ValueError: a recipe with impossible entries.
+
   Source: "Implicit Compressibility ...", section 5 and appendix E.
   """
   _check_recipe(recipe)
@@ -347,8 +351,10 @@ def train(
     done: indices of lanes whose results are stored already.
     run: where evaluations are logged and checkpoints kept, or None.
     checkpoint_every: seconds.
+
   Yields:
     A Finished for each lane.
+
   Raises:
     ValueError: no lanes, impossible settings of a lane, at_once < 1, inputs
       and labels of different lengths.

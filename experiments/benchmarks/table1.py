@@ -46,6 +46,7 @@ def end_to_end(
     torch_python: an interpreter that has torch and scipy; this one if empty.
     torch_runs: how many of the runs the baseline makes, evenly spread over
       the lanes; their time, without the start, is scaled up. 0 is all.
+
   Raises:
     Unavailable: the data set is not prepared.
   """

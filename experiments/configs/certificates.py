@@ -12,8 +12,10 @@ def get_config(preset: str = 'smoke') -> ConfigDict:
 
   Args:
     preset: a name in `PRESETS`.
+
   Returns:
     A ConfigDict with every value that a run depends on.
+
   Raises:
     ValueError: an unknown preset.
   """

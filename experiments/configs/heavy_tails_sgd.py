@@ -31,8 +31,10 @@ def get_config(preset: str = 'cpu') -> ConfigDict:
 
   Args:
     preset: a name in `PRESETS`, or `paper_` and one of the paper's panels.
+
   Returns:
     A ConfigDict with every value that a run depends on.
+
   Raises:
     ValueError: an unknown preset.
   """

@@ -16,8 +16,10 @@ def get_config(preset: str = 'demo') -> ConfigDict:
 
   Args:
     preset: a name in `PRESETS`, or `sweep_` and one.
+
   Returns:
     A ConfigDict with every value that a run depends on.
+
   Raises:
     ValueError: an unknown preset.
   """

@@ -16,8 +16,10 @@ def choose(
     base: every setting, as it is unless a preset says otherwise; the name of
       the preset is added to it.
     presets: by name, what differs from `base`.
+
   Returns:
     A ConfigDict with every value that a run depends on.
+
   Raises:
     ValueError: an unknown preset.
   """

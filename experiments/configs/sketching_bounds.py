@@ -19,8 +19,10 @@ def get_config(preset: str = 'cpu') -> ConfigDict:
 
   Args:
     preset: a name in `PRESETS`.
+
   Returns:
     A ConfigDict with every value that a run depends on.
+
   Raises:
     ValueError: an unknown preset.
   """

@@ -20,8 +20,10 @@ def get_config(preset: str = 'cpu') -> ConfigDict:
 
   Args:
     preset: 'smoke' (seconds) or 'cpu' (minutes on two cores).
+
   Returns:
     A ConfigDict with every value that a run depends on.
+
   Raises:
     ValueError: an unknown preset.
   """

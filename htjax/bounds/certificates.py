@@ -53,12 +53,15 @@ def certificate(
       after seeing the data (or of anything else that was searched and is not
       in the codeword), >= 0.
     form: 'binomial', 'kl' or 'hoeffding'.
+
   Returns:
     Bound on the probability that a new example is classified wrongly, with
     terms empirical and complexity; it fails with probability delta. The details
     have all three forms.
+
   Raises:
     ValueError: for numbers out of range or an unknown form.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
     Sketching", Theorem E.1, for a class weighted by a prefix-free code
     (hoeffding); Langford (2005), "Tutorial on practical prediction theory for
@@ -105,11 +108,14 @@ def invert_binomial(errors: int, n: int, log_failure: float) -> float:
     errors: in [0, n].
     n: trials.
     log_failure: < 0 and finite; exp(log_failure) may underflow.
+
   Returns:
     p, rounded up by about 1e-15; 1 if errors = n. The logarithm of the
     probability is exact to about 1e-9, from the ratios of its terms.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: Clopper & Pearson (1934), "The use of confidence or fiducial limits".
   """
   _check_errors(errors, n)
@@ -130,10 +136,13 @@ def invert_kl(rate: float, divergence: float) -> float:
   Args:
     rate: q in [0, 1].
     divergence: >= 0, in nats.
+
   Returns:
     p >= rate, rounded up by about 1e-15.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: Langford (2005), "Tutorial on practical prediction theory for
     classification", Corollary 3.7.
   """

@@ -88,8 +88,10 @@ def encode(
     settings: integers in [0, 2^32) from which the decoder knows the shapes and
       all else that was chosen: what is not here must be fixed before the data.
     mantissa_bits: of the values, in [0, 7].
+
   Returns:
     Code.
+
   Raises:
     ValueError: a layer that is empty, not finite, not on the grid, or with
       more than 65,536 values; settings out of range.
@@ -128,8 +130,10 @@ def decode(bits: ArrayLike, shapes: Shapes) -> Decoded:
   Args:
     bits: zeros and ones, [at least the length of a codeword].
     shapes: `shapes(settings)` gives the shapes of all layers; fixed beforehand.
+
   Returns:
     Decoded; what follows the codeword does not matter.
+
   Raises:
     ValueError: `bits` is not a list of zeros and ones, or does not begin with a
       codeword.
@@ -163,9 +167,11 @@ def to_grid(x: ArrayLike, mantissa_bits: int = 3) -> Array:
   Args:
     x: float32, any shape, traced or not.
     mantissa_bits: m in [0, 7].
+
   Returns:
     Array like `x`; a relative change of at most 2^-(m + 1) / (1 + 2^-(m + 1)),
     zeros stay zeros. Halfway cases go to the even f.
+
   Raises:
     ValueError: mantissa_bits out of range.
   """
@@ -185,10 +191,13 @@ def fit_codebook(
     weights: of any shape, finite; zeros are not left out.
     num_values: at least 1.
     num_iterations: at most so many steps.
+
   Returns:
     Rising float32 [num_values]; fewer if the weights have fewer values.
+
   Raises:
     ValueError: no weights, weights not finite, or counts below 1.
+
   Source: Lloyd (1982), "Least squares quantization in PCM".
   """
   check_count('num_values', num_values)

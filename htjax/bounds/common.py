@@ -81,6 +81,7 @@ def make_bound(
     assumptions: premises of the statement.
     failure: probability that the statement fails.
     details: further named numbers to report.
+
   Returns:
     Bound. If `failure` is 1 or more, a premise 'confidence' that fails.
   """
@@ -110,11 +111,14 @@ def margins(logits: ArrayLike, labels: ArrayLike) -> Array:
   Args:
     logits: [n, k], k >= 2 classes, n >= 1, float, finite.
     labels: integers in [0, k), [n].
+
   Returns:
     [n], dtype of `logits`. A traced label out of range gives NaN.
+
   Raises:
     ValueError: for other shapes or types, labels out of range, logits that are
       not finite.
+
   Source: "Heavy Tails in SGD and Compressibility ...", before eq. (6).
   """
   logits, labels = jnp.asarray(logits), jnp.asarray(labels)
@@ -149,10 +153,13 @@ def margin_loss(
     logits: [n, k], finite.
     labels: integers in [0, k), [n].
     gamma: >= 0, traced; 0 counts ties as errors.
+
   Returns:
     Float [], in [0, 1]; NaN for a traced NaN in `logits` or `gamma`.
+
   Raises:
     ValueError: as in `margins`, or if gamma is concrete and negative.
+
   Source: "Heavy Tails in SGD and Compressibility ...", eq. (6).
   """
   check_range('gamma', gamma, 0, math.inf)
@@ -175,10 +182,13 @@ def ramp_loss(
     labels: integers in [0, k), [n].
     gamma: >= 0, traced.
     tau: > 0, traced.
+
   Returns:
     Float [], in [0, 1]; NaN for a traced NaN.
+
   Raises:
     ValueError: as in `margins`, or for a concrete gamma < 0 or tau <= 0.
+
   Source: "Heavy Tails in SGD and Compressibility ...", eq. (S27).
   """
   check_range('gamma', gamma, 0, math.inf)
@@ -311,6 +321,7 @@ def binomial_log_sf(k: int, n: int, p: float) -> float:
     k: count, any integer.
     n: trials, >= 0.
     p: success probability in [0, 1].
+
   Returns:
     float, <= 0; -inf where the probability is 0.
   """

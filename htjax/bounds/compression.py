@@ -50,10 +50,13 @@ def code_length(
     num_values: r_l, values that an entry can take, one number or [L].
     positions: whether positions are counted; the printed bounds leave them out,
       as if they were known before the data.
+
   Returns:
     float, in nats. The counts k_l themselves are taken as known beforehand.
+
   Raises:
     ValueError: for k_l > N_l, counts out of range, or different lengths.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (2);
     "Generalization Bounds for Magnitude-Based Pruning ...", Lemma E.1.
   """
@@ -87,10 +90,13 @@ def finite_class(
     gamma: >= 0; 0 if they are the margins of g itself.
     log_count: ln J >= 0.
     delta: in (0, 1).
+
   Returns:
     Bound with terms empirical and complexity; it fails with probability delta.
+
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Theorem E.1;
     "Compressing Heavy-Tailed Weight Matrices ...", eq. (2).
   """
@@ -133,10 +139,13 @@ def bilinear_tail(
     threshold: tau > 0.
     noise_variance: t >= 0.
     variant: 'corrected', 'centred' or 'paper'.
+
   Returns:
     Bound on a probability, not clipped at 1.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", Proposition 1.1.
   """
   check_choice('variant', variant, P1_VARIANTS)
@@ -169,10 +178,13 @@ def noise_budget(
     epsilon: > 0.
     eta: in (0, 1).
     variant: 'corrected', 'paper' or 'paper_appendix'.
+
   Returns:
     float > 0.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", Proposition 1.1,
     Algorithm 1 and Appendix A.
   """
@@ -200,10 +212,13 @@ def layer_error(
     delta: failure probability, in (0, 1).
     num_pairs: m, pairs of a matrix U and a vector x, fixed beforehand.
     num_rows: n, rows of U.
+
   Returns:
     float: sqrt(2 (tau^2 + t) ln(2 m n / delta)).
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", Lemma 2.1.
   """
   check_count('num_pairs', num_pairs)
@@ -224,10 +239,13 @@ def heavy_fraction(alpha: float, threshold_ratio: float) -> float:
   Args:
     alpha: tail index > 0.
     threshold_ratio: tau / w_m >= 1.
+
   Returns:
     float in (0, 1].
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (5).
   """
   ratio = number(
@@ -247,10 +265,13 @@ def nonzero_tail(count: float, *, num_entries: int, rate: float) -> Bound:
     count: k in (0, n], real.
     num_entries: n >= 1.
     rate: p in (0, 1), probability that one entry is kept.
+
   Returns:
     Bound on a probability, with the premise k > n p.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", Proposition 1.2,
     eqs. (6), (11), (39), (48).
   """
@@ -287,10 +308,13 @@ def heavy_second_moment(
     minimum: w_m > 0.
     threshold: tau >= w_m.
     variant: 'corrected', 'symmetric' or 'paper'.
+
   Returns:
     float.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (10).
   """
   check_choice('variant', variant, MOMENT_VARIANTS)
@@ -316,10 +340,13 @@ def stable_density_tail(w: float, alpha: float, *, scale: float = 1.0) -> float:
     w: > 0, large beside the scale.
     alpha: in (0, 2).
     scale: c > 0, E exp(itX) = exp(-|c t|^alpha).
+
   Returns:
     float > 0.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (12).
   """
   alpha = number('alpha', alpha, 0, 2, open_low=True, open_high=True)
@@ -337,10 +364,13 @@ def bracket_rate(index: float, alpha: float, *, base: float) -> float:
     index: i >= 0.
     alpha: in (0, 2).
     base: c > 1.
+
   Returns:
     float > 0, which may exceed 1 outside the limit.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", eqs. (13)-(14).
   """
   alpha = number('alpha', alpha, 0, 2, open_low=True, open_high=True)
@@ -361,11 +391,14 @@ def bracket_tail(
     base: c > 1.
     top: M >= 0.
     row_length: N.
+
   Returns:
     Bound; for small c the premise c^(M - i) > N p fails for most i, and the
     number is then no bound on anything.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", eqs. (15)-(16).
   """
   index = number('index', index, 0, number('top', top, 0, math.inf))
@@ -413,11 +446,14 @@ def compressed_risk(
     noise_fraction: t_i as a fraction of the budget, in [0, 1).
     positions: whether positions are counted; in print they are not.
     variant: 'corrected' or 'paper', the latter with the printed budget.
+
   Returns:
     Bound with terms empirical and complexity. The network is also assumed
     balanced, with |W_i|_F >= 1, which is checked.
+
   Raises:
     ValueError: for numbers out of range or different lengths.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", Theorem 2.
   """
   check_choice('variant', variant, VARIANTS)
@@ -482,10 +518,13 @@ def margin_change(error: float, *, gamma: float) -> Bound:
   Args:
     error: largest l_2 distance between outputs of f and g, >= 0.
     gamma: > 0.
+
   Returns:
     Bound, deterministic, with the premise |f - g| < gamma / sqrt(2).
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", Lemma 2.3.
   """
   error = number('error', error, 0, math.inf)
@@ -508,11 +547,14 @@ def accumulated_error(
     index: i, layers replaced so far, in [0, d]; at d it is the output's.
     num_layers: d.
     smoothness: rho_delta, premise rho >= 3 d.
+
   Returns:
     Bound, relative to |x^j|; it fails with probability delta / 2 of the delta
     that `noise_budget` was given.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", Lemma 2.2, eq. (56).
   """
   check_count('num_layers', num_layers)
@@ -542,10 +584,13 @@ def balanced_norm(
     output_norm: |f(x)| > 0, at one training example.
     input_norm: |x| > 0, of the same example.
     cushions: mu_i > 0, [d].
+
   Returns:
     Bound, deterministic.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (97).
   """
   cushions = vector('cushions', cushions, open_low=True)
@@ -581,10 +626,13 @@ def discretization_change(
     output_norm: |f(x)| > 0.
     cushions: mu_i > 0, [d].
     tau: width of the ramp, > 0; None for the output itself.
+
   Returns:
     Bound, with `log_constant` = ln K in the details.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", eqs. (98)-(101).
   """
   check_count('num_parameters', num_parameters)
@@ -613,10 +661,13 @@ def log_covering(
     num_parameters: q.
     log_constant: ln K, see `discretization_change`.
     resolution: epsilon > 0.
+
   Returns:
     float. (In print the logarithm is called the covering number.)
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", before eq. (102).
   """
   check_count('num_parameters', num_parameters)
@@ -636,10 +687,13 @@ def dudley_integral(
     upper: D in (0, 2 q K].
     num_parameters: q.
     log_constant: ln K.
+
   Returns:
     float.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (102).
   """
   check_count('num_parameters', num_parameters)

@@ -56,10 +56,13 @@ def naive_risk(
     num_values: r_l >= 2.
     delta: in (0, 1).
     variant: 'corrected' or 'paper'.
+
   Returns:
     Bound with terms empirical and complexity.
+
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma E.1 and
     Theorem E.1.
   """
@@ -101,10 +104,13 @@ def prunable_tail(
     strength: d > 0.
     level: kappa in (0, 1).
     variant: 'corrected' or 'paper'.
+
   Returns:
     float in [0, 1].
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma E.2.
   """
   kappa = probability('level', level)
@@ -123,10 +129,13 @@ def pruned_tail(
     num_prunable: tau, entries pruned with probability at least kappa.
     level: kappa in (0, 1).
     variant: 'corrected', or 'paper', which is P(more than alpha).
+
   Returns:
     float in [0, 1].
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma E.3.
   """
   return _at_least(count, num_prunable, probability('level', level), variant)
@@ -144,10 +153,13 @@ def lottery_parameters(
     target_width: n_M, largest hidden width of the target.
     input_dimension: d_0.
     num_layers: L, depth of the target; the random network has 2 L.
+
   Returns:
     int.
+
   Raises:
     ValueError: for counts below 1.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Appendix F.5,
     after Malach et al. (2020), Theorem 2.1.
   """
@@ -193,11 +205,14 @@ def lottery_risk(
     fan_in: input dimensions of the target's layers, [L].
     recovery_exponent: c >= 0, as in `sketched_risk`.
     constant: C, of the O in print.
+
   Returns:
     Bound with terms empirical and complexity; it fails with probability delta +
     L D_G^-c.
+
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Theorem 6.1.
   """
   size = lottery_parameters(
@@ -273,10 +288,13 @@ def filter_risk(
     beta_2: of the premise on gamma; None is alpha / 4.
     constant: C, of the O in print.
     variant: 'corrected' or 'paper'.
+
   Returns:
     Bound with terms empirical and complexity.
+
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Theorem H.1,
     with the premise of Qian and Klabjan (2021).
   """

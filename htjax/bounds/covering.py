@@ -31,10 +31,13 @@ def kept_fraction(layer_sizes: Sequence[int], kappas: ArrayLike) -> float:
   Args:
     layer_sizes: d_l, weights in each layer, [L].
     kappas: kappa_l in [0, 1], [L] or one number.
+
   Returns:
     float in [0, 1].
+
   Raises:
     ValueError: for sizes below 1 or fractions outside [0, 1].
+
   Source: "Heavy Tails in SGD ...", Theorem 4.
   """
   for size in layer_sizes:
@@ -56,10 +59,13 @@ def entropy_excess(kappa: float, num_samples: int) -> float:
   Args:
     kappa: kept fraction in [0, 1].
     num_samples: n >= 2.
+
   Returns:
     float >= 0.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Heavy Tails in SGD ...", Theorem 4.
   """
   kappa = number('kappa', kappa, 0, 1)
@@ -78,10 +84,13 @@ def volume_factor(epsilon: float, kappa: float, num_weights: int) -> float:
     epsilon: relative error of the compression, in (0, 1].
     kappa: kept fraction in [0, 1].
     num_weights: d >= 1.
+
   Returns:
     float in (0, 1].
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Heavy Tails in SGD ...", Theorem S6 and Lemma S8.
   """
   epsilon = number('epsilon', epsilon, 0, 1, open_low=True)
@@ -98,10 +107,13 @@ def log_binomial_bound(n: int, m: int) -> float:
   Args:
     n: >= 1.
     m: 0 <= m <= n.
+
   Returns:
     float, a logarithm.
+
   Raises:
     ValueError: for counts out of range.
+
   Source: "Heavy Tails in SGD ...", Lemma S7.
   """
   check_count('n', n)
@@ -118,10 +130,13 @@ def log_gamma_ratio_bound(n: int, m: float) -> float:
   Args:
     n: >= 1.
     m: in [0, n].
+
   Returns:
     float, a logarithm.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Heavy Tails in SGD ...", Lemma S8.
   """
   check_count('n', n)
@@ -140,10 +155,13 @@ def log_covering_sparse(
     kappa: fraction that is not zero, in [0, 1].
     radius: R > 0.
     resolution: u in (0, R].
+
   Returns:
     float, a logarithm.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Heavy Tails in SGD ...", Lemma S4.
   """
   check_count('num_weights', num_weights)
@@ -170,10 +188,13 @@ def log_covering_compressible(
     epsilon: |w^(kappa d) - w| <= epsilon R, in (0, 1].
     radius: R > 0.
     resolution: u in (0, epsilon R).
+
   Returns:
     float, a logarithm.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Heavy Tails in SGD ...", Lemma S6.
   """
   check_count('num_weights', num_weights, 10)
@@ -192,10 +213,13 @@ def covering_radius(radius: float, kappa: float, num_samples: int) -> float:
     radius: R > 0.
     kappa: kept fraction in [0, 1].
     num_samples: n >= 2.
+
   Returns:
     float; at most R / sqrt(L) once n / ln n >= 10 L.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Heavy Tails in SGD ...", proof of Theorem 4.
   """
   return 3 * positive('radius', radius) * exp(log_rate(kappa, num_samples))
@@ -213,10 +237,13 @@ def concentration_exponent(
     kappa: kept fraction in (0, 1].
     num_weights: d.
     num_samples: n >= 2.
+
   Returns:
     float, at most -kappa d / 2 for n >= 16.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Heavy Tails in SGD ...", eqs. (S30)-(S34).
   """
   kappa = number('kappa', kappa, 0, 1, open_low=True)

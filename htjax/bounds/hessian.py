@@ -56,10 +56,13 @@ def layer_curvatures(
     y: targets [n, ...].
     num_steps: Lanczos steps, static, >= 1; at most the size of a layer matter.
     batch_size: examples at a time, static, >= 1: memory against speed.
+
   Returns:
     [L]; zero for a layer that has not moved.
+
   Raises:
     ValueError: if shapes do not match, or there is no example.
+
   Source: Ju, Li, Zhang (2022), Robust Fine-Tuning of Deep Neural Networks with
     Hessian-based Generalization Guarantees, Theorem 2.1.
   """
@@ -172,11 +175,14 @@ def ju_2022(
     loss_bound: C > 0, an upper bound on the loss.
     epsilon: any small number >= 0, which the remainder depends on.
     remainder: xi >= 0, of order n^(-3/4) with a constant that is not given.
+
   Returns:
     Bound on the expected loss (not on the error) with terms empirical,
     complexity and remainder.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: Ju, Li, Zhang (2022), Theorem 2.1.
   """
   check_count('num_samples', num_samples)

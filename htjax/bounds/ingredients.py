@@ -68,8 +68,10 @@ def spectral_norm(
       of the precision, at which the norm itself is right to about the precision
       over the relative gap to the second singular value.
     max_iterations: static, >= 1.
+
   Returns:
     SpectralNorm; NaN for NaN or infinity in `matrix`.
+
   Raises:
     ValueError: if `matrix` is not a non-empty floating matrix.
   """
@@ -113,8 +115,10 @@ def operator_norm(
     dtype: float32 or float64, of its argument.
     tolerance: as in `spectral_norm`.
     max_iterations: static, >= 1.
+
   Returns:
     SpectralNorm, whose `upper` is infinite.
+
   Raises:
     ValueError: for another dtype, or a count or tolerance out of range.
   """
@@ -175,11 +179,14 @@ def conv_spectral_norm(
     kernel: [height, width, in, out], float.
     image_shape: (height, width) of the input, static.
     padding: 'CIRCULAR', exact; 'SAME' or 'VALID', an upper bound.
+
   Returns:
     [], dtype of `kernel`; NaN for NaN in `kernel`.
+
   Raises:
     ValueError: if `kernel` is not of rank 4 and floating, or for another
       padding or shape.
+
   Source: Sedghi, Gupta, Long (2019), The Singular Values of Convolutional
     Layers, Theorem 6.
   """
@@ -219,8 +226,10 @@ def stable_rank(matrix: ArrayLike) -> Array:
 
   Args:
     matrix: [fan_in, fan_out], float.
+
   Returns:
     [], dtype of `matrix`; NaN for a zero matrix.
+
   Raises:
     ValueError: as in `spectral_norm`.
   """
@@ -259,8 +268,10 @@ def layer_norms(
   Args:
     layers: matrices [fan_in, fan_out], first to last.
     reference: matrices of the same shapes, e.g. at initialisation; None is 0.
+
   Returns:
     LayerNorms.
+
   Raises:
     ValueError: if shapes do not chain or match, or a layer is not finite.
   """
@@ -311,8 +322,10 @@ def dense_layers(params: PyTree) -> list[Array]:
     params: nested dict {'hidden_0': {'kernel': [fan_in, fan_out]}, ..,
       'output': {'kernel': ..}}, as of `htjax.models.fcn`. Layers are taken in
       the order of the numbers in their names, those without one last.
+
   Returns:
     List of matrices [fan_in, fan_out].
+
   Raises:
     ValueError: for biases, leaves of another rank, or shapes that do not
       chain.
@@ -341,8 +354,10 @@ def pre_activations(
     layers: matrices [fan_in, fan_out], first to last.
     x: inputs [m, fan_in of the first].
     activation: phi, elementwise.
+
   Returns:
     List of L arrays [m, fan_out].
+
   Raises:
     ValueError: if shapes do not fit.
   """
@@ -368,10 +383,13 @@ def layer_cushions(
     layers: matrices [fan_in, fan_out], first to last.
     x: inputs [m, fan_in].
     activation: phi, elementwise.
+
   Returns:
     [L]; infinite where a layer sees nothing but zeros.
+
   Raises:
     ValueError: if shapes do not fit.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (50).
   """
   layers, x = _network(layers, x)
@@ -418,10 +436,13 @@ def interlayer_cushions(
     activation: phi, elementwise.
     key: typed key, needed with `num_probes`.
     num_probes: static; None is exact, at fan_out products per pair and input.
+
   Returns:
     InterlayerCushions.
+
   Raises:
     ValueError: if shapes do not fit, or one of key and num_probes is missing.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", eqs. (51)-(52).
   """
   layers, x = _network(layers, x)
@@ -482,10 +503,13 @@ def activation_contraction(
     layers: matrices [fan_in, fan_out], first to last; at least two.
     x: inputs [m, fan_in].
     activation: phi, elementwise.
+
   Returns:
     []; infinite if an activation kills a whole non-zero layer.
+
   Raises:
     ValueError: if shapes do not fit, or there is no hidden layer.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (53).
   """
   states = pre_activations(layers, x, activation=activation)[:-1]
@@ -524,10 +548,13 @@ def interlayer_smoothness(
     num_draws: of noise per pair, static; at least 1 / delta, so that the
       quantile is not the smallest draw.
     activation: phi, elementwise.
+
   Returns:
     []; infinite where the network is linear.
+
   Raises:
     ValueError: if shapes do not fit, or a number is out of range.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (54).
   """
   key = check_key(key)

@@ -48,10 +48,13 @@ def neyshabur_2015(
     input_norm: B >= max |x|, > 0.
     delta: in (0, 1).
     constant: C > 0; 1 is proved for a single output.
+
   Returns:
     Bound with terms empirical, complexity and deviation.
+
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
+
   Source: Neyshabur, Tomioka, Srebro (2015), Norm-Based Capacity Control in
     Neural Networks, Theorem 1 with p = q = 2.
   """
@@ -94,10 +97,13 @@ def neyshabur_2017(
     input_norm: B >= max |x|, > 0.
     delta: in (0, 1).
     constant: C > 0, universal and unknown.
+
   Returns:
     Bound with terms empirical and complexity.
+
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
+
   Source: Neyshabur, Bhojanapalli, Srebro (2018), A PAC-Bayesian Approach to
     Spectrally-Normalized Margin Bounds for Neural Networks, Theorem 1.
   """
@@ -150,10 +156,13 @@ def bartlett_2017(
     delta: in (0, 1).
     lipschitz: rho_l > 0, of the activations, [L] or one number.
     constant: C > 0, universal, in print with logarithms of the other numbers.
+
   Returns:
     Bound with terms empirical, complexity and deviation.
+
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
+
   Source: Bartlett, Foster, Telgarsky (2017), Spectrally-Normalized Margin
     Bounds for Neural Networks, Theorem 1.1.
   """
@@ -200,10 +209,13 @@ def arora_2018(
     output_norm: max |f(x)| on the training set, > 0.
     delta: in (0, 1), of the statement; it enters the logarithms in C.
     constant: C > 0, in print with logarithms.
+
   Returns:
     Bound with terms empirical and complexity.
+
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
+
   Source: Arora, Ge, Neyshabur, Zhang (2018), Stronger Generalization Bounds for
     Deep Nets via a Compression Approach, Theorem 4.1.
   """

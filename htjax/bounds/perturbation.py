@@ -63,10 +63,13 @@ def output_change(
     norms: n_l >= 0, norms of the layers, [L].
     changes: u_l >= 0, norms of what is added to each, [L] or one number.
     input_norm: B >= 0.
+
   Returns:
     Bound, deterministic: B ((prod (n_l + u_l)) - prod n_l).
+
   Raises:
     ValueError: for negative or non-finite numbers or different lengths.
+
   Source: "Heavy Tails in SGD ...", Lemmas S1 (S3) and S3 (i).
   """
   norms = vector('norms', norms)
@@ -94,10 +97,13 @@ def radius_output_change(
     num_layers: L >= 1.
     change: u >= 0.
     input_norm: B > 0.
+
   Returns:
     Bound, deterministic, with the premise on u.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Heavy Tails in SGD ...", Lemma S3 (ii).
   """
   radius = positive('radius', radius)
@@ -123,10 +129,13 @@ def relative_output_change(
     num_layers: L >= 1.
     epsilon: relative change of every layer, >= 0.
     input_norm: B > 0.
+
   Returns:
     Bound, deterministic.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Heavy Tails in SGD ...", Lemma S1, eq. (S4).
   """
   radius = positive('radius', radius)
@@ -154,10 +163,13 @@ def spectral_output_change(
     lipschitz: L_l, Lipschitz constant of the activation before layer l, [L] or
       one number.
     gains: kappa_l, see `sketching.low_rank_gain`; 1 without it.
+
   Returns:
     Bound, deterministic, one premise per layer; one term per layer.
+
   Raises:
     ValueError: for numbers out of range or different lengths.
+
   Source: "Compressing Heavy-Tailed Weight Matrices ...", Lemma 2.4;
     "Generalization Bounds for Magnitude-Based Pruning ...", Lemmas C.4, D.2
     (whose stray factors are dropped).
@@ -191,11 +203,14 @@ def norm_quantile(norms: ArrayLike, delta: float) -> float:
   Args:
     norms: |w| of independently trained networks, [runs].
     delta: in (0, 1).
+
   Returns:
     The quantile of these runs, not of the law: with fewer than 1 / delta runs
     it is the largest.
+
   Raises:
     ValueError: for other shapes, negative norms, or delta out of range.
+
   Source: "Heavy Tails in SGD ...", eq. (7).
   """
   ordered = np.sort(vector('norms', norms))[::-1]
@@ -215,10 +230,13 @@ def lipschitz_constant(
     num_layers: L >= 1.
     input_norm: B > 0.
     tau: width of the ramp, > 0.
+
   Returns:
     float, a logarithm.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Heavy Tails in SGD ...", eq. (7).
   """
   check_count('num_layers', num_layers)
@@ -261,11 +279,14 @@ def compressed_risk(
     num_weights: d.
     compression_failure: probability that some layer misses epsilon, in [0, 1).
     variant: 'corrected' or 'paper'.
+
   Returns:
     Bound with terms empirical, lipschitz and dimension; it fails with
     probability 2 e^(-kappa d / 2) + delta + compression_failure.
+
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
+
   Source: "Heavy Tails in SGD ...", Theorem 4.
   """
   check_choice('variant', variant, VARIANTS)
@@ -342,12 +363,15 @@ def uncompressed_risk(
     num_weights: d; at least 12 ('paper': 10).
     compression_failure: probability that some layer misses epsilon, in [0, 1).
     variant: 'corrected', 'paper' or 'sharp'.
+
   Returns:
     Bound with terms empirical and complexity (for 'sharp', lipschitz and
     dimension); it fails with probability 2 e^(-d/2) + delta +
     compression_failure.
+
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
+
   Source: "Heavy Tails in SGD ...", Theorem S6 and its proof.
   """
   check_choice('variant', variant, (*VARIANTS, 'sharp'))
@@ -399,10 +423,13 @@ def normalized_scale(alpha: float) -> float:
 
   Args:
     alpha: tail index in (1, 2).
+
   Returns:
     float > 0.
+
   Raises:
     ValueError: for alpha out of range.
+
   Source: "Heavy Tails in SGD ...", Corollary 1.
   """
   alpha = number('alpha', alpha, 1, 2, open_low=True, open_high=True)
@@ -429,10 +456,13 @@ def stable_norm_quantile(
     scales: in the library's convention E exp(itX) = exp(-|scale t|^alpha), [L]
       or one number, > 0.
     layer_sizes: d_l, [L].
+
   Returns:
     Bound, with the premise delta < 2 d (2 - max alpha)^alpha.
+
   Raises:
     ValueError: for numbers out of range or different lengths.
+
   Source: "Heavy Tails in SGD ...", Lemma S5.
   """
   delta = probability('delta', delta)
@@ -472,11 +502,14 @@ def stable_compressed_risk(
     beta: > 0; None is alpha / (2 L).
     compression_failure: probability that some layer misses epsilon, in [0, 1).
     variant: 'corrected' or 'paper'.
+
   Returns:
     Bound, as of `compressed_risk`; it fails with probability 3 d^(-beta), plus
     `compression_failure` unless 'paper'.
+
   Raises:
     ValueError: as in `compressed_risk`.
+
   Source: "Heavy Tails in SGD ...", Corollaries 1 and S2.
   """
   kappa = kept_fraction(layer_sizes, kappas)

@@ -54,10 +54,13 @@ def kept_probability(strength: float) -> float:
 
   Args:
     strength: d > 0; a larger one prunes more.
+
   Returns:
     float in (0, 1]; it rounds to 1 for strengths below 1e-32.
+
   Raises:
     ValueError: if strength is not positive.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", eqs. (9) to
     (11).
   """
@@ -71,10 +74,13 @@ def pruning_strength(kept: float) -> float:
 
   Args:
     kept: chi in (0, 1).
+
   Returns:
     float > 0.
+
   Raises:
     ValueError: if `kept` is out of range.
+
   Source: the inverse of `kept_probability`.
   """
   chi = probability('kept', kept)
@@ -90,10 +96,13 @@ def pruning_moment(order: float, *, variance: float, strength: float) -> float:
     order: q > -1.
     variance: Psi > 0.
     strength: d > 0.
+
   Returns:
     float > 0.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma C.1
     (orders 2 and 4).
   """
@@ -118,10 +127,13 @@ def latala_norm(
     second: E A_ij^2 >= 0, [d_1, d_2].
     fourth: E A_ij^4 >= 0, [d_1, d_2].
     constant: C, universal and unknown.
+
   Returns:
     Bound with terms rows, columns and fourth.
+
   Raises:
     ValueError: for negative or non-finite moments, or different shapes.
+
   Source: Latala (2005), Some estimates of norms of random matrices, Theorem 2.
   """
   moments = [np.asarray(m, np.float64) for m in (second, fourth)]
@@ -162,10 +174,13 @@ def pruning_error(
     constant: C of `latala_norm`; with 1 the bound held by a factor of 1.4 to 2
       on all shapes and strengths that were tried, for Gaussian weights. Those
       of trained networks are not, and exceeded it up to six times.
+
   Returns:
     Bound with terms rows, columns and fourth.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma C.2.
   """
   rows, columns = check_shape('shape', shape)
@@ -193,10 +208,13 @@ def rounding_error(
     resolution: rho > 0.
     nonzeros: J >= 0, entries that are rounded.
     variant: 'corrected' or 'paper'.
+
   Returns:
     float >= 0.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma 4.2.
   """
   check_choice('variant', variant, VARIANTS)
@@ -215,10 +233,13 @@ def num_grid_values(largest: float, resolution: float) -> int:
   Args:
     largest: w_max >= 0, the largest magnitude that can occur.
     resolution: rho > 0.
+
   Returns:
     int >= 1.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", section 4.
   """
   top = number('largest', largest, 0, math.inf, open_high=True)
@@ -249,10 +270,13 @@ def low_rank_gain(
     a: > 0, of the condition.
     b: > 0, of the condition.
     variant: 'corrected' or 'paper'.
+
   Returns:
     (kappa, failure probability).
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Condition D.1
     and Lemma D.1.
   """
@@ -295,11 +319,14 @@ def pruned_output_error(
     lipschitz: L_l > 0, of the activation before layer l, [L] or one number.
     gains: kappa_l of `low_rank_gain`, [L] or one number.
     gain_failure: sum of the failures of `low_rank_gain`.
+
   Returns:
     Bound with one term and one premise per layer; it fails with probability
     sum_l 1 / epsilon_l + gain_failure.
+
   Raises:
     ValueError: for numbers out of range or different lengths.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemmas 4.1,
     4.2, D.3, D.4.
   """
@@ -334,10 +361,13 @@ def balls_in_bins(
     num_balls: N.
     num_bins: n.
     variant: 'corrected' or 'paper'.
+
   Returns:
     Bound on a probability, not clipped at 1.
+
   Raises:
     ValueError: for counts out of range.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma F.1.
   """
   check_choice('variant', variant, VARIANTS)
@@ -370,11 +400,14 @@ def distributed_sparsity(
     kept: chi in (0, 1), see `kept_probability`.
     factor: lambda >= 1.
     variant: 'corrected' or 'paper'.
+
   Returns:
     Bound on max(j_r, j_c), with its failure probability; in the details `rows`,
     the bound on nonzeros in a row, and `columns`.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma 5.1.
   """
   check_choice('variant', variant, VARIANTS)
@@ -408,10 +441,13 @@ def expected_nonzeros(
     kept: chi in (0, 1).
     variant: 'corrected', chi (d_1 d_2 - min) + min with min = min(d_1, d_2), or
       'paper', chi d_1 d_2.
+
   Returns:
     float.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Appendix F.
   """
   check_choice('variant', variant, VARIANTS)
@@ -455,10 +491,13 @@ def sketched_risk(
     constant: C, of the O in print.
     variant: 'corrected' or 'paper': the margin, and the failure of
       `distributed_sparsity`, for which print has 1 / lambda only.
+
   Returns:
     Bound with terms empirical and complexity.
+
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Theorem 5.2.
   """
   check_choice('variant', variant, VARIANTS)
@@ -517,10 +556,13 @@ def count_lengths(
     kept: chi in (0, 1); nonzeros are chi d_1 d_2, rounded up.
     num_values: r_l >= 2, one number or [L].
     factors: lambda_l >= 1, [L] or one number.
+
   Returns:
     {'naive': .., 'sketch': .., 'dense': ..}.
+
   Raises:
     ValueError: for numbers out of range.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Theorem 5.2
     and Lemma E.1.
   """

@@ -82,9 +82,11 @@ def read_raw(directory: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
   Args:
     directory: holds ECG5000_TRAIN and ECG5000_TEST with one of the suffixes
       .txt, .tsv or .ts, and perhaps .gz.
+
   Returns:
     For 'train' and 'test': series float32 [500 or 4500, 140] and labels, the
     class less one, int32.
+
   Raises:
     FileNotFoundError: if a file is missing.
     ValueError: naming file and line, if a row does not have 141 finite

@@ -85,12 +85,15 @@ def load(
           the original files, the others in the stored order of TFDS.
 
       `synthetic`: `seed` (default 0) and the options of `synthetic`.
+
   Returns:
     Dataset of float32 inputs and int32 labels.
+
   Raises:
     ValueError: for an unknown name, option or value, and for damaged files.
     FileNotFoundError: if the data set is not prepared; the text holds the
       command that prepares it.
+
   Source: preprocessing of "Implicit Compressibility of Overparametrized Neural
     Networks Trained with Heavy-Tailed SGD", Section 5 and its code.
   """

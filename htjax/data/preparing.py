@@ -26,8 +26,10 @@ def prepare(
     name: one of `PREPARABLE`. All but 'ecg5000' need TensorFlow for this.
     data_dir: TFDS directory to write under.
     manual_dir: directory of raw files, used instead of a download.
+
   Returns:
     The prepared directory, `data_dir/name/VERSION`.
+
   Raises:
     ValueError: for an unknown name or damaged raw files.
     FileNotFoundError: if `manual_dir` does not hold the raw files.

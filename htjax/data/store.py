@@ -39,6 +39,7 @@ def find_prepared(
     name: TFDS name, such as 'ecg5000' or 'mnist'.
     data_dir: where to look; by default every directory in TFDS_DATA_DIR, in
       order, else `~/tensorflow_datasets`.
+
   Returns:
     `DIR/name/VERSION` of the first directory that holds a finished version,
     or None.
@@ -93,8 +94,10 @@ def read(
       stored description before anything is allocated.
     order: field by which the examples are sorted if they have it; without it
       they stay in stored order.
+
   Returns:
     An array of shape [num_examples, *shape] and stored dtype for each field.
+
   Raises:
     ValueError: naming the directory, if it is damaged, is another data set
       or was written in a format that needs TensorFlow.

@@ -55,10 +55,13 @@ def synthetic(
       layer; or 'stable', independent symmetric alpha-stable entries, each
       layer divided by its Euclidean norm (which no label depends on).
     alpha: stable index in (0, 2]; given with teacher='stable' and only then.
+
   Returns:
     Dataset with inputs [n, dim].
+
   Raises:
     ValueError: if an argument is not as described.
+
   Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
     Networks", Section S1.6.1.
   """

@@ -84,11 +84,14 @@ def regularity(
     problem: see `Problem`. Predictions are looked at like parameters: the
       suprema of the loss are over all outputs.
     num_parameters: p; None is the size of one input.
+
   Returns:
     Regularity, estimates from below, on the host in float64. No randomness:
     the directions are fixed.
+
   Raises:
     ValueError: as `predict`.
+
   Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
     with Heavy-Tailed SGD", Assumption 1.
   """
@@ -138,10 +141,13 @@ def lipschitz_ratios(
     particles: [n, p].
     num_pairs: static, independent shifts.
     shift: > 0, standard deviation of each coordinate's shift.
+
   Returns:
     (own, mean): [num_pairs] each, the largest ratio over particles.
+
   Raises:
     ValueError: as `drift`.
+
   Source: "Implicit Compressibility ...", Lemma C.1, with the constant of its
     last line corrected.
   """

@@ -94,10 +94,13 @@ def reference_path(
     alpha, sigma, step_size, num_steps, kind: as in `simulate`.
     initial: `initial(key, n)` draws n independent initial values [n, p]; None
       is N(0, I_p) with p the size of one input.
+
   Returns:
     ReferencePath.
+
   Raises:
     ValueError: as `simulate`; size not a positive integer.
+
   Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
     with Heavy-Tailed SGD", eq. (5).
   """
@@ -160,11 +163,14 @@ def propagation_of_chaos(
       the distances then do not decay.
     at_once: static, replicas per batch: 1 is best on a CPU.
     mesh: static, devices over which the replicas are split evenly.
+
   Returns:
     ChaosErrors.
+
   Raises:
     ValueError: as `simulate`; a width or num_replicas not a positive integer;
       a reference smaller than the largest width, or of another length.
+
   Source: "Implicit Compressibility ...", Theorem 4.2.
   """
   key = check_key(key)

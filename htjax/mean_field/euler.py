@@ -86,11 +86,14 @@ def euler_error(
     initial: as in `reference_path`.
     common_noise: False gives every scheme noise of its own, as a control.
     at_once, mesh: as in `propagation_of_chaos`.
+
   Returns:
     EulerErrors.
+
   Raises:
     ValueError: as `simulate`; step sizes or horizon that do not fit the fine
       grid.
+
   Source: "Implicit Compressibility ...", Theorem 4.1.
   """
   key = check_key(key)

@@ -60,11 +60,14 @@ def predict(problem: Problem, particles: ArrayLike) -> Array:
   Args:
     problem: see `Problem`.
     particles: [n, p], the parameters of the units; not empty.
+
   Returns:
     Array [m] or [m, l], in the dtype of the unit.
+
   Raises:
     ValueError: problem or particles of wrong shapes, a unit whose value is not
       a number or a vector, a loss whose value is not a number.
+
   Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
     with Heavy-Tailed SGD", section 3.
   """
@@ -78,10 +81,13 @@ def risk(problem: Problem, particles: ArrayLike) -> Array:
   Args:
     problem: see `Problem`.
     particles: [n, p].
+
   Returns:
     Array [].
+
   Raises:
     ValueError: as `predict`.
+
   Source: "Implicit Compressibility ...", eq. (1).
   """
   particles = check_particles(problem, particles)
@@ -96,10 +102,13 @@ def drift(problem: Problem, theta: ArrayLike, particles: ArrayLike) -> Array:
     problem: see `Problem`.
     theta: [p], or [k, p] for the drift at k points.
     particles: [n, p]. With theta = particles, row i is -n dR / d theta_i.
+
   Returns:
     Array of theta's shape.
+
   Raises:
     ValueError: as `predict`; theta of another number of parameters.
+
   Source: "Implicit Compressibility ...", eq. (3).
   """
   particles = check_particles(problem, particles)

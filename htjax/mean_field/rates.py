@@ -52,11 +52,14 @@ def fit_rate(
     errors: [k, R], column r from replica r, R >= 4; finite, and each row of
       positive level. Concrete, as this runs on the host in float64.
     statistic: 'mean', or 'median' where the mean of an error is infinite.
+
   Returns:
     Rate.
+
   Raises:
     ValueError: shapes that do not fit, fewer than 4 replicas, x or a level
       not positive, anything not finite, an unknown statistic.
+
   Source: the delta method; for medians the Bahadur representation with the
     density estimated by Siddiqui's difference quotient and Bofinger's
     bandwidth, see Koenker (2005), Quantile Regression, section 3.4.2.

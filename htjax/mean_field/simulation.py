@@ -78,12 +78,16 @@ def euler_step(
     sigma: >= 0, traced.
     step_size: eta > 0, in units of time, traced.
     kind: 'type1', 'type2' or 'type3', static.
+
   Returns:
     Array [n, p].
+
   Raises:
     ValueError: a concrete alpha outside (0, 2], sigma negative or infinite,
       step_size not positive, unknown kind; otherwise as `predict`.
+
   Values: as `htjax.stable.sample` for traced alpha and sigma out of range.
+
   Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
     with Heavy-Tailed SGD", eqs. (2) and (3).
   """
@@ -125,11 +129,14 @@ def simulate(
     save_every: static, a divisor of num_steps; None keeps the two ends only.
     batch_size: static; the drift of each step uses that many data, drawn
       without replacement anew in each step. None uses all of them.
+
   Returns:
     Trajectory of num_steps / save_every + 1 states.
+
   Raises:
     ValueError: as `euler_step`; num_steps or save_every not a positive
       integer, or one not dividing the other; batch_size not in [1, m].
+
   Source: "Implicit Compressibility ...", eqs. (2) and (3).
   """
   key = check_key(key)

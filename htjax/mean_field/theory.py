@@ -67,10 +67,13 @@ def gronwall_constant(
     problem: a Problem of which `regularity` is taken, or that Regularity.
     horizon: T > 0.
     variant: 'corrected', 'paper' or 'sharp'.
+
   Returns:
     C, infinite where Assumption 1 does not hold or beyond 1e308.
+
   Raises:
     ValueError: horizon not positive, unknown variant, a bad problem.
+
   Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
     with Heavy-Tailed SGD", Theorem 4.2 and its proof, eqs. (10) to (13).
   """
@@ -115,11 +118,14 @@ def euler_bound(
     largest_norm: M, see `mean_largest_norm`.
     mean_norm: m, the same of one particle.
     variant: 'corrected', 'paper' or 'sharp'.
+
   Returns:
     TheoremValue, invalid for alpha outside (1, 2], where M is infinite, and
     where Assumption 1 does not hold.
+
   Raises:
     ValueError: a number out of range, unknown variant, a bad problem.
+
   Source: "Implicit Compressibility ...", Theorem 4.1 and eqs. (14) to (18).
   """
   check_range('alpha', alpha, 0.0, 2.0, open_low=True)
@@ -170,11 +176,14 @@ def gradient_norm_bound(
     num_steps: K.
     num_particles: n.
     gamma: in (0, alpha - 1).
+
   Returns:
     TheoremValue, whose `valid` says whether the printed premises hold,
     0 < gamma < alpha - 1 and eta < sigma^(alpha / (alpha - 1)).
+
   Raises:
     ValueError: a number out of range, a bad problem.
+
   Source: "Implicit Compressibility ...", Proposition B.1.
   """
   check_range('alpha', alpha, 0.0, 2.0, open_low=True)
@@ -206,12 +215,15 @@ def norm_tail_constant(alpha: float, dim: int, kind: str) -> float:
     alpha: tail index in (0, 2); at 2 there is no power tail and C = 0.
     dim: p, number of coordinates.
     kind: 'type1', 'type2' or 'type3'.
+
   Returns:
     C: with c = 2/pi Gamma(alpha) sin(pi alpha/2) of one coordinate,
     p^(alpha/2) c, p c, or 2^alpha Gamma((p+alpha)/2) / (Gamma(p/2)
     Gamma(1-alpha/2)).
+
   Raises:
     ValueError: alpha outside (0, 2], bad dim or kind.
+
   Source: Samorodnitsky & Taqqu (1994), property 1.2.15 and section 2.5.
   """
   check_range('alpha', alpha, 0.0, 2.0, open_low=True)
@@ -251,10 +263,13 @@ def mean_largest_norm(
     dim: p, coordinates of one vector.
     kind: 'type1', 'type2' or 'type3'.
     num_samples: static, at least 10^4.
+
   Returns:
     The mean, infinite for alpha <= 1.
+
   Raises:
     ValueError: as `htjax.stable.sample_vectors`, counts out of range.
+
   Source: "Implicit Compressibility ...", Lemma D.1, which bounds it.
   """
   check_range('alpha', alpha, 0.0, 2.0, open_low=True)
@@ -298,10 +313,13 @@ def largest_norm_bound(
     constant: C, a bound of r^alpha P(|X| > r) over all r. The limit at large
       r, `norm_tail_constant`, is smaller: stable laws approach it from above.
     variant: 'sharp', 'corrected' or 'paper'.
+
   Returns:
     TheoremValue, invalid for alpha outside (1, 2].
+
   Raises:
     ValueError: a number out of range, unknown variant.
+
   Source: "Implicit Compressibility ...", Lemma D.1.
   """
   check_range('alpha', alpha, 0.0, 2.0, open_low=True)

@@ -36,6 +36,7 @@ def find_center(
     center: 'median', or None for zero.
     protocol: 'paper', the median of the layer, or 'authors'.
     unit: what is pruned.
+
   Returns:
     Array broadcastable to the leaf, of its rank.
   """

@@ -44,15 +44,19 @@ def to_error(
       relative to that; see `magnitude`.
     protocol: as in the function named by `method`.
     select: which leaves; None is every weight.
+
   Returns:
     Pruned; see `leaf_ratios` for the layers' pruning ratios. A leaf of zeros,
     or any at epsilon 1, loses everything.
+
   Raises:
     ValueError: a concrete epsilon outside [0, 1], an unknown method, another p
       for 'singular_values'; otherwise as the function named by `method`.
+
   Values: traced NaN or infinity in a leaf prunes nothing of it (or, for
     'singular_values', makes it NaN); a traced epsilon outside [0, 1] makes the
     selected leaves NaN.
+
   Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
     Networks", eq. (S5); section 5 and Figure 3 with `center='median'`, epsilon
     0.1 and p = 2.

@@ -22,17 +22,21 @@ def discretize(
     params: pytree of arrays, pruned before or not: zeros stay zeros.
     resolution: the paper's rho > 0, traced.
     select: which leaves; None is every weight.
+
   Returns:
     Pruned, whose mask is True where the rounded entry is not zero. Each kept
     entry is one of 2 round(max |w| / rho) + 1 multiples, zero among them.
+
   Raises:
     ValueError: a concrete resolution not in (0, infinity); selection and leaves
       as in `magnitude`.
+
   Values: halves round to even multiples; the multiples are rounded to the
     leaf's dtype. Entries beyond the reach of the dtype's digits, 2^23
     multiples in float32, stay as they are. Traced NaN and infinity stay, and
     are kept; a traced resolution that is not positive, or NaN, makes the
     selected leaves NaN.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
     Sketching", Lemma 4.2 (discretization).
   """

@@ -62,16 +62,20 @@ def compact(
       convolution by a mean over positions, or flattened, channels last.
     trim_inputs: whether rows of the first kernel that are zero go too; x is
       then to be fed as `x[..., inputs]`.
+
   Returns:
     Compacted. A layer keeps one unit at least, so that no array is empty.
+
   Raises:
     ValueError: params traced or with leaves other than the kernels of the
       chain and their biases, a chain of fewer than two, unknown or repeated
       names, or kernels that do not follow on one another.
+
   Values: NaN and infinity are not zero. Exact for layers in a chain, each
     feeding the next alone, with activations and pooling that act on each unit
     by itself and take zero to zero, as ReLU and tanh do and the logistic
     function does not.
+
   Source: the arrays behind the k-best column approximation of "Heavy Tails in
     SGD and Compressibility of Overparametrized Neural Networks", Theorem 3.
   """
@@ -121,6 +125,7 @@ def _live_units(
     used: of each kernel, [fan_in, n], where it is not zero.
     repeats: of each kernel, rows for one feature of the layer before.
     fed: of each kernel, [n] or [], whether a unit has a bias that is not zero.
+
   Returns:
     Booleans for the input and for each kernel's units; inputs and outputs are
     all True.

@@ -52,15 +52,19 @@ def randomized_magnitude(
       [fan_in, fan_out] are never pruned, as in the paper, whose sketches need
       them. A convolution is the matrix [h w in, out].
     select: which leaves; None is every weight.
+
   Returns:
     Pruned. With one key, the entries kept at a larger strength are among those
     kept at a smaller one.
+
   Raises:
     ValueError: a key not typed, a concrete strength not in (0, infinity);
       selection and leaves as in `magnitude`.
+
   Values: an entry of 0 is pruned with probability 1. Traced NaN and infinity
     are kept, and so is all of their leaf; a traced strength that is not
     positive, or NaN, makes the selected leaves NaN.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
     Sketching", Algorithm 1, with a variance for each layer.
   """
@@ -81,11 +85,15 @@ def keep_probability(strength: ArrayLike) -> Array:
 
   Args:
     strength: d > 0, traced, any shape.
+
   Returns:
     1 - sqrt(d / (d + 2)), without cancellation for large d.
+
   Raises:
     ValueError: a concrete strength not in (0, infinity).
+
   Values: a traced d that is not positive gives NaN.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
     Sketching", section 4; the paper calls it the probability of being pruned.
   """
@@ -100,11 +108,15 @@ def strength_for(kappa: ArrayLike) -> Array:
 
   Args:
     kappa: in (0, 1), traced, any shape.
+
   Returns:
     d = 2 (1 - kappa)^2 / (kappa (2 - kappa)), inverse of `keep_probability`.
+
   Raises:
     ValueError: a concrete kappa not in (0, 1).
+
   Values: a traced kappa not in (0, 1) gives NaN.
+
   Source: as `keep_probability`.
   """
   check_range('kappa', kappa, 0.0, 1.0, open_low=True, open_high=True)
@@ -132,13 +144,17 @@ def random_columns(
     select: which leaves, [fan_in, n] or [h, w, in, n]; None is every weight.
     rounding: 'ceil' or 'floor' of kappa n. To remove n^a filters, kappa is
       1 - n^(a - 1).
+
   Returns:
     Pruned, each selected leaf with exactly the rounded number of columns. With
     one key, the columns kept at a smaller kappa are among those kept at a
     larger one.
+
   Raises:
     ValueError: a key not typed; otherwise as `columns`.
+
   Values: a traced kappa outside [0, 1] makes the selected leaves NaN.
+
   Source: "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
     Sketching", Appendix H (random filter pruning).
   """
@@ -183,16 +199,20 @@ def gaussian_replacement(
     variance: t >= 0, traced; for 'theory' only, which needs it.
     select: which leaves; None is every weight. The paper replaces in the last
       layer only.
+
   Returns:
     Pruned, whose mask is True at kept entries. `kept` counts them and what the
     noise is made of: m and s for each layer with replaced entries, or t for
     each layer ('theory'). The noise itself comes from the key.
+
   Raises:
     ValueError: an unknown variant, an argument missing or out of place, a
       concrete threshold or variance that is negative or not finite, a key not
       typed; selection and leaves as in `magnitude`.
+
   Values: traced NaN in a leaf makes its replaced entries NaN; a traced negative
     or NaN threshold or variance makes the selected leaves NaN.
+
   Source: "Compressing Heavy-Tailed Weight Matrices for Non-Vacuous
     Generalization Bounds", Appendix E (experiments), Algorithm 1 (theory).
   """

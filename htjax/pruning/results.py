@@ -103,6 +103,7 @@ class Chosen(NamedTuple):
       others: of each chosen leaf, broadcastable to it.
       valid: whether the amount was one, [] boolean; if not, leaves are NaN.
       extra: how many numbers to store besides the kept entries.
+
     Returns:
       Pruned.
     """
@@ -124,6 +125,7 @@ class Chosen(NamedTuple):
       masks: of each chosen leaf.
       kept: int32 [], numbers to store.
       valid: as in `replaced`.
+
     Returns:
       Pruned.
     """
@@ -159,8 +161,10 @@ def choose(params: PyTree, select: Selection, min_rank: int = 2) -> Chosen:
     params: pytree of arrays.
     select: see `htjax.selection`.
     min_rank: least rank of a leaf, 2 for matrices and 3 for convolutions.
+
   Returns:
     Chosen.
+
   Raises:
     ValueError: no leaf chosen; naming the leaf, one not floating, of a lower
       rank, empty, or concretely NaN or infinite.

@@ -70,15 +70,19 @@ def iterative_magnitude(
       `magnitude`; 'layer' of each leaf.
     select: which leaves are pruned; None is every weight.
     rounding: 'ceil' or 'floor' of kappa times the number of entries.
+
   Returns:
     A Round for each of `kappas`. Entries that were pruned stay pruned, and
     among equal magnitudes the first is kept.
+
   Raises:
     ValueError: no kappas, a concrete one outside (0, 1] or above the one
       before, `train` or `rewind` of another structure, shape or dtype, a
       `rewind` without rewinding; and as `magnitude`.
+
   Values: a traced kappa outside [0, 1] makes the selected leaves of that round
     NaN.
+
   Source: Frankle & Carbin (2019), "The Lottery Ticket Hypothesis", as named in
     "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
     Sketching", section 6; without rewinding, Han et al. (2015), "Learning both

@@ -97,15 +97,19 @@ def singular_values(
       each input (and position in the kernel), and the matrix is [a b in, out].
     select: which leaves; None is every weight.
     rounding: 'ceil' or 'floor' of kappa min(h, h').
+
   Returns:
     Pruned: dense leaves of lower rank, whose masks are all True; `kept` is the
     number of parameters of the factors, so that `ratio` is negative where many
     values are kept. Nothing is smaller in memory before `thin_factors`. A leaf
     that keeps all its values is returned as it came, but counted in factors.
+
   Raises:
     ValueError: as `htjax.pruning.magnitude`.
+
   Values: traced NaN or infinity makes a leaf NaN, as does a traced kappa
     outside [0, 1].
+
   Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
     Networks", Theorem 2 and supplement S1.5. There the fraction is of h', which
     is the number of values only where h' <= h.
@@ -138,8 +142,10 @@ def singular_value_counts(
     protocol: which matrix a convolution is, as in `singular_values`.
     select: which leaves; None is every weight.
     rounding: as in `singular_values`.
+
   Returns:
     SingularValueCounts; meaningless where a traced kappa is not in [0, 1].
+
   Raises:
     ValueError: as `singular_values`.
   """
@@ -177,10 +183,13 @@ def thin_factors(
       to k channels and a 1 by 1 convolution ('authors').
     select: which leaves; None is every weight.
     rounding: as in `singular_values`.
+
   Returns:
     Factored. A layer is smaller than before where k < h h' / (h + h').
+
   Raises:
     ValueError: kappa not concrete; otherwise as `singular_values`.
+
   Source: as `singular_values`.
   """
   if not is_concrete(kappa):
@@ -227,6 +236,7 @@ def prune_values(
     center: as in `singular_values`.
     protocol: as in `singular_values`.
     select: as in `singular_values`.
+
   Returns:
     Pruned.
   """

@@ -67,16 +67,20 @@ def magnitude(
       `select` and read `network_ratio`.
     select: which leaves, see `htjax.selection`; None is every weight.
     rounding: 'ceil' or 'floor' of kappa times the number of entries.
+
   Returns:
     Pruned, with exactly the rounded number of entries; of equal magnitudes the
     first in row-major order (and, with scope 'global', in the first leaf) is
     kept.
+
   Raises:
     ValueError: a concrete kappa outside (0, 1], an unknown option, bad
       selection, no leaf selected; naming the leaf, one of rank below 2, empty,
       not floating, or concretely NaN or infinite.
+
   Values: traced NaN and infinity rank highest; a traced kappa of 0 keeps
     nothing, one outside [0, 1] makes the selected leaves NaN.
+
   Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
     Networks", Theorem 1 (global and layer-wise magnitude pruning); centring
     and counts as in the supplement, section S1.5, the median counted.
@@ -117,15 +121,19 @@ def columns(
     rounding: 'ceil' or 'floor' of kappa n, the latter as in "Implicit
       Compressibility ...". With 'floor', kappa < 1/n keeps no column at all,
       as does a traced kappa of 0: the end of a robustness curve.
+
   Returns:
     Pruned, each selected leaf with exactly the rounded number of columns; of
     equal norms the one of lower index is kept.
+
   Raises:
     ValueError: a concrete kappa outside (0, 1], bad p, center, rounding or
       selection, no leaf selected; naming the leaf, one of rank below 2, empty,
       not floating, or concretely NaN or infinite.
+
   Values: traced NaN or infinity in a column keeps it; a traced kappa outside
     [0, 1] makes the selected leaves NaN.
+
   Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
     with Heavy-Tailed SGD", section 3 (p = 2).
   """
@@ -158,11 +166,15 @@ def rows(
       'authors', one for each output, none counted.
     select: which leaves; None is every weight, [fan_in, n] or [h, w, in, n].
     rounding: as in `columns`.
+
   Returns:
     Pruned, as `columns`.
+
   Raises:
     ValueError: as `columns`; an unknown protocol.
+
   Values: as `columns`.
+
   Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
     Networks", Theorem 3 (k-best column approximation).
   """
@@ -199,11 +211,15 @@ def filters(
     center: None, or 'median' as in `magnitude`.
     select: which leaves; None is every weight.
     rounding: as in `columns`.
+
   Returns:
     Pruned, as `columns`.
+
   Raises:
     ValueError: as `columns`, with rank below 3.
+
   Values: as `columns`.
+
   Source: as `columns`.
   """
   return _prune_fraction(
@@ -234,11 +250,15 @@ def kernels(
       'authors', one for each position in the kernel, none counted.
     select: which leaves, of rank 3 or more; None is every weight.
     rounding: as in `columns`.
+
   Returns:
     Pruned, as `columns`; of equal norms the first in order of (i, o) is kept.
+
   Raises:
     ValueError: as `rows`, with rank below 3.
+
   Values: as `columns`.
+
   Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
     Networks", section 5 (kernel pruning of convolutional layers).
   """
@@ -274,12 +294,16 @@ def columns_to_error(
     squared: whether `tolerance` is a share of the squared norm, as in the
       paper's tables, or a relative error, as in `to_error`.
     select: as in `columns`.
+
   Returns:
     Pruned. A leaf of zeros loses all its columns, which costs nothing.
+
   Raises:
     ValueError: a concrete tolerance outside [0, 1]; otherwise as `columns`.
+
   Values: traced NaN or infinity in a leaf prunes nothing of it; a traced
     tolerance outside [0, 1] makes the selected leaves NaN.
+
   Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
     with Heavy-Tailed SGD", section 5, the columns "a.p." of the tables.
   """
@@ -323,6 +347,7 @@ def prune_units(
     center: as in `magnitude`.
     protocol: as in `magnitude`.
     select: as in `magnitude`.
+
   Returns:
     Pruned.
   """

@@ -44,11 +44,15 @@ def characteristic_function(
     t: real, any shape; broadcasts against alpha and scale.
     alpha: tail index in (0, 2], traced.
     scale: > 0, traced.
+
   Returns:
     Array of the broadcast shape, in (0, 1].
+
   Raises:
     ValueError: concrete alpha outside (0, 2] or scale not positive.
+
   Values: traced alpha or scale out of range gives NaN.
+
   Source: Samorodnitsky & Taqqu (1994), definition 1.1.6.
   """
   t, alpha, scale = _arguments(t, alpha, scale, low=0.0)
@@ -67,12 +71,16 @@ def cdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
       allowed.
     alpha: tail index in [0.5, 2], traced.
     scale: > 0, traced; E exp(itX) = exp(-|scale t|^alpha).
+
   Returns:
     Array of the broadcast shape, with relative precision in the lower tail.
     Differentiable in all three, in forward and reverse mode.
+
   Raises:
     ValueError: concrete alpha outside [0.5, 2] or scale not positive.
+
   Values: NaN in x, and traced alpha or scale out of range, give NaN.
+
   Source: Nolan (2020), Univariate Stable Distributions, section 3.3.
   """
   x, alpha, scale = _arguments(x, alpha, scale)
@@ -116,12 +124,16 @@ def quantile(
       For the far upper tail take -quantile(1 - q), where 1 - q has the digits.
     alpha: tail index in [0.5, 2], traced.
     scale: > 0, traced.
+
   Returns:
     Array of the broadcast shape; -inf at q = 0 and inf at q = 1. Derivatives
     in all three are those of the implicit function.
+
   Raises:
     ValueError: concrete q outside [0, 1]; otherwise as `cdf`.
+
   Values: traced q, alpha or scale out of range gives NaN.
+
   Source: Newton's method on `sf` and `cdf`, kept within a bracket.
   """
   check_range('q', q, 0.0, 1.0)
@@ -135,12 +147,16 @@ def log_moment(alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> LogMoment:
   Args:
     alpha: tail index in (0, 2], traced.
     scale: > 0, traced.
+
   Returns:
     LogMoment: mean gamma (1/alpha - 1) + log(scale) with Euler's gamma, and
     variance pi^2 (1/(6 alpha^2) + 1/12).
+
   Raises:
     ValueError: concrete alpha outside (0, 2] or scale not positive.
+
   Values: traced alpha or scale out of range gives NaN.
+
   Source: Zolotarev (1986), One-dimensional Stable Distributions, section 3.6.
   """
   _, alpha, scale = _arguments(0.0, alpha, scale, low=0.0)

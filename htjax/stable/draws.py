@@ -52,17 +52,21 @@ def sample(
     shape: static.
     dtype: float32 or float64.
     scale: >= 0, traced; broadcasts against `shape`.
+
   Returns:
     Array of shape `shape`, always finite for alpha in (0, 2] and finite scale.
     A draw beyond the largest number of the dtype, which happens in float32
     below alpha of about 0.2, is that number. Differentiable in alpha and scale
     for fixed randomness.
+
   Raises:
     ValueError: concrete alpha outside (0, 2], concrete scale negative, infinite
       or NaN, either one not broadcasting to `shape`, a negative entry of
       `shape`, dtype or key of another kind.
+
   Values: traced alpha outside (0, 2] (or so small that the dtype holds 0), or a
     traced scale that is negative, infinite or NaN, gives NaN.
+
   Source: Chambers, Mallows & Stuck (1976), JASA 71, eq. (2.3) with beta = 0.
   """
   key, dtype, shape = _check(key, alpha, 2.0, shape, dtype, scale)
@@ -103,13 +107,17 @@ def sample_positive(
     alpha: in (0, 1], traced; broadcasts against `shape`. alpha = 1 is A = 1.
     shape: static.
     dtype: float32 or float64.
+
   Returns:
     Array of shape `shape`, non-negative and finite; a draw beyond the largest
     number of the dtype is that number.
+
   Raises:
     ValueError: concrete alpha outside (0, 1], alpha not broadcasting to
       `shape`, dtype or key of another kind.
+
   Values: traced alpha outside (0, 1] gives NaN.
+
   Source: Kanter (1975), Annals of Probability 3, corollary 4.1.
   """
   key, dtype, shape = _check(key, alpha, 1.0, shape, dtype, 1.0)
@@ -163,11 +171,14 @@ def sample_vectors(
     kind: 'type1', 'type2' or 'type3', static.
     axis: axis (or axes) along which one vector lies.
     scale: >= 0, traced; broadcasts against `shape`.
+
   Returns:
     Array of shape `shape`; vectors are independent of each other.
+
   Raises:
     ValueError: as `sample`; alpha not a scalar; unknown kind; an axis that
       `shape` does not have.
+
   Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
     with Heavy-Tailed SGD", section 2; Samorodnitsky & Taqqu (1994), sec. 2.5.
   """
@@ -217,12 +228,16 @@ def levy_increments(
     kind: 'type1', 'type2' or 'type3'.
     axis: axis (or axes) of `shape` along which one vector lies.
     dtype: float32 or float64.
+
   Returns:
     Array of shape [num_steps, *shape].
+
   Raises:
     ValueError: as `sample_vectors`; num_steps < 1; concrete step_size <= 0 or
       infinite.
+
   Values: as `sample`; a traced step_size < 0 gives NaN.
+
   Source: "Implicit Compressibility ...", section 2, definition of L_t.
   """
   check_count('num_steps', num_steps)

@@ -27,8 +27,10 @@ def threefry(
   Args:
     key: two uint32 arrays that broadcast against the counters.
     x: two uint32 arrays of one shape, the counter.
+
   Returns:
     Two uint32 arrays of the counters' shape.
+
   Source: Salmon, Moraes, Dror & Shaw (2011), "Parallel random numbers: as easy
     as 1, 2, 3", section 3.3.
   """
@@ -53,8 +55,10 @@ def word_pairs(
     key: typed key of any implementation.
     shape: static; at most 2**32 elements.
     num_pairs: static, how many pairs each element gets.
+
   Returns:
     `num_pairs` pairs of uint32 arrays of shape `shape`.
+
   Raises:
     ValueError: if the shape has more than 2**32 elements.
   """

@@ -45,6 +45,7 @@ def mmo(
       is m^2 with the largest m for which m^4 <= K, and leaves out the last
       K mod m^2 vectors.
     cap: None, or the largest alpha to return (the papers take 2), static.
+
   Returns:
     TailEstimate. `num_used` is the number of blocks. The standard error holds
     for any law of the vectors, in the limit of many blocks; it includes that a
@@ -52,11 +53,14 @@ def mmo(
     sums and terms. `p_value` is of the hypothesis that log|Y| grows as fast
     from 1 to m vectors as from m to `block`, m the divisor of `block` nearest
     its root, as it does for a stable law and no other; NaN if `block` is prime.
+
   Raises:
     ValueError: x not [K, d], fewer than 16 vectors and no block, block not a
       divisor or out of range; concrete x with NaN or infinity, or constant.
+
   Values: zero vectors, which have no logarithm, are left out of the means.
     Traced NaN or infinity gives NaN.
+
   Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
     Networks", eq. (S1) and Theorem S5; Mohammadi, Mohammadpour & Ogata (2015).
   """
@@ -76,11 +80,15 @@ def mmo_univariate(
     x: any shape, taken in row-major order; independent and centred.
     block: numbers per sum, as in `mmo`.
     cap: as in `mmo`.
+
   Returns:
     TailEstimate, as `mmo`.
+
   Raises:
     ValueError: as `mmo`.
+
   Values: as `mmo`.
+
   Source: as `mmo`, with |.| in place of the norm.
   """
   x = check_samples('x', x, 1, 4 if block else 16, finite=False)
@@ -96,13 +104,17 @@ def max_ratio(x: ArrayLike, block: int | None = None) -> TailEstimate:
   Args:
     x: any shape, taken in row-major order; independent.
     block: numbers per block, as in `mmo`.
+
   Returns:
     TailEstimate without a test of fit. `num_used` is the number of blocks; the
     standard error holds in the limit of many blocks, and leaves out the bias
     of blocks too small for the tail.
+
   Raises:
     ValueError: as `mmo`.
+
   Values: traced NaN gives NaN; a block of zeros gives NaN.
+
   Source: Davydov, Paulauskas & Rackauskas (2000), with the authors' estimator
     of the tail index p / (1 - p).
   """

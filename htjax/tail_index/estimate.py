@@ -94,6 +94,7 @@ def check_samples(
     least: how many samples are needed.
     finite: whether to look for NaN and infinity; False leaves that to
       `check_determined`, where they would make alpha NaN.
+
   Raises:
     ValueError: another rank, too few samples; concrete x that holds NaN or
       infinity, or has no two values of |x| that differ.
@@ -131,6 +132,7 @@ def check_determined(
     name: of the samples, for the message.
     estimate: a `TailEstimate`.
     x: samples that have not been looked at for NaN and infinity.
+
   Raises:
     ValueError: alpha is NaN, infinite or 0.
   """

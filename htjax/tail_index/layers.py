@@ -68,13 +68,17 @@ def layer_samples(leaf: ArrayLike, samples: str = 'units') -> Array:
     samples: 'units' for the columns of a matrix, 'inputs' for its rows, which
       the paper takes for the last layer; static. The vectors of a convolution
       are its in * out kernels either way.
+
   Returns:
     Array [num_vectors, dim]: [fan_out, fan_in], [fan_in, fan_out] or
     [in * out, kernel], kernels ordered by output first. Medians are over
     vectors.
+
   Raises:
     ValueError: leaf of rank below 2, empty or complex; unknown samples.
+
   Values: NaN makes its coordinate NaN.
+
   Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
     Networks", section 5 and the authors' code.
   """
@@ -100,10 +104,13 @@ def protocol_blocks(num: int) -> tuple[int, ...]:
 
   Args:
     num: number of samples, static.
+
   Returns:
     Distinct divisors of num, in that order.
+
   Raises:
     ValueError: no divisor is left.
+
   Source: the authors' code of "Heavy Tails in SGD and Compressibility of
     Overparametrized Neural Networks".
   """
@@ -148,16 +155,20 @@ def layer_protocol(
     num_permutations: of 'authors', static; 0 leaves the stored order. Those
       of single entries cost a sort each.
     cap: None, or the largest alpha to return (the papers take 2), static.
+
   Returns:
     TailEstimate. `num_used` is the number of samples; the standard error and
     `p_value` are the medians over block sizes and permutations of what the
     estimator says. It says nothing of how the estimates change with the block
     size, which they do unless the law is stable.
+
   Raises:
     ValueError: as `layer_samples`, `protocol_blocks` and the estimator;
       unknown estimator; num_permutations < 0.
+
   Values: as the estimator. Zeros are left out of mean logarithms, where the
     authors' code takes them as 2e-16.
+
   Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
     Networks", section 5, eq. (S1), and the authors' code.
   """
@@ -227,6 +238,7 @@ def layer_table(
       layer); None is matrices with fewer than 128 columns.
     num_top: largest values for `hill`, `moment` and `pickands`; None is 5 % of
       the entries, at least 8.
+
   Returns:
     A list of dicts with the same keys in the same order, of Python values:
     'layer', 'shape', 'size', 'num_vectors'; for each of 'protocol' (`mmo` by
@@ -240,9 +252,11 @@ def layer_table(
     ''. Missing values are NaN. Print with
     `records.table(list(rows[0]), [list(r.values()) for r in rows])`.
     `mmo_univariate` takes the entries in the order of the vectors.
+
   Raises:
     ValueError: no leaf selected, or a bad selection, key or num_top. What is
       wrong with one leaf becomes the note of its row.
+
   Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
     Networks", section 5; "Implicit Compressibility of Overparametrized Neural
     Networks Trained with Heavy-Tailed SGD", section 5.

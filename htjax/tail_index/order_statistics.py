@@ -30,14 +30,18 @@ def hill(x: ArrayLike, num_top: int) -> TailEstimate:
   Args:
     x: any shape, any unit (the estimate is free of scale).
     num_top: k, static, 1 <= k < x.size.
+
   Returns:
     TailEstimate: standard error alpha / sqrt(k), `scale` y_{k+1}. `p_value` is
     Kolmogorov's, of the power law for the k largest, and too large because
     alpha was fitted: see `power_law_p_value` for a calibrated one.
+
   Raises:
     ValueError: x too small for num_top, num_top < 1; concrete x with NaN or
       infinity, or with zero or equal values at the top.
+
   Values: NaN or infinity in x gives NaN.
+
   Source: Hill (1975), Annals of Statistics 3(5).
   """
   return _estimate(_hill, x, num_top, 1)
@@ -52,12 +56,16 @@ def moment(x: ArrayLike, num_top: int) -> TailEstimate:
   Args:
     x: any shape, any unit.
     num_top: k, static, 2 <= k < x.size.
+
   Returns:
     TailEstimate: standard error alpha^2 sqrt(1 + 1/alpha^2) / sqrt(k), for
     1/alpha >= 0 (NaN below). `scale` is y_{k+1}; no test of fit.
+
   Raises:
     ValueError: as `hill`, num_top < 2.
+
   Values: NaN or infinity in x gives NaN.
+
   Source: Dekkers, Einmahl & de Haan (1989), Annals of Statistics 17(4).
   """
   return _estimate(_moment, x, num_top, 2)
@@ -74,13 +82,17 @@ def pickands(x: ArrayLike, num_top: int) -> TailEstimate:
   Args:
     x: any shape, any unit.
     num_top: k, static, 2 <= k < x.size, best a multiple of 4.
+
   Returns:
     TailEstimate with `scale` y_{k+1} and no test of fit; with g = 1/alpha, the
     standard error of g is g sqrt(2^(2g+1) + 1) / (2 (2^g - 1) log 2
     sqrt(k / 4)). Wide: at alpha = 1.5 four times that of `hill`.
+
   Raises:
     ValueError: as `hill`, num_top < 2.
+
   Values: NaN or infinity in x gives NaN.
+
   Source: Pickands (1975), Annals of Statistics 3(1); Dekkers & de Haan (1989),
     Annals of Statistics 17(4), Theorem 2.3.
   """
@@ -96,13 +108,17 @@ def de_haan_resnick(x: ArrayLike, num_top: int) -> TailEstimate:
   Args:
     x: any shape, any unit.
     num_top: k, static, 2 <= k < x.size.
+
   Returns:
     TailEstimate with `scale` y_{k+1} and no test of fit. log(k) (alpha/alpha^ -
     1) tends to Gumbel's law, which is not symmetric and has not mean 0: the
     standard error, alpha pi / (sqrt(6) log k), makes no 95 % interval.
+
   Raises:
     ValueError: as `hill`, num_top < 2.
+
   Values: NaN or infinity in x gives NaN.
+
   Source: de Haan & Resnick (1980), Journal of the Royal Statistical Society B
     42(1).
   """
@@ -182,6 +198,7 @@ def power_law_distance(alpha: Array, excess: Array, num: ArrayLike) -> Array:
     alpha: [], tail index.
     excess: [m], log excesses in descending order; only the first `num` count.
     num: number of excesses, traced.
+
   Returns:
     The distance, []. Ranks inside a tie lie between those at its ends, so ties
     need no care.

@@ -83,6 +83,7 @@ def power_law(
     min_tail: fewest values a searched tail may have, static, >= 2. Very small
       tails fit anything.
     num_candidates: thresholds to try when x is large, static.
+
   Returns:
     TailEstimate: `scale` is xmin and `num_used` n_tail. The standard error
     alpha / sqrt(n_tail) holds for a given xmin; it leaves out the search, after
@@ -90,11 +91,14 @@ def power_law(
     (n = 200, 500, 2000): `power_law_standard_error` has it in. `p_value` is
     Kolmogorov's, too large because alpha and xmin are fitted:
     `power_law_p_value` calibrates it.
+
   Raises:
     ValueError: fewer than min_tail samples, a concrete xmin that is not
       positive or leaves fewer than two values, concrete x with NaN or infinity
       or constant, bad counts.
+
   Values: NaN in x, or a traced xmin out of range, gives NaN.
+
   Source: Clauset, Shalizi & Newman (2009), SIAM Review 51(4), eq. (3.1) and
     section 3.3. Their alpha is `pdf_exponent`.
   """
@@ -132,12 +136,16 @@ def power_law_p_value(
     xmin: as in `power_law`.
     min_tail: as in `power_law`.
     num_candidates: as in `power_law`.
+
   Returns:
     Array []: (1 + count) / (1 + num_draws), so never 0. Clauset, Shalizi &
     Newman rule a power law out at 0.1.
+
   Raises:
     ValueError: as `power_law`; num_draws < 1; not a typed key.
+
   Values: as `power_law`.
+
   Source: Clauset, Shalizi & Newman (2009), SIAM Review 51(4), section 4.1.
   """
   key = check_key(key)
@@ -173,11 +181,15 @@ def power_law_standard_error(
       1.2 / sqrt(num_draws). The cost is that of as many sorts of x.
     min_tail: as in `power_law`.
     num_candidates: as in `power_law`.
+
   Returns:
     Array [], in units of alpha.
+
   Raises:
     ValueError: as `power_law`; num_draws < 2; not a typed key.
+
   Values: as `power_law`.
+
   Source: the draws are those of Clauset, Shalizi & Newman (2009), SIAM Review
     51(4), section 4.1.
   """
@@ -206,11 +218,15 @@ def power_law_against(
     x: any shape; only |x| counts.
     alternative: 'exponential' or 'lognormal', static.
     xmin: > 0, traced, or None for that of `power_law`.
+
   Returns:
     Comparison.
+
   Raises:
     ValueError: as `power_law`; an unknown alternative.
+
   Values: as `power_law`.
+
   Source: Clauset, Shalizi & Newman (2009), SIAM Review 51(4), section 5 and
     appendix C; Vuong (1989), Econometrica 57(2).
   """

@@ -53,6 +53,7 @@ def stable_mle(x: ArrayLike, *, num_nodes: int | None = None) -> TailEstimate:
     x: any shape; independent, centred at 0. Zeros count as very small.
     num_nodes: nodes of the histogram, static; None is the power of two above
       30 n^(1/4), 2048 for 10^7 samples.
+
   Returns:
     TailEstimate: alpha in [0.5, 2] (the range of the likelihood: an estimate at
     0.5 means at most that), `scale` with E exp(itX) = exp(-|scale t|^alpha).
@@ -63,13 +64,17 @@ def stable_mle(x: ArrayLike, *, num_nodes: int | None = None) -> TailEstimate:
     interval is then one-sided. Near 2 the law of the estimate is not normal
     unless n is large: see the note. `ks_distance` is taken at the nodes, and
     `p_value` is Kolmogorov's, too large because the law was fitted.
+
   Raises:
     ValueError: fewer than 10 samples, num_nodes < 32; concrete x with NaN or
       infinity, or constant.
+
   Values: traced NaN or infinity in x gives NaN.
+
   Note: what tells 1.95 from 2 is the few samples in the power tail, so that
     near 2 the 95 % interval needs many: at alpha = 1.95 it covered 90 % of the
     time for n = 1000 and 94 % for n = 10^4.
+
   Source: DuMouchel (1973), Annals of Statistics 1(5).
   """
   x = check_samples('x', x, 1, 10)
