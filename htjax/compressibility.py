@@ -58,8 +58,7 @@ def best_k(x: ArrayLike, k: ArrayLike) -> Array:
 
   Values: NaN ranks above everything. A traced k out of range gives NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", section 2; Gribonval, Cevher & Davies (2012), section I.
+  Source: [HT], section 2; [Gribonval2012], section I.
   """
   x = as_floating('x', x)
   if jnp.shape(k) != () or not jnp.issubdtype(jnp.result_type(k), jnp.integer):
@@ -98,8 +97,7 @@ def compression_error(
 
   Values: NaN or infinity in x gives NaN, as does a traced kappa outside [0, 1].
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", eq. (S43).
+  Source: [HT], eq. (S43).
   """
   x = _nonempty('x', x)
   check_order(p)
@@ -128,8 +126,7 @@ def smallest_kappa(x: ArrayLike, epsilon: ArrayLike, *, p: float = 2) -> Array:
   Values: NaN or infinity in x gives NaN, as does a traced epsilon outside
     [0, 1].
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", eq. (S5).
+  Source: [HT], eq. (S5).
   """
   x = _nonempty('x', x)
   check_order(p)
@@ -163,8 +160,7 @@ def pruning_ratio(
   Values: NaN or infinity in the matrix gives NaN, as does a traced tolerance
     outside [0, 1].
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 5, the pruning ratio of the tables.
+  Source: [IC], section 5, the pruning ratio of the tables.
   """
   matrix = check_matrix('matrix', matrix)
   check_range('tolerance', tolerance, 0.0, 1.0)
@@ -213,8 +209,7 @@ def invisible_noise_ratios(
     range and a traced NaN scale give NaN; the sign of a traced scale does not
     matter.
 
-  Source: after "Implicit Compressibility of Overparametrized Neural Networks
-    Trained with Heavy-Tailed SGD", section 2, Type I.
+  Source: after [IC], section 2, Type I.
   """
   key = check_key(key)
   columns = check_matrix('columns', columns)
@@ -252,9 +247,7 @@ def gaussian_limit(kappa: ArrayLike, *, p: float = 2, dim: int = 1) -> Array:
 
   Values: a traced kappa outside [0, 1] gives NaN.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", Proposition A.1; Gribonval, Cevher & Davies (2012),
-    Proposition 1.1.
+  Source: [IC], Proposition A.1; [Gribonval2012], Proposition 1.1.
   """
   check_order(p)
   check_count('dim', dim)
@@ -300,8 +293,7 @@ def stable_curve(
 
   Values: traced alpha, kappa or level out of range gives NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", Lemma S2; Gribonval, Cevher & Davies (2012), Proposition 1.2.
+  Source: [HT], Lemma S2; [Gribonval2012], Proposition 1.2.
   """
   key = check_key(key)
   check_count('n', n)

@@ -180,9 +180,8 @@ def fcn(
       of hidden layers. `init` refuses anything but one typed key, `apply` an
       example of another size.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 5 (the last layer trained, nothing divided
-    by the width), initialised as in the authors' code.
+  Source: [IC], section 5 (the last layer trained, nothing divided by the
+    width), initialised as in the authors' code.
   """
   widths = _widths(width, hidden_layers)
   return _network(
@@ -215,8 +214,7 @@ def mean_field(
   Raises:
     ValueError: a size below 1; `init` and `apply` as in `fcn`.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 2.
+  Source: [IC], section 2.
   """
   return _network(
     lambda rngs: MeanFieldNetwork(
@@ -253,9 +251,8 @@ def cnn(
       nor 'M'; `init` refuses anything but one typed key, `apply` pictures of
       another rank or number of channels, or too small for the pooling.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 5; layout and initialisation of the
-    authors' code, a wide VGG11 (Simonyan & Zisserman 2015).
+  Source: [IC], section 5; layout and initialisation of the authors' code, a
+    wide VGG11 [Simonyan2015].
   """
   return _network(
     lambda rngs: CNN(in_channels, num_classes, channels, rngs=rngs),

@@ -97,8 +97,7 @@ def add_stable_noise(
   Values: traced alpha outside (0, 2], or traced sigma negative, infinite or
     NaN, gives NaN updates.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", eq. (2).
+  Source: [IC], eq. (2).
   """
   check_range('alpha', alpha, 0.0, 2.0, open_low=True)
   check_range('sigma', sigma, 0.0, np.inf, open_high=True)
@@ -201,7 +200,7 @@ def heavy_tailed_sgd(
   Raises:
     ValueError: as `add_stable_noise`.
 
-  Source: "Implicit Compressibility ...", eq. (2).
+  Source: [IC], eq. (2).
   """
   return optax.chain(
     optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov),

@@ -159,9 +159,8 @@ def resnet(
     ValueError: another depth, a count below 1, an odd width; `init` refuses
       anything but one typed key, `apply` pictures of another shape.
 
-  Source: He, Zhang, Ren & Sun, "Deep Residual Learning for Image Recognition"
-    (2016), section 4.2; initialised as in He et al. (2015), "Delving Deep into
-    Rectifiers". Batch normalisation with epsilon 1e-5.
+  Source: [He2016], section 4.2; initialised as in [He2015]. Batch normalisation
+    with epsilon 1e-5.
   """
 
   def make(rngs: nnx.Rngs) -> ResNet:

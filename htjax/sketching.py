@@ -84,8 +84,7 @@ def bipartite_ensemble(
   Raises:
     ValueError: for counts out of range or another dtype.
 
-  Source: Dasarathy et al. (2013), Definition 2; "Generalization Bounds for
-    Magnitude-Based Pruning ...", Definition F.1.
+  Source: [Dasarathy2013], Definition 2; [SK], Definition F.1.
   """
   key = check_key(key)
   dtype = check_floating('dtype', dtype)
@@ -116,7 +115,7 @@ def sketch(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
   Raises:
     ValueError: if these are not matrices of shapes that fit.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", section 5.
+  Source: [SK], section 5.
   """
   x, a, b = jnp.asarray(x), jnp.asarray(a), jnp.asarray(b)
   if x.ndim != 2 or a.ndim != 2 or b.ndim != 2:
@@ -167,7 +166,7 @@ def recover(
     ValueError: for shapes that do not fit, sketches larger than the matrix,
       other dtypes, concrete y that is not finite, or numbers out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", problem (1).
+  Source: [SK], problem (1).
   """
   y = jnp.asarray(y)
   dtype = check_floating('y', y.dtype)
@@ -270,8 +269,7 @@ def distributed_sparsity(x: ArrayLike) -> tuple[Array, Array]:
   Raises:
     ValueError: if x is not a non-empty matrix.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Definition
-    5.1, which also asks for a diagonal without zeros.
+  Source: [SK], Definition 5.1, which also asks for a diagonal without zeros.
   """
   x = jnp.asarray(x)
   if x.ndim != 2 or 0 in x.shape:
@@ -300,7 +298,7 @@ def sketch_dimension(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Theorem 5.1.
+  Source: [SK], Theorem 5.1.
   """
   check_count('j_r', j_r)
   check_count('j_c', j_c)
@@ -325,7 +323,7 @@ def useful_sparsity(p: int) -> float:
   Raises:
     ValueError: if p is below 2.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", section 5.
+  Source: [SK], section 5.
   """
   check_count('p', p, 2)
   return p / math.log(p) ** 2

@@ -210,7 +210,7 @@ def make_program(
   Raises:
     ValueError: a recipe with impossible entries.
 
-  Source: "Implicit Compressibility ...", section 5 and appendix E.
+  Source: [IC], section 5 and appendix E.
   """
   _check_recipe(recipe)
   averaging = recipe.average_steps > 0

@@ -92,8 +92,7 @@ def regularity(
   Raises:
     ValueError: as `predict`.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", Assumption 1.
+  Source: [IC], Assumption 1.
   """
   p = num_parameters
   if p is None:
@@ -148,8 +147,7 @@ def lipschitz_ratios(
   Raises:
     ValueError: as `drift`.
 
-  Source: "Implicit Compressibility ...", Lemma C.1, with the constant of its
-    last line corrected.
+  Source: [IC], Lemma C.1, with the constant of its last line corrected.
   """
   key = check_key(key)
   particles = check_particles(problem, particles)

@@ -101,8 +101,7 @@ def reference_path(
   Raises:
     ValueError: as `simulate`; size not a positive integer.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", eq. (5).
+  Source: [IC], eq. (5).
   """
   key = check_key(key)
   check_count('size', size)
@@ -171,7 +170,7 @@ def propagation_of_chaos(
     ValueError: as `simulate`; a width or num_replicas not a positive integer;
       a reference smaller than the largest width, or of another length.
 
-  Source: "Implicit Compressibility ...", Theorem 4.2.
+  Source: [IC], Theorem 4.2.
   """
   key = check_key(key)
   initial = check_study(

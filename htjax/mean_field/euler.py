@@ -94,7 +94,7 @@ def euler_error(
     ValueError: as `simulate`; step sizes or horizon that do not fit the fine
       grid.
 
-  Source: "Implicit Compressibility ...", Theorem 4.1.
+  Source: [IC], Theorem 4.1.
   """
   key = check_key(key)
   ratios = [_ratio('step_sizes', h, fine_step_size) for h in step_sizes]

@@ -68,8 +68,7 @@ def predict(problem: Problem, particles: ArrayLike) -> Array:
     ValueError: problem or particles of wrong shapes, a unit whose value is not
       a number or a vector, a loss whose value is not a number.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 3.
+  Source: [IC], section 3.
   """
   particles = check_particles(problem, particles)
   return mean_output(problem, particles)
@@ -88,7 +87,7 @@ def risk(problem: Problem, particles: ArrayLike) -> Array:
   Raises:
     ValueError: as `predict`.
 
-  Source: "Implicit Compressibility ...", eq. (1).
+  Source: [IC], eq. (1).
   """
   particles = check_particles(problem, particles)
   outputs = mean_output(problem, particles)
@@ -109,7 +108,7 @@ def drift(problem: Problem, theta: ArrayLike, particles: ArrayLike) -> Array:
   Raises:
     ValueError: as `predict`; theta of another number of parameters.
 
-  Source: "Implicit Compressibility ...", eq. (3).
+  Source: [IC], eq. (3).
   """
   particles = check_particles(problem, particles)
   theta = jnp.asarray(theta, particles.dtype)

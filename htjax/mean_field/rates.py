@@ -62,7 +62,7 @@ def fit_rate(
 
   Source: the delta method; for medians the Bahadur representation with the
     density estimated by Siddiqui's difference quotient and Bofinger's
-    bandwidth, see Koenker (2005), Quantile Regression, section 3.4.2.
+    bandwidth, see [Koenker2005], section 3.4.2.
   """
   check_choice('statistic', statistic, STATISTICS)
   x = _positive('x', x)

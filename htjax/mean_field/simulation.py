@@ -88,8 +88,7 @@ def euler_step(
 
   Values: as `htjax.stable.sample` for traced alpha and sigma out of range.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", eqs. (2) and (3).
+  Source: [IC], eqs. (2) and (3).
   """
   key = check_key(key)
   particles = check_particles(problem, particles)
@@ -137,7 +136,7 @@ def simulate(
     ValueError: as `euler_step`; num_steps or save_every not a positive
       integer, or one not dividing the other; batch_size not in [1, m].
 
-  Source: "Implicit Compressibility ...", eqs. (2) and (3).
+  Source: [IC], eqs. (2) and (3).
   """
   key = check_key(key)
   particles = check_particles(problem, particles)

@@ -74,8 +74,7 @@ def gronwall_constant(
   Raises:
     ValueError: horizon not positive, unknown variant, a bad problem.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", Theorem 4.2 and its proof, eqs. (10) to (13).
+  Source: [IC], Theorem 4.2 and its proof, eqs. (10) to (13).
   """
   _check_positive('horizon', horizon)
   check_choice('variant', variant, VARIANTS)
@@ -126,7 +125,7 @@ def euler_bound(
   Raises:
     ValueError: a number out of range, unknown variant, a bad problem.
 
-  Source: "Implicit Compressibility ...", Theorem 4.1 and eqs. (14) to (18).
+  Source: [IC], Theorem 4.1 and eqs. (14) to (18).
   """
   check_range('alpha', alpha, 0.0, 2.0, open_low=True)
   check_range('sigma', sigma, 0.0, math.inf, open_high=True)
@@ -184,7 +183,7 @@ def gradient_norm_bound(
   Raises:
     ValueError: a number out of range, a bad problem.
 
-  Source: "Implicit Compressibility ...", Proposition B.1.
+  Source: [IC], Proposition B.1.
   """
   check_range('alpha', alpha, 0.0, 2.0, open_low=True)
   for name, value in (('sigma', sigma), ('step_size', step_size)):
@@ -224,7 +223,7 @@ def norm_tail_constant(alpha: float, dim: int, kind: str) -> float:
   Raises:
     ValueError: alpha outside (0, 2], bad dim or kind.
 
-  Source: Samorodnitsky & Taqqu (1994), property 1.2.15 and section 2.5.
+  Source: [Samorodnitsky1994], property 1.2.15 and section 2.5.
   """
   check_range('alpha', alpha, 0.0, 2.0, open_low=True)
   check_count('dim', dim)
@@ -270,7 +269,7 @@ def mean_largest_norm(
   Raises:
     ValueError: as `htjax.stable.sample_vectors`, counts out of range.
 
-  Source: "Implicit Compressibility ...", Lemma D.1, which bounds it.
+  Source: [IC], Lemma D.1, which bounds it.
   """
   check_range('alpha', alpha, 0.0, 2.0, open_low=True)
   check_count('num_particles', num_particles)
@@ -320,7 +319,7 @@ def largest_norm_bound(
   Raises:
     ValueError: a number out of range, unknown variant.
 
-  Source: "Implicit Compressibility ...", Lemma D.1.
+  Source: [IC], Lemma D.1.
   """
   check_range('alpha', alpha, 0.0, 2.0, open_low=True)
   check_count('num_particles', num_particles)

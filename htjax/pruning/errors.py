@@ -57,8 +57,7 @@ def to_error(
     'singular_values', makes it NaN); a traced epsilon outside [0, 1] makes the
     selected leaves NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", eq. (S5); section 5 and Figure 3 with `center='median'`, epsilon
+  Source: [HT], eq. (S5); section 5 and Figure 3 with `center='median'`, epsilon
     0.1 and p = 2.
   """
   check_choice('method', method, METHODS)

@@ -37,8 +37,7 @@ def discretize(
     are kept; a traced resolution that is not positive, or NaN, makes the
     selected leaves NaN.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
-    Sketching", Lemma 4.2 (discretization).
+  Source: [SK], Lemma 4.2 (discretization).
   """
   check_range(
     'resolution', resolution, 0.0, np.inf, open_low=True, open_high=True

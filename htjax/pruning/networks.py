@@ -76,8 +76,7 @@ def compact(
     by itself and take zero to zero, as ReLU and tanh do and the logistic
     function does not.
 
-  Source: the arrays behind the k-best column approximation of "Heavy Tails in
-    SGD and Compressibility of Overparametrized Neural Networks", Theorem 3.
+  Source: the arrays behind the k-best column approximation of [HT], Theorem 3.
   """
   if isinstance(params, Pruned):
     raise ValueError(

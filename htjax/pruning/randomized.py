@@ -65,8 +65,7 @@ def randomized_magnitude(
     are kept, and so is all of their leaf; a traced strength that is not
     positive, or NaN, makes the selected leaves NaN.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
-    Sketching", Algorithm 1, with a variance for each layer.
+  Source: [SK], Algorithm 1, with a variance for each layer.
   """
   key = check_key(key)
   _check_strength(strength)
@@ -94,8 +93,7 @@ def keep_probability(strength: ArrayLike) -> Array:
 
   Values: a traced d that is not positive gives NaN.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
-    Sketching", section 4; the paper calls it the probability of being pruned.
+  Source: [SK], section 4; the paper calls it the probability of being pruned.
   """
   _check_strength(strength)
   d = jnp.asarray(strength, float)
@@ -155,8 +153,7 @@ def random_columns(
 
   Values: a traced kappa outside [0, 1] makes the selected leaves NaN.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
-    Sketching", Appendix H (random filter pruning).
+  Source: [SK], Appendix H (random filter pruning).
   """
   key = check_key(key)
   check_kappa(kappa)
@@ -213,8 +210,7 @@ def gaussian_replacement(
   Values: traced NaN in a leaf makes its replaced entries NaN; a traced negative
     or NaN threshold or variance makes the selected leaves NaN.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices for Non-Vacuous
-    Generalization Bounds", Appendix E (experiments), Algorithm 1 (theory).
+  Source: [SH], Appendix E (experiments), Algorithm 1 (theory).
   """
   key = check_key(key)
   check_choice('variant', variant, VARIANTS)

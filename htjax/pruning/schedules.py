@@ -83,10 +83,8 @@ def iterative_magnitude(
   Values: a traced kappa outside [0, 1] makes the selected leaves of that round
     NaN.
 
-  Source: Frankle & Carbin (2019), "The Lottery Ticket Hypothesis", as named in
-    "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
-    Sketching", section 6; without rewinding, Han et al. (2015), "Learning both
-    Weights and Connections for Efficient Neural Networks".
+  Source: [Frankle2019], as named in [SK], section 6; without rewinding,
+    [Han2015].
   """
   check_choice('scope', scope, ('global', 'layer'))
   _check_schedule(kappas)

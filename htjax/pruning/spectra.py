@@ -110,9 +110,8 @@ def singular_values(
   Values: traced NaN or infinity makes a leaf NaN, as does a traced kappa
     outside [0, 1].
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", Theorem 2 and supplement S1.5. There the fraction is of h', which
-    is the number of values only where h' <= h.
+  Source: [HT], Theorem 2 and supplement S1.5. There the fraction is of h',
+    which is the number of values only where h' <= h.
   """
   check_kappa(kappa)
   check_scalar('kappa', kappa)

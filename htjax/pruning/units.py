@@ -81,8 +81,7 @@ def magnitude(
   Values: traced NaN and infinity rank highest; a traced kappa of 0 keeps
     nothing, one outside [0, 1] makes the selected leaves NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", Theorem 1 (global and layer-wise magnitude pruning); centring
+  Source: [HT], Theorem 1 (global and layer-wise magnitude pruning); centring
     and counts as in the supplement, section S1.5, the median counted.
   """
   check_choice('scope', scope, ('layer', 'global'))
@@ -134,8 +133,7 @@ def columns(
   Values: traced NaN or infinity in a column keeps it; a traced kappa outside
     [0, 1] makes the selected leaves NaN.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 3 (p = 2).
+  Source: [IC], section 3 (p = 2).
   """
   return _prune_fraction(
     params, kappa, rounding, unit='columns', p=p, center=center, select=select
@@ -175,8 +173,7 @@ def rows(
 
   Values: as `columns`.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", Theorem 3 (k-best column approximation).
+  Source: [HT], Theorem 3 (k-best column approximation).
   """
   return _prune_fraction(
     params,
@@ -259,8 +256,7 @@ def kernels(
 
   Values: as `columns`.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", section 5 (kernel pruning of convolutional layers).
+  Source: [HT], section 5 (kernel pruning of convolutional layers).
   """
   return _prune_fraction(
     params,
@@ -304,8 +300,7 @@ def columns_to_error(
   Values: traced NaN or infinity in a leaf prunes nothing of it; a traced
     tolerance outside [0, 1] makes the selected leaves NaN.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 5, the columns "a.p." of the tables.
+  Source: [IC], section 5, the columns "a.p." of the tables.
   """
   check_range('tolerance', tolerance, 0.0, 1.0)
   check_scalar('tolerance', tolerance)

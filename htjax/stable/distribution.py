@@ -53,7 +53,7 @@ def characteristic_function(
 
   Values: traced alpha or scale out of range gives NaN.
 
-  Source: Samorodnitsky & Taqqu (1994), definition 1.1.6.
+  Source: [Samorodnitsky1994], definition 1.1.6.
   """
   t, alpha, scale = _arguments(t, alpha, scale, low=0.0)
   at_zero = t == 0.0
@@ -81,7 +81,7 @@ def cdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
 
   Values: NaN in x, and traced alpha or scale out of range, give NaN.
 
-  Source: Nolan (2020), Univariate Stable Distributions, section 3.3.
+  Source: [Nolan2020], section 3.3.
   """
   x, alpha, scale = _arguments(x, alpha, scale)
   return _upper_tail(-x / scale, alpha)
@@ -157,7 +157,7 @@ def log_moment(alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> LogMoment:
 
   Values: traced alpha or scale out of range gives NaN.
 
-  Source: Zolotarev (1986), One-dimensional Stable Distributions, section 3.6.
+  Source: [Zolotarev1986], section 3.6.
   """
   _, alpha, scale = _arguments(0.0, alpha, scale, low=0.0)
   mean = np.euler_gamma * (1.0 / alpha - 1.0) + jnp.log(scale)

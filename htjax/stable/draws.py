@@ -67,7 +67,7 @@ def sample(
   Values: traced alpha outside (0, 2] (or so small that the dtype holds 0), or a
     traced scale that is negative, infinite or NaN, gives NaN.
 
-  Source: Chambers, Mallows & Stuck (1976), JASA 71, eq. (2.3) with beta = 0.
+  Source: [Chambers1976], eq. (2.3) with beta = 0.
   """
   key, dtype, shape = _check(key, alpha, 2.0, shape, dtype, scale)
   return _sample(key, alpha, scale, shape, dtype)
@@ -118,7 +118,7 @@ def sample_positive(
 
   Values: traced alpha outside (0, 1] gives NaN.
 
-  Source: Kanter (1975), Annals of Probability 3, corollary 4.1.
+  Source: [Kanter1975], corollary 4.1.
   """
   key, dtype, shape = _check(key, alpha, 1.0, shape, dtype, 1.0)
   return _sample_positive(key, alpha, shape, dtype)
@@ -179,8 +179,7 @@ def sample_vectors(
     ValueError: as `sample`; alpha not a scalar; unknown kind; an axis that
       `shape` does not have.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 2; Samorodnitsky & Taqqu (1994), sec. 2.5.
+  Source: [IC], section 2; [Samorodnitsky1994], sec. 2.5.
   """
   key, dtype, shape = _check(key, alpha, 2.0, shape, dtype, scale)
   axes = _check_vectors(alpha, shape, kind, axis)
@@ -238,7 +237,7 @@ def levy_increments(
 
   Values: as `sample`; a traced step_size < 0 gives NaN.
 
-  Source: "Implicit Compressibility ...", section 2, definition of L_t.
+  Source: [IC], section 2, definition of L_t.
   """
   check_count('num_steps', num_steps)
   check_range(

@@ -61,8 +61,7 @@ def mmo(
   Values: zero vectors, which have no logarithm, are left out of the means.
     Traced NaN or infinity gives NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", eq. (S1) and Theorem S5; Mohammadi, Mohammadpour & Ogata (2015).
+  Source: [HT], eq. (S1) and Theorem S5; [Mohammadi2015].
   """
   x = check_samples('x', x, 2, 4 if block else 16, finite=False)
   return _cap(_checked_mmo(x, check_block(block, x.shape[0])), cap)
@@ -115,8 +114,8 @@ def max_ratio(x: ArrayLike, block: int | None = None) -> TailEstimate:
 
   Values: traced NaN gives NaN; a block of zeros gives NaN.
 
-  Source: Davydov, Paulauskas & Rackauskas (2000), with the authors' estimator
-    of the tail index p / (1 - p).
+  Source: [Davydov2000], with the authors' estimator of the tail index p / (1 -
+    p).
   """
   x = check_samples('x', x, 1, 4 if block else 16)
   estimate = _max_ratio(x, check_block(block, x.size))

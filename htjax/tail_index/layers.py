@@ -79,8 +79,7 @@ def layer_samples(leaf: ArrayLike, samples: str = 'units') -> Array:
 
   Values: NaN makes its coordinate NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", section 5 and the authors' code.
+  Source: [HT], section 5 and the authors' code.
   """
   check_choice('samples', samples, SAMPLES)
   leaf = as_floating('leaf', leaf)
@@ -111,8 +110,7 @@ def protocol_blocks(num: int) -> tuple[int, ...]:
   Raises:
     ValueError: no divisor is left.
 
-  Source: the authors' code of "Heavy Tails in SGD and Compressibility of
-    Overparametrized Neural Networks".
+  Source: the authors' code of [HT].
   """
   check_count('num', num, 1)
   limits = [size for size in _SIZES if 2 * size <= num] + [math.isqrt(num)]
@@ -169,8 +167,7 @@ def layer_protocol(
   Values: as the estimator. Zeros are left out of mean logarithms, where the
     authors' code takes them as 2e-16.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", section 5, eq. (S1), and the authors' code.
+  Source: [HT], section 5, eq. (S1), and the authors' code.
   """
   key = check_key(key)
   check_choice('estimator', estimator, ESTIMATORS)
@@ -257,9 +254,7 @@ def layer_table(
     ValueError: no leaf selected, or a bad selection, key or num_top. What is
       wrong with one leaf becomes the note of its row.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", section 5; "Implicit Compressibility of Overparametrized Neural
-    Networks Trained with Heavy-Tailed SGD", section 5.
+  Source: [HT], section 5; [IC], section 5.
   """
   key = check_key(key)
   if num_top is not None:

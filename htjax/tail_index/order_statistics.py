@@ -42,7 +42,7 @@ def hill(x: ArrayLike, num_top: int) -> TailEstimate:
 
   Values: NaN or infinity in x gives NaN.
 
-  Source: Hill (1975), Annals of Statistics 3(5).
+  Source: [Hill1975].
   """
   return _estimate(_hill, x, num_top, 1)
 
@@ -66,7 +66,7 @@ def moment(x: ArrayLike, num_top: int) -> TailEstimate:
 
   Values: NaN or infinity in x gives NaN.
 
-  Source: Dekkers, Einmahl & de Haan (1989), Annals of Statistics 17(4).
+  Source: [Dekkers1989].
   """
   return _estimate(_moment, x, num_top, 2)
 
@@ -93,8 +93,7 @@ def pickands(x: ArrayLike, num_top: int) -> TailEstimate:
 
   Values: NaN or infinity in x gives NaN.
 
-  Source: Pickands (1975), Annals of Statistics 3(1); Dekkers & de Haan (1989),
-    Annals of Statistics 17(4), Theorem 2.3.
+  Source: [Pickands1975]; [DekkersDeHaan1989], Theorem 2.3.
   """
   return _estimate(_pickands, x, num_top, 2)
 
@@ -119,8 +118,7 @@ def de_haan_resnick(x: ArrayLike, num_top: int) -> TailEstimate:
 
   Values: NaN or infinity in x gives NaN.
 
-  Source: de Haan & Resnick (1980), Journal of the Royal Statistical Society B
-    42(1).
+  Source: [DeHaan1980].
   """
   return _estimate(_de_haan_resnick, x, num_top, 2)
 

@@ -99,8 +99,8 @@ def power_law(
 
   Values: NaN in x, or a traced xmin out of range, gives NaN.
 
-  Source: Clauset, Shalizi & Newman (2009), SIAM Review 51(4), eq. (3.1) and
-    section 3.3. Their alpha is `pdf_exponent`.
+  Source: [Clauset2009], eq. (3.1) and section 3.3. Their alpha is
+    `pdf_exponent`.
   """
   check_count('min_tail', min_tail, 2)
   check_count('num_candidates', num_candidates, 2)
@@ -146,7 +146,7 @@ def power_law_p_value(
 
   Values: as `power_law`.
 
-  Source: Clauset, Shalizi & Newman (2009), SIAM Review 51(4), section 4.1.
+  Source: [Clauset2009], section 4.1.
   """
   key = check_key(key)
   check_count('num_draws', num_draws)
@@ -190,8 +190,7 @@ def power_law_standard_error(
 
   Values: as `power_law`.
 
-  Source: the draws are those of Clauset, Shalizi & Newman (2009), SIAM Review
-    51(4), section 4.1.
+  Source: the draws are those of [Clauset2009], section 4.1.
   """
   key = check_key(key)
   check_count('num_draws', num_draws, 2)
@@ -227,8 +226,7 @@ def power_law_against(
 
   Values: as `power_law`.
 
-  Source: Clauset, Shalizi & Newman (2009), SIAM Review 51(4), section 5 and
-    appendix C; Vuong (1989), Econometrica 57(2).
+  Source: [Clauset2009], section 5 and appendix C; [Vuong1989].
   """
   check_choice('alternative', alternative, ALTERNATIVES)
   fit = power_law(x, xmin)

@@ -75,7 +75,7 @@ def stable_mle(x: ArrayLike, *, num_nodes: int | None = None) -> TailEstimate:
     near 2 the 95 % interval needs many: at alpha = 1.95 it covered 90 % of the
     time for n = 1000 and 94 % for n = 10^4.
 
-  Source: DuMouchel (1973), Annals of Statistics 1(5).
+  Source: [DuMouchel1973].
   """
   x = check_samples('x', x, 1, 10)
   if num_nodes is None:
