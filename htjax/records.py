@@ -129,7 +129,7 @@ class Run:
       _add_scalars(self._events, plain)
 
   def log_position(self) -> int:
-    """Where the log ends now, to be kept in a checkpoint; for `truncate`."""
+    """Bytes in the log now, to be kept in a checkpoint; for `truncate`."""
     return self._log.tell() if self._log else 0
 
   def truncate(self, position: int) -> None:
@@ -399,7 +399,7 @@ def _lock(workdir: Path) -> IO:
 
 
 def _surroundings() -> dict[str, Any]:
-  """What a reader needs to run it again, and to understand its times."""
+  """Facts that a reader needs to run it again, and to understand its times."""
   import jax
 
   import htjax
@@ -445,7 +445,7 @@ def _repair(path: Path) -> None:
 
 
 def _whole(data: bytes) -> int:
-  """Where the last line that is a record ends."""
+  """End, in bytes, of the last line that is a record."""
   end = data.rfind(b'\n') + 1
   while end:
     start = data.rfind(b'\n', 0, end - 1) + 1

@@ -119,7 +119,7 @@ class ResNet(nnx.Module):
     )
 
   def features(self, x: Array) -> Array:
-    """What the last layer multiplies, [batch, 4 width]."""
+    """The features that the last layer multiplies, [batch, 4 width]."""
     if x.ndim != 4 or x.shape[3] != self.in_channels or 0 in x.shape[1:3]:
       raise ValueError(
         f'x must be [batch, height, width, {self.in_channels}], got shape '

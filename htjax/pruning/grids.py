@@ -28,8 +28,9 @@ def discretize(
     entry is one of 2 round(max |w| / rho) + 1 multiples, zero among them.
 
   Raises:
-    ValueError: a concrete resolution not in (0, infinity); selection and leaves
-      as in `magnitude`.
+    ValueError: a concrete resolution not in (0, infinity), a bad selection, no
+      leaf selected; naming the leaf, one of rank below 2, empty, not floating,
+      or concretely NaN or infinite.
 
   Values: halves round to even multiples; the multiples are rounded to the
     leaf's dtype. Entries beyond the reach of the dtype's digits, 2^23

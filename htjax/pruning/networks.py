@@ -152,7 +152,7 @@ def _not_empty(units: np.ndarray) -> np.ndarray:
 
 
 def _repeats(names: Sequence[str], kernels: list[np.ndarray]) -> list[int]:
-  """How many rows of each kernel belong to one unit of the layer before."""
+  """Rows of each kernel that belong to one unit of the layer before."""
   repeats = [1]
   for i in range(1, len(kernels)):
     before, after = kernels[i - 1], kernels[i]

@@ -58,8 +58,9 @@ def randomized_magnitude(
     kept at a smaller one.
 
   Raises:
-    ValueError: a key not typed, a concrete strength not in (0, infinity);
-      selection and leaves as in `magnitude`.
+    ValueError: a key not typed, a concrete strength not in (0, infinity), a
+      bad selection, no leaf selected; naming the leaf, one of rank below 2,
+      empty, not floating, or concretely NaN or infinite.
 
   Values: an entry of 0 is pruned with probability 1. Traced NaN and infinity
     are kept, and so is all of their leaf; a traced strength that is not
@@ -115,7 +116,7 @@ def strength_for(kappa: ArrayLike) -> Array:
 
   Values: a traced kappa not in (0, 1) gives NaN.
 
-  Source: as `keep_probability`.
+  Source: [SK], section 4, solved for the strength.
   """
   check_range('kappa', kappa, 0.0, 1.0, open_low=True, open_high=True)
   kappa = jnp.asarray(kappa, float)
@@ -205,7 +206,8 @@ def gaussian_replacement(
   Raises:
     ValueError: an unknown variant, an argument missing or out of place, a
       concrete threshold or variance that is negative or not finite, a key not
-      typed; selection and leaves as in `magnitude`.
+      typed, a bad selection, no leaf selected; naming the leaf, one of rank
+      below 2, empty, not floating, or concretely NaN or infinite.
 
   Values: traced NaN in a leaf makes its replaced entries NaN; a traced negative
     or NaN threshold or variance makes the selected leaves NaN.

@@ -22,7 +22,7 @@ from htjax.types import Array, ArrayLike, PyTree, is_concrete
 
 
 class SingularValueCounts(NamedTuple):
-  """What is left of layers that keep some of their singular values.
+  """Sizes of layers that keep some of their singular values.
 
   Attributes:
     values: int32 [], singular values kept.
@@ -138,9 +138,10 @@ def singular_value_counts(
   Args:
     params: pytree of arrays.
     kappa: kept fraction in (0, 1] of the singular values, traced.
-    protocol: which matrix a convolution is, as in `singular_values`.
+    protocol: which matrix a convolution [a, b, in, out] is: 'paper' [in, a b
+      out], 'authors' [a b in, out].
     select: which leaves; None is every weight.
-    rounding: as in `singular_values`.
+    rounding: 'ceil' or 'floor' of kappa min(h, h').
 
   Returns:
     SingularValueCounts; meaningless where a traced kappa is not in [0, 1].
@@ -176,12 +177,13 @@ def thin_factors(
     params: pytree of arrays.
     kappa: kept fraction in (0, 1] of the singular values, concrete: it sets
       the shapes.
-    center: as in `singular_values`.
-    protocol: as in `singular_values`. A convolution [a, b, in, out] becomes a 1
+    center: 'median' takes medians off before and adds them after; None takes
+      the leaves as they are.
+    protocol: 'paper' or 'authors'. A convolution [a, b, in, out] becomes a 1
       by 1 convolution to k channels and one by a, b ('paper'), or one by a, b
       to k channels and a 1 by 1 convolution ('authors').
     select: which leaves; None is every weight.
-    rounding: as in `singular_values`.
+    rounding: 'ceil' or 'floor' of kappa min(h, h').
 
   Returns:
     Factored. A layer is smaller than before where k < h h' / (h + h').
@@ -189,7 +191,7 @@ def thin_factors(
   Raises:
     ValueError: kappa not concrete; otherwise as `singular_values`.
 
-  Source: as `singular_values`.
+  Source: [HT], Theorem 2 and supplement S1.5.
   """
   if not is_concrete(kappa):
     raise ValueError(
@@ -232,9 +234,9 @@ def prune_values(
     params: pytree of arrays.
     count: from a leaf's singular values, how many to keep.
     amount: in [0, 1], or else the selected leaves become NaN.
-    center: as in `singular_values`.
-    protocol: as in `singular_values`.
-    select: as in `singular_values`.
+    center: None or 'median'.
+    protocol: 'paper' or 'authors'.
+    select: which leaves; None is every weight.
 
   Returns:
     Pruned.

@@ -114,7 +114,8 @@ def columns(
     params: pytree of arrays.
     kappa: kept fraction in (0, 1], traced; the pruning ratio is 1 - kappa.
     p: order of the norm, static.
-    center: None, or 'median' as in `magnitude`.
+    center: 'median' prunes by |w - median| of each leaf and puts its median in
+      place of what is pruned; None prunes |w| to zeros.
     select: which leaves, see `htjax.selection`; None is every weight. Selected
       leaves are [fan_in, n] or [h, w, in, n], float, not empty.
     rounding: 'ceil' or 'floor' of kappa n, the latter as in "Implicit
@@ -159,19 +160,22 @@ def rows(
     params: pytree of arrays.
     kappa: kept fraction in (0, 1], traced.
     p: order of the norm, static.
-    center: None, or 'median' as in `magnitude`.
+    center: 'median' prunes by |w - median| of each leaf and puts its median in
+      place of what is pruned; None prunes |w| to zeros.
     protocol: which medians are taken and counted: 'paper', one a layer, or
       'authors', one for each output, none counted.
     select: which leaves; None is every weight, [fan_in, n] or [h, w, in, n].
-    rounding: as in `columns`.
+    rounding: 'ceil' or 'floor' of kappa times the number of rows.
 
   Returns:
-    Pruned, as `columns`.
+    Pruned, each selected leaf with exactly the rounded number of rows; of
+    equal norms the one of lower index is kept.
 
   Raises:
     ValueError: as `columns`; an unknown protocol.
 
-  Values: as `columns`.
+  Values: traced NaN or infinity in a row keeps it; a traced kappa outside
+    [0, 1] makes the selected leaves NaN.
 
   Source: [HT], Theorem 3 (k-best column approximation).
   """
@@ -205,19 +209,22 @@ def filters(
     params: pytree of arrays.
     kappa: kept fraction in (0, 1], traced.
     p: order of the norm, static.
-    center: None, or 'median' as in `magnitude`.
-    select: which leaves; None is every weight.
-    rounding: as in `columns`.
+    center: 'median' prunes by |w - median| of each leaf and puts its median in
+      place of what is pruned; None prunes |w| to zeros.
+    select: which leaves, of rank 3 or more; None is every weight.
+    rounding: 'ceil' or 'floor' of kappa n.
 
   Returns:
-    Pruned, as `columns`.
+    Pruned, each selected leaf with exactly the rounded number of filters; of
+    equal norms the one of lower index is kept.
 
   Raises:
     ValueError: as `columns`, with rank below 3.
 
-  Values: as `columns`.
+  Values: traced NaN or infinity in a filter keeps it; a traced kappa outside
+    [0, 1] makes the selected leaves NaN.
 
-  Source: as `columns`.
+  Source: [IC], section 5 (filters of the convolutional network).
   """
   return _prune_fraction(
     params, kappa, rounding, unit='filters', p=p, center=center, select=select
@@ -242,19 +249,22 @@ def kernels(
     params: pytree of arrays.
     kappa: kept fraction in (0, 1], traced, of the in * out kernels of a leaf.
     p: order of the norm, static.
-    center: None, or 'median' as in `magnitude`.
+    center: 'median' prunes by |w - median| of each leaf and puts its median in
+      place of what is pruned; None prunes |w| to zeros.
     protocol: which medians are taken and counted: 'paper', one a layer, or
       'authors', one for each position in the kernel, none counted.
     select: which leaves, of rank 3 or more; None is every weight.
-    rounding: as in `columns`.
+    rounding: 'ceil' or 'floor' of kappa in * out.
 
   Returns:
-    Pruned, as `columns`; of equal norms the first in order of (i, o) is kept.
+    Pruned, each selected leaf with exactly the rounded number of kernels; of
+    equal norms the first in order of (i, o) is kept.
 
   Raises:
     ValueError: as `rows`, with rank below 3.
 
-  Values: as `columns`.
+  Values: traced NaN or infinity in a kernel keeps it; a traced kappa outside
+    [0, 1] makes the selected leaves NaN.
 
   Source: [HT], section 5 (kernel pruning of convolutional layers).
   """
@@ -288,8 +298,8 @@ def columns_to_error(
     params: pytree of arrays.
     tolerance: in [0, 1], traced.
     squared: whether `tolerance` is a share of the squared norm, as in the
-      paper's tables, or a relative error, as in `to_error`.
-    select: as in `columns`.
+      paper's tables, or a share of the norm, which `to_error` takes.
+    select: which leaves, [fan_in, n] or [h, w, in, n]; None is every weight.
 
   Returns:
     Pruned. A leaf of zeros loses all its columns, which costs nothing.
@@ -339,9 +349,9 @@ def prune_units(
     amount: in [0, 1], or else the selected leaves become NaN.
     unit: a key of `MIN_RANKS`.
     p: order of the units' norm, static.
-    center: as in `magnitude`.
-    protocol: as in `magnitude`.
-    select: as in `magnitude`.
+    center: None or 'median'.
+    protocol: 'paper' or 'authors'.
+    select: which leaves; None is every weight.
 
   Returns:
     Pruned.

@@ -88,27 +88,72 @@ def cdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
 
 
 def sf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
-  """P(X > x), with relative precision in the upper tail.
+  """P(X > x).
 
-  Arguments, errors and source as in `cdf`.
+  Args:
+    x: real, any shape; broadcasts against alpha and scale. Infinities are
+      allowed.
+    alpha: tail index in [0.5, 2], traced.
+    scale: > 0, traced; E exp(itX) = exp(-|scale t|^alpha).
+
+  Returns:
+    Array of the broadcast shape, with relative precision in the upper tail.
+    Differentiable in all three, in forward and reverse mode.
+
+  Raises:
+    ValueError: concrete alpha outside [0.5, 2] or scale not positive.
+
+  Values: NaN in x, and traced alpha or scale out of range, give NaN.
+
+  Source: [Nolan2020], section 3.3.
   """
   x, alpha, scale = _arguments(x, alpha, scale)
   return _upper_tail(x / scale, alpha)
 
 
 def pdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
-  """Density at x, with relative precision in the tails.
+  """Density at x.
 
-  Arguments, errors and source as in `cdf`.
+  Args:
+    x: real, any shape; broadcasts against alpha and scale. Infinities are
+      allowed.
+    alpha: tail index in [0.5, 2], traced.
+    scale: > 0, traced; E exp(itX) = exp(-|scale t|^alpha).
+
+  Returns:
+    Array of the broadcast shape, with relative precision in the tails.
+    Differentiable in all three, in forward and reverse mode.
+
+  Raises:
+    ValueError: concrete alpha outside [0.5, 2] or scale not positive.
+
+  Values: NaN in x, and traced alpha or scale out of range, give NaN.
+
+  Source: [Nolan2020], section 3.3.
   """
   x, alpha, scale = _arguments(x, alpha, scale)
   return jnp.exp(_log_density(_absolute(x / scale), alpha)) / scale
 
 
 def logpdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
-  """Logarithm of the density at x; -inf only at infinite x.
+  """Logarithm of the density at x.
 
-  Arguments, errors and source as in `cdf`.
+  Args:
+    x: real, any shape; broadcasts against alpha and scale. Infinities are
+      allowed.
+    alpha: tail index in [0.5, 2], traced.
+    scale: > 0, traced; E exp(itX) = exp(-|scale t|^alpha).
+
+  Returns:
+    Array of the broadcast shape, -inf only at infinite x. Differentiable in all
+    three, in forward and reverse mode.
+
+  Raises:
+    ValueError: concrete alpha outside [0.5, 2] or scale not positive.
+
+  Values: NaN in x, and traced alpha or scale out of range, give NaN.
+
+  Source: [Nolan2020], section 3.3.
   """
   x, alpha, scale = _arguments(x, alpha, scale)
   return _log_density(_absolute(x / scale), alpha) - jnp.log(scale)

@@ -215,7 +215,7 @@ def levy_increments(
 ) -> Array:
   """Increments of a stable Lévy process over consecutive equal steps.
 
-  Each increment is step_size^(1/alpha) X with X as in `sample_vectors`; sums
+  Each increment is step_size^(1/alpha) X with X from `sample_vectors`; sums
   of m neighbours are increments of the same path over steps m times as long.
 
   Args:

@@ -77,18 +77,23 @@ def mmo_univariate(
 
   Args:
     x: any shape, taken in row-major order; independent and centred.
-    block: numbers per sum, as in `mmo`.
-    cap: as in `mmo`.
+    block: numbers per sum, static, a divisor of x.size, 2 <= block <=
+      x.size / 2. None is m^2 with the largest m for which m^4 <= x.size, and
+      leaves out the last numbers.
+    cap: None, or the largest alpha to return (the papers take 2), static.
 
   Returns:
-    TailEstimate, as `mmo`.
+    TailEstimate, whose fields mean what they do for `mmo`.
 
   Raises:
-    ValueError: as `mmo`.
+    ValueError: fewer than 16 numbers and no block, block not a divisor or out
+      of range; concrete x with NaN or infinity, or constant.
 
-  Values: as `mmo`.
+  Values: zeros, which have no logarithm, are left out of the means. Traced NaN
+    or infinity gives NaN.
 
-  Source: as `mmo`, with |.| in place of the norm.
+  Source: [HT], eq. (S1) and Theorem S5, with |.| in place of the norm;
+    [Mohammadi2015].
   """
   x = check_samples('x', x, 1, 4 if block else 16, finite=False)
   return _cap(_checked_mmo(x[:, None], check_block(block, x.size)), cap)
@@ -102,7 +107,8 @@ def max_ratio(x: ArrayLike, block: int | None = None) -> TailEstimate:
 
   Args:
     x: any shape, taken in row-major order; independent.
-    block: numbers per block, as in `mmo`.
+    block: numbers per block, static, a divisor of x.size, 2 <= block <=
+      x.size / 2. None is m^2 with the largest m for which m^4 <= x.size.
 
   Returns:
     TailEstimate without a test of fit. `num_used` is the number of blocks; the

@@ -146,7 +146,8 @@ def layer_protocol(
     leaf: [fan_in, fan_out], or [.., in, out] for a convolution.
     estimator: 'mmo', 'mmo_univariate', 'max_ratio', 'hill', 'moment',
       'pickands' or 'de_haan_resnick', static.
-    samples: as in `layer_samples`; the paper has 'inputs' for the last layer.
+    samples: 'units' for the columns of a matrix, or 'inputs' for its rows,
+      which the paper takes for the last layer; static.
     protocol: 'authors', as above and as their program has it; or 'paper',
       what the text says: one block size, for which we take the largest divisor
       up to the root of the number of samples, in the stored order.

@@ -133,9 +133,10 @@ def power_law_p_value(
     x: any shape; only |x| counts.
     num_draws: static; the p-value has a standard error of at most
       0.5 / sqrt(num_draws). The cost is that of as many sorts of x.
-    xmin: as in `power_law`.
-    min_tail: as in `power_law`.
-    num_candidates: as in `power_law`.
+    xmin: > 0, traced, the start of the tail, or None to search in x and in
+      each draw.
+    min_tail: fewest values a searched tail may have, static, >= 2.
+    num_candidates: thresholds to try when x is large, static.
 
   Returns:
     Array []: (1 + count) / (1 + num_draws), so never 0. Clauset, Shalizi &
@@ -179,8 +180,8 @@ def power_law_standard_error(
     x: any shape; only |x| counts.
     num_draws: static, >= 2; the result has a relative error of about
       1.2 / sqrt(num_draws). The cost is that of as many sorts of x.
-    min_tail: as in `power_law`.
-    num_candidates: as in `power_law`.
+    min_tail: fewest values a searched tail may have, static, >= 2.
+    num_candidates: thresholds to try when x is large, static.
 
   Returns:
     Array [], in units of alpha.
@@ -242,7 +243,7 @@ def _descending(x: Array) -> Array:
 
 @jax.jit
 def _rank(y: Array, xmin: ArrayLike) -> Array:
-  """How many of the descending y are >= xmin."""
+  """Number of the descending y that are >= xmin."""
   return jnp.sum(y >= jnp.asarray(xmin, y.dtype), dtype=jnp.int32)
 
 

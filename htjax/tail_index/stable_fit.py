@@ -202,9 +202,9 @@ def _step(gradient: Array, information: Array) -> Array:
 
 
 def _standard_error(histogram: _Histogram, theta: Array, num: Array) -> Array:
-  """How far below alpha the log-likelihood falls by one half, to second order.
+  """Distance below alpha at which the log-likelihood has fallen by one half.
 
-  Inside the range that is one over the root of the information.
+  To second order; inside the range, one over the root of the information.
   """
   alpha, log_scale = jnp.minimum(theta[0], _HIGH - _TOUCH), theta[1]
   # The scores change over distances of 2 - alpha.
