@@ -39,6 +39,13 @@ def discretize(
     selected leaves NaN.
 
   Source: [SK], Lemma 4.2 (discretization).
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[0.9, 0.2], [-0.4, 1.6]])}
+    >>> pruning.discretize(params, 0.5).params['w'].tolist()
+    [[1.0, 0.0], [-0.5, 1.5]]
   """
   check_range(
     'resolution', resolution, 0.0, np.inf, open_low=True, open_high=True

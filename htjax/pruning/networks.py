@@ -77,6 +77,19 @@ def compact(
     function does not.
 
   Source: the arrays behind the k-best column approximation of [HT], Theorem 3.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {
+    ...   'hidden_0': {'kernel': jnp.array([[1.0, 0.0], [2.0, 0.0]])},
+    ...   'output': {'kernel': jnp.ones((2, 3))},
+    ... }
+    >>> small = pruning.compact(params)
+    >>> small.params['hidden_0']['kernel'].shape
+    (2, 1)
+    >>> small.params['output']['kernel'].shape
+    (1, 3)
   """
   if isinstance(params, Pruned):
     raise ValueError(

@@ -67,6 +67,15 @@ def randomized_magnitude(
     positive, or NaN, makes the selected leaves NaN.
 
   Source: [SK], Algorithm 1, with a variance for each layer.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import pruning
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> params = {'w': jax.random.normal(keys[0], (50, 50))}
+    >>> pruned = pruning.randomized_magnitude(keys[1], params, 1.0)
+    >>> bool(0.3 < pruned.kept / pruned.total < 0.6)
+    True
   """
   key = check_key(key)
   _check_strength(strength)
@@ -95,6 +104,11 @@ def keep_probability(strength: ArrayLike) -> Array:
   Values: a traced d that is not positive gives NaN.
 
   Source: [SK], section 4; the paper calls it the probability of being pruned.
+
+  Examples:
+    >>> from htjax import pruning
+    >>> print(f'{pruning.keep_probability(1.0):.4f}')
+    0.4226
   """
   _check_strength(strength)
   d = jnp.asarray(strength, float)
@@ -117,6 +131,12 @@ def strength_for(kappa: ArrayLike) -> Array:
   Values: a traced kappa not in (0, 1) gives NaN.
 
   Source: [SK], section 4, solved for the strength.
+
+  Examples:
+    >>> from htjax import pruning
+    >>> strength = pruning.strength_for(0.1)
+    >>> print(f'{strength:.3f} {pruning.keep_probability(strength):.3f}')
+    8.526 0.100
   """
   check_range('kappa', kappa, 0.0, 1.0, open_low=True, open_high=True)
   kappa = jnp.asarray(kappa, float)
@@ -155,6 +175,15 @@ def random_columns(
   Values: a traced kappa outside [0, 1] makes the selected leaves NaN.
 
   Source: [SK], Appendix H (random filter pruning).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.ones((2, 4))}
+    >>> pruned = pruning.random_columns(jax.random.key(0), params, 0.5)
+    >>> int(pruned.params['w'][0].sum())
+    2
   """
   key = check_key(key)
   check_kappa(kappa)
@@ -213,6 +242,16 @@ def gaussian_replacement(
     or NaN threshold or variance makes the selected leaves NaN.
 
   Source: [SH], Appendix E (experiments), Algorithm 1 (theory).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[5.0, 0.1], [0.2, -5.0]])}
+    >>> key = jax.random.key(0)
+    >>> pruned = pruning.gaussian_replacement(key, params, threshold=1.0)
+    >>> pruned.mask['w'].tolist()
+    [[True, False], [False, True]]
   """
   key = check_key(key)
   check_choice('variant', variant, VARIANTS)

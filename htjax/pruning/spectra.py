@@ -112,6 +112,14 @@ def singular_values(
 
   Source: [HT], Theorem 2 and supplement S1.5. There the fraction is of h',
     which is the number of values only where h' <= h.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.diag(jnp.array([3.0, 2.0, 1.0]))}
+    >>> pruned = pruning.singular_values(params, 1 / 3)
+    >>> [f'{w:.2f}' for w in jnp.diag(pruned.params['w'])]
+    ['3.00', '0.00', '0.00']
   """
   check_kappa(kappa)
   check_scalar('kappa', kappa)
@@ -148,6 +156,13 @@ def singular_value_counts(
 
   Raises:
     ValueError: as `singular_values`.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> counts = pruning.singular_value_counts({'w': jnp.ones((6, 4))}, 0.5)
+    >>> int(counts.values), int(counts.triples), int(counts.vectors)
+    (2, 22, 20)
   """
   check_kappa(kappa)
   check_scalar('kappa', kappa)
@@ -192,6 +207,16 @@ def thin_factors(
     ValueError: kappa not concrete; otherwise as `singular_values`.
 
   Source: [HT], Theorem 2 and supplement S1.5.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> factored = pruning.thin_factors({'w': jnp.ones((8, 6))}, 1 / 6)
+    >>> factors = factored.params['w']
+    >>> factors.left.shape, factors.right.shape, factored.kept
+    ((8, 1), (1, 6), 14)
+    >>> bool(jnp.allclose(factors.dense(), 1, atol=1e-5))
+    True
   """
   if not is_concrete(kappa):
     raise ValueError(

@@ -83,6 +83,16 @@ def magnitude(
 
   Source: [HT], Theorem 1 (global and layer-wise magnitude pruning); centring
     and counts as in the supplement, section S1.5, the median counted.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[3.0, 0.5, -2.0], [1.0, 0.25, 2.0]])}
+    >>> pruned = pruning.magnitude(params, 0.5)
+    >>> pruned.params['w'].tolist()
+    [[3.0, 0.0, -2.0], [0.0, 0.0, 2.0]]
+    >>> int(pruned.kept), int(pruned.total)
+    (3, 6)
   """
   check_choice('scope', scope, ('layer', 'global'))
   check_kappa(kappa)
@@ -135,6 +145,14 @@ def columns(
     [0, 1] makes the selected leaves NaN.
 
   Source: [IC], section 3 (p = 2).
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[3.0, 0.5, -2.0], [1.0, 0.25, 2.0]])}
+    >>> pruned = pruning.columns(params, 2 / 3)
+    >>> pruned.params['w'].tolist()
+    [[3.0, 0.0, -2.0], [1.0, 0.0, 2.0]]
   """
   return _prune_fraction(
     params, kappa, rounding, unit='columns', p=p, center=center, select=select
@@ -178,6 +196,14 @@ def rows(
     [0, 1] makes the selected leaves NaN.
 
   Source: [HT], Theorem 3 (k-best column approximation).
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[3.0, 0.5, -2.0], [1.0, 0.25, 2.0]])}
+    >>> pruned = pruning.rows(params, 0.5)
+    >>> pruned.params['w'].tolist()
+    [[3.0, 0.5, -2.0], [0.0, 0.0, 0.0]]
   """
   return _prune_fraction(
     params,
@@ -225,6 +251,14 @@ def filters(
     [0, 1] makes the selected leaves NaN.
 
   Source: [IC], section 5 (filters of the convolutional network).
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> kernel = jnp.ones((3, 3, 1, 4)).at[..., 1].set(5).at[..., 3].set(2)
+    >>> pruned = pruning.filters({'conv': kernel}, 0.5)
+    >>> pruned.params['conv'][0, 0, 0].tolist()
+    [0.0, 5.0, 0.0, 2.0]
   """
   return _prune_fraction(
     params, kappa, rounding, unit='filters', p=p, center=center, select=select
@@ -267,6 +301,15 @@ def kernels(
     [0, 1] makes the selected leaves NaN.
 
   Source: [HT], section 5 (kernel pruning of convolutional layers).
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> one = jnp.array([[1.0, 4.0], [3.0, 2.0]])
+    >>> kernel = jnp.broadcast_to(one, (3, 3, 2, 2))
+    >>> pruned = pruning.kernels({'conv': kernel}, 0.5)
+    >>> pruned.params['conv'][0, 0].tolist()
+    [[0.0, 4.0], [3.0, 0.0]]
   """
   return _prune_fraction(
     params,
@@ -311,6 +354,14 @@ def columns_to_error(
     tolerance outside [0, 1] makes the selected leaves NaN.
 
   Source: [IC], section 5, the columns "a.p." of the tables.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[3.0, 0.5, -2.0], [1.0, 0.25, 2.0]])}
+    >>> pruned = pruning.columns_to_error(params, 0.1)
+    >>> print(f"{pruned.leaf_ratios['w']:.3f}")
+    0.333
   """
   check_range('tolerance', tolerance, 0.0, 1.0)
   check_scalar('tolerance', tolerance)

@@ -54,6 +54,11 @@ def characteristic_function(
   Values: traced alpha or scale out of range gives NaN.
 
   Source: [Samorodnitsky1994], definition 1.1.6.
+
+  Examples:
+    >>> from htjax import stable
+    >>> print(f'{stable.characteristic_function(1.0, 1.5):.4f}')
+    0.3679
   """
   t, alpha, scale = _arguments(t, alpha, scale, low=0.0)
   at_zero = t == 0.0
@@ -82,6 +87,11 @@ def cdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
   Values: NaN in x, and traced alpha or scale out of range, give NaN.
 
   Source: [Nolan2020], section 3.3.
+
+  Examples:
+    >>> from htjax import stable
+    >>> print(f'{stable.cdf(1.0, 1.0):.4f}')  # Cauchy
+    0.7500
   """
   x, alpha, scale = _arguments(x, alpha, scale)
   return _upper_tail(-x / scale, alpha)
@@ -106,6 +116,11 @@ def sf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
   Values: NaN in x, and traced alpha or scale out of range, give NaN.
 
   Source: [Nolan2020], section 3.3.
+
+  Examples:
+    >>> from htjax import stable
+    >>> print(f'{stable.sf(1e6, 1.5):.3g}')
+    1.99e-10
   """
   x, alpha, scale = _arguments(x, alpha, scale)
   return _upper_tail(x / scale, alpha)
@@ -130,6 +145,11 @@ def pdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
   Values: NaN in x, and traced alpha or scale out of range, give NaN.
 
   Source: [Nolan2020], section 3.3.
+
+  Examples:
+    >>> from htjax import stable
+    >>> print(f'{stable.pdf(0.0, 1.0):.4f}')  # 1 / pi
+    0.3183
   """
   x, alpha, scale = _arguments(x, alpha, scale)
   return jnp.exp(_log_density(_absolute(x / scale), alpha)) / scale
@@ -154,6 +174,11 @@ def logpdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
   Values: NaN in x, and traced alpha or scale out of range, give NaN.
 
   Source: [Nolan2020], section 3.3.
+
+  Examples:
+    >>> from htjax import stable
+    >>> print(f'{stable.logpdf(100.0, 1.5):.3f}')
+    -12.716
   """
   x, alpha, scale = _arguments(x, alpha, scale)
   return _log_density(_absolute(x / scale), alpha) - jnp.log(scale)
@@ -180,6 +205,11 @@ def quantile(
   Values: traced q, alpha or scale out of range gives NaN.
 
   Source: Newton's method on `sf` and `cdf`, kept within a bracket.
+
+  Examples:
+    >>> from htjax import stable
+    >>> print(f'{stable.quantile(0.75, 1.0):.4f}')  # Cauchy
+    1.0000
   """
   check_range('q', q, 0.0, 1.0)
   q, alpha, scale = _arguments(q, alpha, scale)
@@ -203,6 +233,12 @@ def log_moment(alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> LogMoment:
   Values: traced alpha or scale out of range gives NaN.
 
   Source: [Zolotarev1986], section 3.6.
+
+  Examples:
+    >>> from htjax import stable
+    >>> mean, variance = stable.log_moment(1.0)
+    >>> print(f'{mean:.3f} {variance:.3f}')
+    0.000 2.467
   """
   _, alpha, scale = _arguments(0.0, alpha, scale, low=0.0)
   mean = np.euler_gamma * (1.0 / alpha - 1.0) + jnp.log(scale)

@@ -62,6 +62,15 @@ def mmo(
     Traced NaN or infinity gives NaN.
 
   Source: [HT], eq. (S1) and Theorem S5; [Mohammadi2015].
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable, tail_index
+    >>> key = jax.random.key(0)
+    >>> x = stable.sample_vectors(key, 1.5, (10_000, 3), kind='type3')
+    >>> estimate = tail_index.mmo(x)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
   x = check_samples('x', x, 2, 4 if block else 16, finite=False)
   return _cap(_checked_mmo(x, check_block(block, x.shape[0])), cap)
@@ -94,6 +103,14 @@ def mmo_univariate(
 
   Source: [HT], eq. (S1) and Theorem S5, with |.| in place of the norm;
     [Mohammadi2015].
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable, tail_index
+    >>> x = stable.sample(jax.random.key(0), 1.5, (10_000,))
+    >>> estimate = tail_index.mmo_univariate(x)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
   x = check_samples('x', x, 1, 4 if block else 16, finite=False)
   return _cap(_checked_mmo(x[:, None], check_block(block, x.size)), cap)
@@ -122,6 +139,14 @@ def max_ratio(x: ArrayLike, block: int | None = None) -> TailEstimate:
 
   Source: [Davydov2000], with the authors' estimator of the tail index p / (1 -
     p).
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable, tail_index
+    >>> x = stable.sample(jax.random.key(0), 1.5, (10_000,))
+    >>> estimate = tail_index.max_ratio(x)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
   x = check_samples('x', x, 1, 4 if block else 16)
   estimate = _max_ratio(x, check_block(block, x.size))

@@ -80,6 +80,14 @@ def layer_samples(leaf: ArrayLike, samples: str = 'units') -> Array:
   Values: NaN makes its coordinate NaN.
 
   Source: [HT], section 5 and the authors' code.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import tail_index
+    >>> tail_index.layer_samples(jnp.ones((64, 10))).shape  # matrix
+    (10, 64)
+    >>> tail_index.layer_samples(jnp.ones((3, 3, 4, 8))).shape  # convolution
+    (32, 9)
   """
   check_choice('samples', samples, SAMPLES)
   leaf = as_floating('leaf', leaf)
@@ -111,6 +119,11 @@ def protocol_blocks(num: int) -> tuple[int, ...]:
     ValueError: no divisor is left.
 
   Source: the authors' code of [HT].
+
+  Examples:
+    >>> from htjax import tail_index
+    >>> tail_index.protocol_blocks(100)
+    (2, 5, 10, 20, 50)
   """
   check_count('num', num, 1)
   limits = [size for size in _SIZES if 2 * size <= num] + [math.isqrt(num)]
@@ -169,6 +182,15 @@ def layer_protocol(
     authors' code takes them as 2e-16.
 
   Source: [HT], section 5, eq. (S1), and the authors' code.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable, tail_index
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> leaf = stable.sample(keys[0], 1.8, (20, 200))
+    >>> estimate = tail_index.layer_protocol(keys[1], leaf, num_permutations=0)
+    >>> bool(1.5 < estimate.alpha < 2.1)
+    True
   """
   key = check_key(key)
   check_choice('estimator', estimator, ESTIMATORS)
@@ -256,6 +278,15 @@ def layer_table(
       wrong with one leaf becomes the note of its row.
 
   Source: [HT], section 5; [IC], section 5.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable, tail_index
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> params = {'hidden': stable.sample(keys[0], 1.8, (10, 100))}
+    >>> (row,) = tail_index.layer_table(params, key=keys[1])
+    >>> row['layer'], row['shape'], row['stable_mle_se'] > 0
+    ('hidden', '10x100', True)
   """
   key = check_key(key)
   if num_top is not None:

@@ -43,6 +43,14 @@ def hill(x: ArrayLike, num_top: int) -> TailEstimate:
   Values: NaN or infinity in x gives NaN.
 
   Source: [Hill1975].
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> x = jax.random.pareto(jax.random.key(0), 1.5, (10_000,))
+    >>> estimate = tail_index.hill(x, 400)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
   return _estimate(_hill, x, num_top, 1)
 
@@ -67,6 +75,14 @@ def moment(x: ArrayLike, num_top: int) -> TailEstimate:
   Values: NaN or infinity in x gives NaN.
 
   Source: [Dekkers1989].
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> x = jax.random.pareto(jax.random.key(0), 1.5, (10_000,))
+    >>> estimate = tail_index.moment(x, 400)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
   return _estimate(_moment, x, num_top, 2)
 
@@ -94,6 +110,14 @@ def pickands(x: ArrayLike, num_top: int) -> TailEstimate:
   Values: NaN or infinity in x gives NaN.
 
   Source: [Pickands1975]; [DekkersDeHaan1989], Theorem 2.3.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> x = jax.random.pareto(jax.random.key(0), 1.5, (10_000,))
+    >>> estimate = tail_index.pickands(x, 400)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
   return _estimate(_pickands, x, num_top, 2)
 
@@ -119,6 +143,14 @@ def de_haan_resnick(x: ArrayLike, num_top: int) -> TailEstimate:
   Values: NaN or infinity in x gives NaN.
 
   Source: [DeHaan1980].
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> x = jax.random.pareto(jax.random.key(0), 1.5, (10_000,))
+    >>> estimate = tail_index.de_haan_resnick(x, 400)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
   return _estimate(_de_haan_resnick, x, num_top, 2)
 

@@ -101,6 +101,14 @@ def power_law(
 
   Source: [Clauset2009], eq. (3.1) and section 3.3. Their alpha is
     `pdf_exponent`.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> x = jax.random.pareto(jax.random.key(0), 1.5, (500,))
+    >>> estimate = tail_index.power_law(x)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
   check_count('min_tail', min_tail, 2)
   check_count('num_candidates', num_candidates, 2)
@@ -148,6 +156,15 @@ def power_law_p_value(
   Values: as `power_law`.
 
   Source: [Clauset2009], section 4.1.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> x = jax.random.normal(keys[0], (500,))  # no power law
+    >>> p_value = tail_index.power_law_p_value(keys[1], x, 20, xmin=0.1)
+    >>> print(f'{p_value:.3f}')
+    0.048
   """
   key = check_key(key)
   check_count('num_draws', num_draws)
@@ -192,6 +209,15 @@ def power_law_standard_error(
   Values: as `power_law`.
 
   Source: the draws are those of [Clauset2009], section 4.1.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> x = jax.random.pareto(keys[0], 1.5, (200,))
+    >>> error = tail_index.power_law_standard_error(keys[1], x, 20)
+    >>> bool(0.05 < error < 0.5)
+    True
   """
   key = check_key(key)
   check_count('num_draws', num_draws, 2)
@@ -228,6 +254,14 @@ def power_law_against(
   Values: as `power_law`.
 
   Source: [Clauset2009], section 5 and appendix C; [Vuong1989].
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> x = jax.random.pareto(jax.random.key(0), 1.5, (500,))
+    >>> comparison = tail_index.power_law_against(x, 'exponential', xmin=1.0)
+    >>> bool(comparison.log_ratio > 0), bool(comparison.p_value < 0.01)
+    (True, True)
   """
   check_choice('alternative', alternative, ALTERNATIVES)
   fit = power_law(x, xmin)

@@ -76,6 +76,14 @@ def stable_mle(x: ArrayLike, *, num_nodes: int | None = None) -> TailEstimate:
     time for n = 1000 and 94 % for n = 10^4.
 
   Source: [DuMouchel1973].
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable, tail_index
+    >>> x = stable.sample(jax.random.key(0), 1.5, (10_000,))
+    >>> estimate = tail_index.stable_mle(x[:1000])
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
   x = check_samples('x', x, 1, 10)
   if num_nodes is None:
