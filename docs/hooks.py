@@ -6,7 +6,6 @@ ends in a slash stands for all made pages under it.
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-
 from site_pages import made
 
 

@@ -1,4 +1,4 @@
-"""What `experiments/sketching_bounds.py` measures, cell by cell.
+"""Measurements of `experiments/sketching_bounds.py`, cell by cell.
 
 A row of the studies `bounds`, `trace` (one per epoch) and `pruned` (the network
 after Algorithm 1) holds a network's errors and, for each method,
@@ -376,7 +376,7 @@ def _kept(strength) -> float:
 
 
 class _Code:
-  """How far pruning and rounding move the outputs of a network: Lemma 4.2."""
+  """Movement of a network's outputs by pruning and rounding: Lemma 4.2."""
 
   def __init__(self, config, layers, spectral, input_norm):
     self.shapes = [w.shape for w in layers]
@@ -591,7 +591,7 @@ def _sparsity(config, masks, kept) -> Row:
 
 
 def _recovery(config, key, p, j) -> list[Row]:
-  """How often X comes back from A X B^T, for sketches of many sizes."""
+  """Share of X that come back from A X B^T, for sketches of many sizes."""
   theorem = sketching.sketch_dimension(j, j, (p, p))
   rows = []
   for i, fraction in enumerate(config.fractions):

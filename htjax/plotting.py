@@ -364,7 +364,7 @@ def _log_x(ax: Axes, low: float, high: float) -> None:
 
 
 def _title(rows: Sequence[Row]) -> str:
-  """What all rows have in common."""
+  """The entries that all rows have in common."""
 
   def common(column: str) -> Any:
     values = {r[column] for r in rows if r.get(column)}

@@ -54,7 +54,9 @@ def reference(room: names.Module) -> str:
     if module is not room:
       lines += [f'## {_room(module)}', '']
       level = 3
-    lines += _directive(module.path, 'show_root_heading: false', 'members: false')
+    lines += _directive(
+      module.path, 'show_root_heading: false', 'members: false'
+    )
     for name in module.names:
       lines += _directive(f'{module.path}.{name}', f'heading_level: {level}')
   return '\n'.join(lines)

@@ -9,12 +9,13 @@ CITATION = re.compile(r'\[([A-Z][A-Za-z]+\d{4}|HT|IC|SH|SK)\](?![\[(])')
 
 _ENTRY = re.compile(r'^@(\w+)\{(\w+),\n(.*?)^\}', re.MULTILINE | re.DOTALL)
 _FIELD = re.compile(r'^  (\w+) = \{(.*)\},$', re.MULTILINE)
+_PLACES = ('journal', 'booktitle', 'publisher')
 _ACCENTS = {
   r'{\c{S}}': 'Ş',
   r'{\c{s}}': 'ş',
   r'{\v{c}}': 'č',
   r'{\l}': 'ł',
-  r"{\'e}": 'é',
+  r'{\'e}': 'é',
   r'{\"e}': 'ë',
   r'$\alpha$': 'α',
 }
@@ -42,7 +43,7 @@ def page() -> str:
     '',
   ]
   for key, fields in read().items():
-    where = fields.get('journal', fields.get('booktitle', fields.get('publisher')))
+    where = next((fields[f] for f in _PLACES if f in fields), None)
     if 'volume' in fields:
       where = f'{where} {fields["volume"]}'
     parts = [_authors(fields['author']), f'*{fields["title"]}*', where]

@@ -1,4 +1,4 @@
-"""How a preset is looked up, the same for every study."""
+"""Look-up of a preset, common to all studies."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -136,7 +136,7 @@ def column_norms(matrix: Array, p: float = 2) -> Array:
 def num_removable(
   norms: Array, tolerance: ArrayLike, squared: bool = True, p: float = 2
 ) -> Array:
-  """How many of the smallest columns go, given all columns' l_p norms.
+  """Number of the smallest columns that go, given all columns' l_p norms.
 
   Args:
     norms: [n], non-negative, any order; of columns, or of whatever goes whole.

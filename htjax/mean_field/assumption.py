@@ -127,7 +127,7 @@ def lipschitz_ratios(
   *,
   shift: float = 1.0,
 ) -> tuple[Array, Array]:
-  """How far drifts move apart, per unit of what moved them.
+  """Ratios of the distance of drifts to the distance that caused it.
 
   Two systems, the second one the first with every particle shifted by
   independent N(0, shift^2) amounts, differ in the drift of particle i by at

@@ -156,7 +156,7 @@ def _euler(
       return lax.map(draw, jnp.arange(num_steps))
 
     def at_horizon(ratio, increments):
-      """What the drift did to each particle by the horizon."""
+      """The part of each particle at the horizon that is due to the drift."""
       coarse = increments.reshape(-1, ratio, *increments.shape[1:]).sum(axis=1)
 
       def step(state, x):

@@ -35,7 +35,7 @@ _BLOCK = 2**18
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Problem:
-  """What a mean-field network is made of, and the data it is fitted to.
+  """Unit and loss of a mean-field network, and the data it is fitted to.
 
   A pytree whose leaves are the data: it may be passed through jit, and vmapped
   over data sets. Unit and loss are static.
@@ -250,7 +250,7 @@ def _join(blocks: Array, n: int) -> Array:
 
 
 def _num_blocks(n: int, outputs: int) -> int:
-  """How many blocks; a divisor of n where there is one near."""
+  """Number of blocks; a divisor of n where there is one near."""
   least = math.ceil(n * outputs / _BLOCK)
   for num in range(least, min(n, 2 * least) + 1):
     if n % num == 0:

@@ -33,7 +33,7 @@ VARIANTS = ('corrected', 'paper', 'sharp')
 
 
 class TheoremValue(NamedTuple):
-  """What a theorem says, and whether its premises hold.
+  """Value of a theorem, and whether its premises hold.
 
   Attributes:
     value: the bound or limit; infinite where the statement has none.

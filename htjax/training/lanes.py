@@ -1,4 +1,4 @@
-"""What a lane is given, what it carries, and what it ends with."""
+"""Lanes of a program: their settings, the state they carry, the result."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ class Lane(NamedTuple):
 
 
 class Recipe(NamedTuple):
-  """What all lanes of a program share; static.
+  """Settings that all lanes of a program share; static.
 
   Attributes:
     learning_rate: step size eta, constant, of lanes without one of their own.
