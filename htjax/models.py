@@ -71,6 +71,7 @@ class FCN(nnx.Module):
     self.output = _linear(fans[-1], num_classes, rngs)
 
   def __call__(self, x: Array) -> Array:
+    """Logits [batch, num_classes] of x [batch, ..], flattened."""
     x = _flatten(x, self.in_features)
     for name in self.hidden:
       x = nnx.relu(getattr(self, name)(x))
@@ -113,6 +114,7 @@ class MeanFieldNetwork(nnx.Module):
     )
 
   def __call__(self, x: Array) -> Array:
+    """Outputs [batch, num_outputs] of x [batch, ..], flattened."""
     x = _flatten(x, self.in_features)
     theta = self.hidden_0.kernel[...]
     blocks = theta.reshape(self.num_outputs, self.in_features, -1)
@@ -146,6 +148,7 @@ class CNN(nnx.Module):
     self.output = _linear(fans[-1], num_classes, rngs)
 
   def __call__(self, x: Array) -> Array:
+    """Logits [batch, num_classes] of images, channels last."""
     _check_images(x, self.in_channels, self.channels.count('M'))
     layers = iter(self.hidden)
     for c in self.channels:

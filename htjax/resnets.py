@@ -67,6 +67,7 @@ class ResidualBlock(nnx.Module):
     self.norm_1 = nnx.BatchNorm(fan_out, rngs=rngs)
 
   def __call__(self, x: Array) -> Array:
+    """The block's outputs, channels last, of x, channels last."""
     h = nnx.relu(self.norm_0(self.conv_0(x)))
     h = self.norm_1(self.conv_1(h))
     x = x[:, :: self.stride, :: self.stride]
@@ -125,6 +126,7 @@ class ResNet(nnx.Module):
     return x.mean(axis=(1, 2))
 
   def __call__(self, x: Array) -> Array:
+    """Logits [batch, num_classes] of images, channels last."""
     return self.output(self.features(x))
 
 

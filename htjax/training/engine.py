@@ -25,6 +25,7 @@ class Engine:
     self._advance = jax.jit(advance, donate_argnums=0)
 
   def init(self, lanes: list[Lane]) -> LaneState:
+    """The state before the first step, placed where the lanes are."""
     return self._init(self.arrays(lanes), self.data)
 
   def abstract(self, lanes: list[Lane]) -> LaneState:
@@ -40,6 +41,7 @@ class Engine:
     return self._advance(state, settings, self.data, num)
 
   def place(self, state: LaneState) -> LaneState:
+    """The state on the devices that its lanes are spread over."""
     return jax.device_put(state, self.sharding) if self.batched else state
 
   def take(self, state: LaneState, k: int) -> LaneState:

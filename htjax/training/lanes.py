@@ -9,7 +9,11 @@ from htjax import noise, stable
 from htjax.checks import check_choice, check_count, check_range
 from htjax.types import Array, PyTree
 
-RUNNING, CONVERGED, DIVERGED, OUT_OF_STEPS, AVERAGING = range(5)
+RUNNING = 0
+CONVERGED = 1
+DIVERGED = 2
+OUT_OF_STEPS = 3
+AVERAGING = 4
 STATUS = ('running', 'converged', 'diverged', 'out of steps', 'averaging')
 
 
