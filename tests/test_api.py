@@ -144,7 +144,7 @@ SIDEWAYS = {
   ('training', 'checkpoints'),
   ('training', 'records'),
 }
-CORE_IMPORTS = {'htjax', 'jax', 'numpy', 'optax'}
+CORE_IMPORTS = {'htjax', 'jax', 'numpy', 'optax', 'scipy'}
 
 
 def _modules():
