@@ -149,7 +149,7 @@ SIDEWAYS = {
   # A run is saved, resumed and reported while it trains.
   ('training', 'io'),
 }
-CORE_IMPORTS = {'htjax', 'jax', 'numpy', 'optax'}
+CORE_IMPORTS = {'htjax', 'jax', 'numpy', 'optax', 'scipy'}
 
 
 def _modules():
