@@ -123,7 +123,7 @@ def test_arguments_are_described_where_they_stand():
     where
     for where, doc in _docstrings()
     if where.startswith('htjax')
-    and re.search(r'^ +[\w, ]+: as in `', doc, re.MULTILINE)
+    and re.search(r'^ +[a-z][\w, ]*: as in `', doc, re.MULTILINE)
   ]
   assert not pointers
 

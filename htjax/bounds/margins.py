@@ -29,7 +29,7 @@ def margins(logits: ArrayLike, labels: ArrayLike) -> Array:
     ValueError: for other shapes or types, labels out of range, logits that are
       not finite.
 
-  Source: "Heavy Tails in SGD and Compressibility ...", before eq. (6).
+  Source: [HT], before eq. (6).
   """
   logits, labels = jnp.asarray(logits), jnp.asarray(labels)
   if logits.ndim != 2 or logits.shape[0] < 1 or logits.shape[1] < 2:
@@ -70,7 +70,7 @@ def margin_loss(
   Raises:
     ValueError: as in `margins`, or if gamma is concrete and negative.
 
-  Source: "Heavy Tails in SGD and Compressibility ...", eq. (6).
+  Source: [HT], eq. (6).
   """
   check_range('gamma', gamma, 0, math.inf)
   distance = margins(logits, labels)
@@ -99,7 +99,7 @@ def ramp_loss(
   Raises:
     ValueError: as in `margins`, or for a concrete gamma < 0 or tau <= 0.
 
-  Source: "Heavy Tails in SGD and Compressibility ...", eq. (S27).
+  Source: [HT], eq. (S27).
   """
   check_range('gamma', gamma, 0, math.inf)
   check_range('tau', tau, 0, math.inf, open_low=True)

@@ -30,7 +30,7 @@ def output_change(
   Raises:
     ValueError: for negative or non-finite numbers or different lengths.
 
-  Source: "Heavy Tails in SGD ...", Lemmas S1 (S3) and S3 (i).
+  Source: [HT], Lemmas S1 (S3) and S3 (i).
   """
   norms = vector('norms', norms)
   changes = like('changes', changes, norms.size)
@@ -64,7 +64,7 @@ def radius_output_change(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Heavy Tails in SGD ...", Lemma S3 (ii).
+  Source: [HT], Lemma S3 (ii).
   """
   radius = positive('radius', radius)
   check_count('num_layers', num_layers)
@@ -96,7 +96,7 @@ def relative_output_change(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Heavy Tails in SGD ...", Lemma S1, eq. (S4).
+  Source: [HT], Lemma S1, eq. (S4).
   """
   radius = positive('radius', radius)
   check_count('num_layers', num_layers)

@@ -53,8 +53,7 @@ def naive_risk(
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma E.1 and
-    Theorem E.1.
+  Source: [SK], Lemma E.1 and Theorem E.1.
   """
   check_choice('variant', variant, VARIANTS)
   pairs = check_shapes(shapes)
@@ -101,7 +100,7 @@ def prunable_tail(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma E.2.
+  Source: [SK], Lemma E.2.
   """
   kappa = probability('level', level)
   d = positive('strength', strength)
@@ -126,7 +125,7 @@ def pruned_tail(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma E.3.
+  Source: [SK], Lemma E.3.
   """
   return _at_least(count, num_prunable, probability('level', level), variant)
 
