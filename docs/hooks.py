@@ -4,9 +4,16 @@ The build calls `on_config` and `on_files`. In the navigation a section that
 ends in a slash stands for all made pages under it.
 """
 
+import pathlib
+import sys
+
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from site_pages import made
+from site_pages import figures, made
+
+
+# The studies are run from the root, and not installed.
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -18,6 +25,11 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
   """Add the made pages to those that are written."""
   for page, text in made.pages().items():
+    if page.startswith('results/'):
+      study = pathlib.PurePath(page).stem
+      text += figures.section(study)
+      for place, png in figures.images(study).items():
+        files.append(File.generated(config, place, content=png))
     files.append(File.generated(config, page, content=text))
   return files
 
