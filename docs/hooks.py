@@ -11,7 +11,6 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from site_pages import figures, made
 
-
 # The studies are run from the root, and not installed.
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 

@@ -92,7 +92,7 @@ def _curve(leaf: Any) -> list[float] | None:
 
 
 def table(rows: list[Row]) -> str:
-  """The part that a reader looks at first; all of it is in results.json."""
+  """What a reader looks at first; all of it is in results.json."""
 
   def cell(value: Any) -> str:
     return f'{value:.3g}' if isinstance(value, float) else str(value)

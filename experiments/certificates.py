@@ -64,7 +64,7 @@ class Lane(NamedTuple):
 
 
 class Design(NamedTuple):
-  """Header that the decoder reads before a network, and builds it from.
+  """What the decoder reads in front of a network, and builds it from.
 
   Attributes:
     orientations: derivatives in the bank; a Gaussian comes with them.
@@ -289,7 +289,7 @@ _logits = jax.jit(apply, static_argnums=0)
 
 
 class State(NamedTuple):
-  """Parameters that training moves.
+  """What training moves.
 
   Attributes:
     layers: weights, those that are masked zero.

@@ -56,7 +56,7 @@ class Model(NamedTuple):
 
 
 class Cell(NamedTuple):
-  """A unit of work: measured and written as a whole."""
+  """What is measured and written as a whole."""
 
   name: str
   measure: Callable[[], list[Row]]
@@ -227,7 +227,7 @@ def load_pictures(dataset: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
 def features(
   config: ConfigDict, network: resnets.ResidualNetwork, params: PyTree
 ) -> tuple[Array, Array]:
-  """Inputs of the last layer for the test set, and the labels."""
+  """What the last layer sees of the test set, and the labels."""
   inputs, labels = load_pictures(config.dataset, config.limit)
   extract = jax.jit(network.features)
   # Accelerators would round the factors of a convolution to fewer digits.
@@ -298,7 +298,7 @@ def trial_rows(
 
 @jax.jit
 def count_hits(output: PyTree, features: Array, labels: Array) -> Array:
-  """Number of examples that the last layer classifies correctly."""
+  """How many examples the last layer classifies correctly."""
   product = jnp.matmul(features, output['kernel'], precision='highest')
   logits = product + output['bias'][None, :]
   return jnp.sum(logits.argmax(-1) == labels, dtype=jnp.int32)

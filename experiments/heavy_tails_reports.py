@@ -328,7 +328,7 @@ def matrices_table(rows: list[Row]) -> str:
 
 
 def limits_table(rows: list[Row]) -> str:
-  """Values that theorems, and another program, give for stable weights."""
+  """What theorems, and another program, say of stable weights."""
   lines = [
     [
       *(row['statement'], row['what'], f'{row["alpha"]:g}'),

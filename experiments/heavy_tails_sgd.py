@@ -164,7 +164,7 @@ def make_recipe(config: ConfigDict, batch_size: int) -> training.Recipe:
 def make_row(
   panel: Mapping[str, Any], batch_size: int, lane: training.Finished
 ) -> Row:
-  """Facts about a lane before it is analysed."""
+  """What is known of a lane before it is analysed."""
   return {
     'study': 'training',
     'panel': panel['name'],
@@ -191,7 +191,7 @@ def make_analysis(
   network: models.Network,
   dataset: data.Dataset,
 ) -> Callable[[training.Finished], Row]:
-  """Measurements of a lane that met the rule; nothing of the others."""
+  """What is measured on a lane that met the rule; nothing of the others."""
   train, test = (
     jax.tree.map(jnp.asarray, split) for split in (dataset.train, dataset.test)
   )
@@ -274,7 +274,7 @@ def methods(
 
 
 def _without_output(way: Callable[..., pruning.Pruned]) -> Any:
-  """Pruning of the authors' program: the output layer's is counted, but
+  """What the authors' program does: the output layer's pruning is counted, but
   never reaches the network."""
 
   def prune(params: Any, kappa: Any) -> pruning.Pruned:

@@ -317,7 +317,7 @@ def _rates(config: Mapping[str, Any]) -> list[Row]:
 
 
 def _ratios(config: Mapping[str, Any], error: float) -> list[Row]:
-  """Prunable shares of matrices with more and less independence."""
+  """What can be pruned of matrices with more and less independence."""
   size = config['size']
   gaussian = _gaussian_ratio(error)
   rows = []

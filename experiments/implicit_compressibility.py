@@ -123,7 +123,7 @@ def make_lanes(config: ConfigDict) -> list[training.Lane]:
 def make_analysis(
   config: ConfigDict, network: models.Network, dataset: data.Dataset
 ) -> Callable[[Any], dict[str, Any]]:
-  """Measurements of a trained network, as one compiled function."""
+  """What is measured on a trained network, as one compiled function."""
   prunable = selection.exclude(*network.excluded)
   train = jax.tree.map(jnp.asarray, dataset.train)
   test = jax.tree.map(jnp.asarray, dataset.test)

@@ -1,4 +1,4 @@
-"""Measurements of `experiments/mean_field.py`, cell by cell.
+"""What `experiments/mean_field.py` measures, cell by cell.
 
 A row of a study of rates holds the points that its figure shows, the fitted
 slope with its interval, what the theorem predicts, and whether it holds:
@@ -146,7 +146,7 @@ def _constants(config: ConfigDict) -> mean_field.Regularity:
 
 
 def _replicas(config: ConfigDict, num: int) -> dict[str, Any]:
-  """Spread of a study's replicas over devices."""
+  """How a study spreads its replicas over devices."""
   mesh = program.mesh()
   share = num if mesh is None else num // mesh.size
   on_cpu = jax.default_backend() == 'cpu'
@@ -785,7 +785,7 @@ def _tail_supremum(key, config, alpha, kind) -> float:
 
 
 def _controls(key, config, problem, alpha, kind) -> Iterator[Row]:
-  """Controls that must fail the checks above, and do."""
+  """What must fail the checks above, and does."""
   chaos_key, euler_key, path_key, linear_key = jax.random.split(key, 4)
   process = _process(config, alpha, kind)
   path = mean_field.reference_path(

@@ -211,7 +211,7 @@ def forms_table(rows: list[Row]) -> str:
 
 
 def slopes_table(rows: list[Row]) -> str:
-  """Slopes of the logarithms against ln(width), where there are widths."""
+  """How the logarithms grow with ln(width), where there are widths."""
   lines = []
   for dataset, group in _by_dataset(_of(rows, 'bounds')).items():
     good = [row for row in group if row['methods']]
@@ -322,7 +322,7 @@ def strengths_table(rows: list[Row]) -> str:
 
 
 def weights_table(rows: list[Row]) -> str:
-  """Distance of the trained weights from a normal law."""
+  """How far the trained weights are from normal."""
   lines = [
     [
       *(row['dataset'], row['width'], row['layer']),

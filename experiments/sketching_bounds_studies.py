@@ -1,4 +1,4 @@
-"""Measurements of `experiments/sketching_bounds.py`, cell by cell.
+"""What `experiments/sketching_bounds.py` measures, cell by cell.
 
 A row of the studies `bounds`, `trace` (one per epoch) and `pruned` (the network
 after Algorithm 1) holds a network's errors and, for each method,
@@ -382,7 +382,7 @@ def _kept(strength) -> float:
 
 
 class _Code:
-  """Movement of a network's outputs by pruning and rounding: Lemma 4.2."""
+  """How far pruning and rounding move the outputs of a network: Lemma 4.2."""
 
   def __init__(self, config, layers, spectral, input_norm):
     self.shapes = [w.shape for w in layers]
@@ -607,7 +607,7 @@ def _sparsity(config, masks, kept) -> Row:
 
 
 def _recovery(config, key, p, j) -> list[Row]:
-  """Share of X that come back from A X B^T, for sketches of many sizes."""
+  """How often X comes back from A X B^T, for sketches of many sizes."""
   theorem = sketching.sketch_dimension(j, j, (p, p))
   rows = []
   for i, fraction in enumerate(config.fractions):

@@ -1,4 +1,4 @@
-"""Cost of all bounds on FCN4, 14 million weights: seconds and memory."""
+"""What all bounds cost on FCN4, 14 million weights: seconds and memory."""
 
 import json
 import math

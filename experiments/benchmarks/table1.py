@@ -91,7 +91,7 @@ def end_to_end(
 
 
 def make_problem(preset: str) -> dict[str, Any]:
-  """Inputs of the baseline: data, first weights, lanes and settings."""
+  """What the baseline is given: data, first weights, lanes and settings."""
   # Imported here because it defines flags of its own.
   from experiments import implicit_compressibility as program
   from experiments.configs import implicit_compressibility as configs

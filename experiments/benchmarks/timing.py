@@ -136,7 +136,7 @@ def spread(costs: Sequence[Cost]) -> dict[str, float]:
 
 
 def environment() -> dict[str, Any]:
-  """Machine and versions with which the figures were measured."""
+  """Where and with what the figures were measured."""
   device = jax.devices()[0]
   return {
     'device': device.device_kind,

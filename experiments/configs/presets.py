@@ -1,4 +1,4 @@
-"""Look-up of a preset, common to all studies."""
+"""How a preset is looked up, the same for every study."""
 
 from collections.abc import Mapping
 from typing import Any
