@@ -126,7 +126,9 @@ FLOORS = {
   'pruning': 2,
   'mean_field': 2,
   'bounds': 2,
+  'analysis': 3,
   'checkpoints': 3,
+  'cli': 3,
   'data': 3,
   'models': 3,
   'plotting': 3,
@@ -135,6 +137,11 @@ FLOORS = {
   'training': 3,
 }
 SIDEWAYS = {
+  # A file is read, analysed and reported; the program runs whatever there is.
+  ('analysis', 'checkpoints'),
+  ('analysis', 'records'),
+  ('cli', 'analysis'),
+  ('cli', 'data'),
   # Stable draws are what the expected curves are averaged over.
   ('compressibility', 'stable'),
   # One way to replace a file and to read what a run wrote.
