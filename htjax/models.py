@@ -125,7 +125,7 @@ class CNN(nnx.Module):
   """Convolutional ReLU network without biases: 3x3, pooling, one linear layer.
 
   Layers are the attributes `conv_0`, `conv_1`, .. and `output`. A convolution
-  to c channels is drawn from N(0, 2 / (9 c)), the output layer as in `FCN`.
+  to c channels is drawn from N(0, 2 / (9 c)), the output layer as `FCN` does.
   """
 
   def __init__(

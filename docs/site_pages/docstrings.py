@@ -1,4 +1,4 @@
-"""How the project's own sections of a docstring are shown.
+"""Display of the sections of a docstring that are the project's own.
 
 `Values:` (what traced bad values give) and `Source:` start on the line of their
 name, like a sentence. The parser knows sections whose text is indented beneath

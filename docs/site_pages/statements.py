@@ -32,7 +32,7 @@ _ORDER = (
 
 @dataclasses.dataclass(frozen=True)
 class Statement:
-  """Where a paper says it, and the public function that computes it."""
+  """A place in a paper, and the public function that computes it."""
 
   key: str
   place: str

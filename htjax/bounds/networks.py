@@ -72,6 +72,7 @@ def pre_activations(
 
 
 def check_matrix(name: str, matrix: ArrayLike) -> Array:
+  """Return a floating matrix that is not empty, or raise."""
   matrix = jnp.asarray(matrix)
   if matrix.ndim != 2 or 0 in matrix.shape:
     raise ValueError(
@@ -86,6 +87,7 @@ def check_matrix(name: str, matrix: ArrayLike) -> Array:
 def check_layers(
   layers: Sequence[ArrayLike], name: str = 'layers'
 ) -> list[Array]:
+  """Return matrices of which each feeds the next, or raise."""
   found = [check_matrix(f'{name}[{i}]', w) for i, w in enumerate(layers)]
   if not found:
     raise ValueError(f'{name} must have at least one matrix, got none')
@@ -98,6 +100,7 @@ def check_layers(
 
 
 def check_network(layers, x) -> tuple[list[Array], Array]:
+  """Return the layers, and inputs [m, fan_in] of their dtype, or raise."""
   found, x = check_layers(layers), jnp.asarray(x)
   if x.ndim != 2 or x.shape[0] < 1 or x.shape[1] != found[0].shape[0]:
     raise ValueError(

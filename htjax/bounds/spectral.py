@@ -97,7 +97,8 @@ def operator_norm(
     function: linear, from an array of `shape` to an array.
     shape: of its argument.
     dtype: float32 or float64, of its argument.
-    tolerance: as in `spectral_norm`.
+    tolerance: relative residual at which to stop, > 0; None is the square root
+      of the precision.
     max_iterations: static, >= 1.
 
   Returns:

@@ -94,6 +94,21 @@ def regularity(
     ValueError: as `predict`.
 
   Source: [IC], Assumption 1.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: jnp.logaddexp(f - y, y - f),
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> found = mean_field.regularity(problem)
+    >>> found.holds, found.unit.shape
+    (True, (8,))
   """
   p = num_parameters
   if p is None:
@@ -149,6 +164,22 @@ def lipschitz_ratios(
     ValueError: as `drift`.
 
   Source: [IC], Lemma C.1, with the constant of its last line corrected.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: jnp.logaddexp(f - y, y - f),
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> particles = jax.random.normal(keys[1], (16, 2))
+    >>> own, mean = mean_field.lipschitz_ratios(keys[2], problem, particles, 4)
+    >>> own.shape, mean.shape
+    ((4,), (4,))
   """
   key = check_key(key)
   particles = check_particles(problem, particles)

@@ -70,6 +70,21 @@ def predict(problem: Problem, particles: ArrayLike) -> Array:
       a number or a vector, a loss whose value is not a number.
 
   Source: [IC], section 3.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: (f - y) ** 2,
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> particles = jax.random.normal(keys[1], (16, 2))
+    >>> mean_field.predict(problem, particles).shape
+    (8,)
   """
   particles = check_particles(problem, particles)
   return mean_output(problem, particles)
@@ -89,6 +104,20 @@ def risk(problem: Problem, particles: ArrayLike) -> Array:
     ValueError: as `predict`.
 
   Source: [IC], eq. (1).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: (f - y) ** 2,
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> print(f'{mean_field.risk(problem, jnp.zeros((16, 2))):.1f}')
+    1.0
   """
   particles = check_particles(problem, particles)
   outputs = mean_output(problem, particles)
@@ -110,6 +139,21 @@ def drift(problem: Problem, theta: ArrayLike, particles: ArrayLike) -> Array:
     ValueError: as `predict`; theta of another number of parameters.
 
   Source: [IC], eq. (3).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: (f - y) ** 2,
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> particles = jax.random.normal(keys[1], (16, 2))
+    >>> mean_field.drift(problem, particles, particles).shape
+    (16, 2)
   """
   particles = check_particles(problem, particles)
   theta = jnp.asarray(theta, particles.dtype)

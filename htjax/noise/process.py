@@ -132,7 +132,7 @@ class StableNoise:
   def draw_leaves(
     self, key: PRNGKey, leaves: list[Array], flags: list[Any], step_size: Any
   ) -> list[Array | None]:
-    """What is to be added to each leaf, broadcast; None where nothing is."""
+    """The addend of each leaf, to be broadcast; None where nothing is."""
     self.check_scalar()
     return [
       None
@@ -181,7 +181,8 @@ def reached(
   """For each leaf True, False or an array of booleans; not all are False.
 
   Args:
-    select: as in `StableNoise.draw`.
+    select: None for every weight, a pytree of booleans (or of boolean arrays),
+      or a function of the parameters that returns one.
     params: pytree of arrays.
     name: what the caller's argument is called, for messages.
 

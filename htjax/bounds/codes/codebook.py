@@ -75,6 +75,7 @@ def round_mantissa(xp: Any, x: Any, mantissa_bits: int) -> Any:
 
 
 def check_mantissa(mantissa_bits: int) -> None:
+  """Raise unless a mantissa has 0 to 7 bits."""
   check_count('mantissa_bits', mantissa_bits, 0)
   if mantissa_bits > 7:
     raise ValueError(f'mantissa_bits must be at most 7, got {mantissa_bits}')

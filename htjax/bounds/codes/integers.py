@@ -6,12 +6,14 @@ from htjax.bounds.codes.arithmetic import WORD, Decoder, Encoder
 
 
 def write_uniform(coder: Encoder, value: int, num_bits: int) -> None:
+  """The bits of a value below 2^num_bits, the highest first."""
   for i in reversed(range(num_bits)):
     bit = value >> i & 1
     coder.write(bit, bit + 1, 2)
 
 
 def read_uniform(coder: Decoder, num_bits: int) -> int:
+  """A value that `write_uniform` has written."""
   value = 0
   for _ in range(num_bits):
     bit = coder.target(2)
@@ -28,6 +30,7 @@ def write_integer(coder: Encoder, value: int) -> None:
 
 
 def read_integer(coder: Decoder) -> int:
+  """An integer that `write_integer` has written."""
   size = 0
   while not read_uniform(coder, 1):
     size += 1
@@ -46,6 +49,7 @@ def write_value(coder: Encoder, value: float, mantissa_bits: int) -> None:
 
 
 def read_value(coder: Decoder, mantissa_bits: int) -> float:
+  """A number that `write_value` has written."""
   negative = read_uniform(coder, 1)
   index = read_integer(coder)
   exponent = -(index + 1) // 2 if index % 2 else index // 2

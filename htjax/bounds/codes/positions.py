@@ -1,4 +1,4 @@
-"""Where weights are kept, and which values they take: adaptive counts.
+"""Positions and values of kept weights, coded by adaptive counts.
 
 The decoder keeps the counts as well (Krichevsky & Trofimov 1981), so that no
 table is sent.
@@ -14,11 +14,13 @@ class Counts:
     self.weights = [1] * size
 
   def write(self, coder: Encoder, symbol: int) -> None:
+    """Code a symbol with its probability, and count it."""
     start = sum(self.weights[:symbol])
     coder.write(start, start + self.weights[symbol], sum(self.weights))
     self.weights[symbol] += 2
 
   def read(self, coder: Decoder) -> int:
+    """Decode a symbol that `write` has coded, and count it."""
     total = sum(self.weights)
     target, start, symbol = coder.target(total), 0, 0
     while start + self.weights[symbol] <= target:

@@ -1,4 +1,4 @@
-"""How many entries are large enough to be kept, and how large they are."""
+"""Number and size of the entries that are large enough to be kept."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""How many balls cover compressible weights, and how many samples that needs.
+"""Number of balls that cover compressible weights, and of samples it needs.
 
 The lemmas beneath Theorems 4 and S6. d weights in all, of which the fraction
 kappa is kept.

@@ -1,4 +1,4 @@
-"""How far an output moves when weights move: Lemmas S1 and S3."""
+"""Movement of an output when weights move: Lemmas S1 and S3."""
 
 import math
 
@@ -48,7 +48,7 @@ def output_change(
 def radius_output_change(
   radius: float, *, num_layers: int, change: float, input_norm: float
 ) -> Bound:
-  """The same for |w| <= R and layers that move by at most `change`.
+  """Movement of the output for |w| <= R, layers moving by at most `change`.
 
   |f_w - f_w'| <= B L (2R / sqrt(L))^(L-1) u for u <= R / sqrt(L).
 

@@ -10,6 +10,7 @@ from htjax.checks import check_count
 
 
 def gaussian_premise() -> Assumption:
+  """The premise on the law of the weights, which cannot be checked."""
   return Assumption(
     'Gaussian weights', None, 'entries are independent N(0, Psi)'
   )
