@@ -21,8 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax import checkpoints, compressibility, records, tail_index
-from htjax.types import check_choice
+from htjax import compressibility, tail_index
+from htjax.checks import check_choice
+from htjax.io import files, records, tables
+from htjax.io import weights as weight_files
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
@@ -221,7 +223,7 @@ def table(rows: Sequence[Row]) -> str:
   def cell(value: Any) -> str:
     return f'{value:.3g}' if isinstance(value, float) else str(value)
 
-  return records.table(_SHOWN, [[cell(row[c]) for c in _SHOWN] for row in rows])
+  return tables.table(_SHOWN, [[cell(row[c]) for c in _SHOWN] for row in rows])
 
 
 def curves(rows: Sequence[Row]) -> 'Figure':
@@ -296,8 +298,8 @@ def run(
   with records.open_run(workdir, about) as output:
     rows, text = _report(choice, progress)
     output.write_results(rows)
-    records.atomic_write(workdir / 'table.txt', text + '\n')
-    with records.replacing(workdir / 'compression.png') as temporary:
+    files.atomic_write(workdir / 'table.txt', text + '\n')
+    with files.replacing(workdir / 'compression.png') as temporary:
       curves(rows).savefig(temporary, format='png', dpi=150)
   print(f'{text}\n\nwritten to {workdir}')
   return rows
@@ -311,7 +313,7 @@ def _choose_in(
   max_bytes: int,
 ) -> Choice:
   check_choice('layout', layout, LAYOUTS)
-  arrays = checkpoints.load_weights(path, nested=False, max_bytes=max_bytes)
+  arrays = weight_files.load(path, nested=False, max_bytes=max_bytes)
   try:
     return choose(arrays, layout, select=select, exclude=exclude)
   except ValueError as error:
