@@ -116,7 +116,9 @@ def test_counts_adapt_to_each_layer():
   rng = np.random.default_rng(2)
   dense, thin = sparse(rng, (1000,), 0.9), sparse(rng, (1000,), 0.02)
   apart = codes.encode([dense, thin]).position_bits
-  assert apart < codes.encode([np.concatenate([dense, thin])]).position_bits - 900
+  assert (
+    apart < codes.encode([np.concatenate([dense, thin])]).position_bits - 900
+  )
 
 
 @pytest.mark.parametrize(
