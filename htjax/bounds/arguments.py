@@ -12,7 +12,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.types import Array, check_count, check_range, is_concrete
+from htjax.checks import check_count, check_range, is_concrete
+from htjax.types import Array
 
 
 def check_concrete(name: str, value: Any) -> None:

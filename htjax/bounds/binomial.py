@@ -11,7 +11,7 @@ import numpy as np
 
 from htjax.bounds.arguments import number
 from htjax.bounds.logarithms import log_sum
-from htjax.types import check_count
+from htjax.checks import check_count
 
 
 def log_coefficient(n: int, k: int) -> float:

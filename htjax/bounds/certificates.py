@@ -16,7 +16,7 @@ from htjax.bounds.arguments import number, probability
 from htjax.bounds.gaussian_compression.finite_class import finite_class
 from htjax.bounds.logarithms import log
 from htjax.bounds.result import Assumption, Bound, make_bound
-from htjax.types import check_choice, check_count
+from htjax.checks import check_choice, check_count
 
 FORMS = ('binomial', 'kl', 'hoeffding')
 

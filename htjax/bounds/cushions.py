@@ -18,14 +18,8 @@ from jax import lax
 
 from htjax.bounds.arguments import check_callable
 from htjax.bounds.networks import Activation, check_network, pre_activations
-from htjax.types import (
-  Array,
-  ArrayLike,
-  PRNGKey,
-  check_count,
-  check_key,
-  check_range,
-)
+from htjax.checks import check_count, check_key, check_range
+from htjax.types import Array, ArrayLike, PRNGKey
 
 
 def layer_cushions(

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax.bounds.arguments import as_array, as_numbers
-from htjax.types import Array, ArrayLike, check_finite, check_range
+from htjax.checks import check_finite, check_range
+from htjax.types import Array, ArrayLike
 
 
 def margins(logits: ArrayLike, labels: ArrayLike) -> Array:

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from htjax.bounds.arguments import as_array, as_list, check_callable
-from htjax.types import Array, ArrayLike, PyTree, check_floating
+from htjax.checks import check_floating
+from htjax.types import Array, ArrayLike, PyTree
 
 Activation = Callable[[Array], Array]
 

@@ -17,16 +17,14 @@ from jax import lax
 
 from htjax.bounds.arguments import as_array, check_callable, counts
 from htjax.bounds.networks import check_layers, check_matrix
-from htjax.types import (
-  Array,
-  ArrayLike,
-  PRNGKey,
+from htjax.checks import (
   check_choice,
   check_count,
   check_floating,
   check_key,
   check_range,
 )
+from htjax.types import Array, ArrayLike, PRNGKey
 
 PADDINGS = ('CIRCULAR', 'SAME', 'VALID')
 

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from htjax.types import ArrayLike, check_choice
+from htjax.checks import check_choice
+from htjax.types import ArrayLike
 
 STATISTICS = ('mean', 'median')
 

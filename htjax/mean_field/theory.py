@@ -28,14 +28,10 @@ from htjax import stable
 from htjax.bounds import Assumption, Bound, make_bound
 from htjax.bounds.arguments import number, positive
 from htjax.bounds.logarithms import exp, log
+from htjax.checks import check_choice, check_count, check_key
 from htjax.mean_field.assumption import Regularity, regularity
 from htjax.mean_field.problem import Problem
-from htjax.types import (
-  PRNGKey,
-  check_choice,
-  check_count,
-  check_key,
-)
+from htjax.types import PRNGKey
 
 VARIANTS = ('corrected', 'paper', 'sharp')
 

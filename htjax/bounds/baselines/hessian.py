@@ -25,7 +25,8 @@ from htjax.bounds.arguments import (
 )
 from htjax.bounds.logarithms import log
 from htjax.bounds.result import Assumption, Bound, make_bound
-from htjax.types import Array, ArrayLike, check_count
+from htjax.checks import check_count
+from htjax.types import Array, ArrayLike
 
 Loss = Callable[[list[Array], Array, Array], Array]
 

@@ -13,7 +13,8 @@ from htjax.bounds.arguments import like, number, positive, probability, vector
 from htjax.bounds.logarithms import log, log_product, log_sum
 from htjax.bounds.margins import empirical_margin_loss
 from htjax.bounds.result import Assumption, Bound, make_bound
-from htjax.types import ArrayLike, check_count
+from htjax.checks import check_count
+from htjax.types import ArrayLike
 
 
 def neyshabur_2015(

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax.bounds.arguments import as_array, as_numbers
-from htjax.types import Array, ArrayLike, check_count
+from htjax.checks import check_count
+from htjax.types import Array, ArrayLike
 
 
 def to_grid(x: ArrayLike, mantissa_bits: int = 3) -> Array:

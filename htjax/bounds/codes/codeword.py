@@ -18,7 +18,8 @@ from htjax.bounds.codes.integers import (
   write_value,
 )
 from htjax.bounds.codes.positions import read_entries, write_entries
-from htjax.types import ArrayLike, check_range
+from htjax.checks import check_range
+from htjax.types import ArrayLike
 
 Shapes = Callable[[tuple[int, ...]], Sequence[tuple[int, ...]]]
 

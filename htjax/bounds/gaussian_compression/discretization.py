@@ -7,7 +7,8 @@ from scipy import special
 from htjax.bounds.arguments import number, positive, vector
 from htjax.bounds.logarithms import exp, log_product
 from htjax.bounds.result import Bound, make_bound
-from htjax.types import ArrayLike, check_count
+from htjax.checks import check_count
+from htjax.types import ArrayLike
 
 
 def balanced_norm(

@@ -7,7 +7,8 @@ import numpy as np
 from htjax.bounds import binomial
 from htjax.bounds.arguments import number, positive, probability, vector
 from htjax.bounds.result import Assumption, Bound, make_bound
-from htjax.types import ArrayLike, check_choice, check_count
+from htjax.checks import check_choice, check_count
+from htjax.types import ArrayLike
 
 MOMENT_VARIANTS = ('corrected', 'symmetric', 'paper')
 

@@ -5,7 +5,8 @@ import math
 from htjax.bounds.arguments import like, number, positive, vector
 from htjax.bounds.logarithms import log, log_product
 from htjax.bounds.result import Assumption, Bound, make_bound
-from htjax.types import ArrayLike, check_count
+from htjax.checks import check_count
+from htjax.types import ArrayLike
 
 
 def spectral_output_change(

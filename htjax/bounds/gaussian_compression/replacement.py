@@ -4,7 +4,7 @@ import math
 
 from htjax.bounds.arguments import number, positive, probability
 from htjax.bounds.result import VARIANTS, Assumption, Bound, make_bound
-from htjax.types import check_choice, check_count
+from htjax.checks import check_choice, check_count
 
 P1_VARIANTS = (*VARIANTS, 'centred')
 

@@ -21,7 +21,8 @@ from htjax.bounds.gaussian_compression.finite_class import (
 from htjax.bounds.gaussian_compression.replacement import noise_budget
 from htjax.bounds.margins import empirical_margin_loss
 from htjax.bounds.result import VARIANTS, Assumption, Bound, make_bound
-from htjax.types import ArrayLike, check_choice
+from htjax.checks import check_choice
+from htjax.types import ArrayLike
 
 
 def compressed_risk(

@@ -11,8 +11,9 @@ import numpy as np
 
 from htjax.bounds.arguments import counts, like, number, positive, snap, vector
 from htjax.bounds.logarithms import binary_entropy_nats, exp, log
+from htjax.checks import check_count
 from htjax.compressibility import kept_count
-from htjax.types import ArrayLike, check_count
+from htjax.types import ArrayLike
 
 
 def kept_fraction(layer_sizes: Sequence[int], kappas: ArrayLike) -> float:

@@ -17,7 +17,8 @@ from htjax.bounds.heavy_tails.output_change import (
 from htjax.bounds.logarithms import exp, log
 from htjax.bounds.margins import empirical_margin_loss
 from htjax.bounds.result import VARIANTS, Assumption, Bound, make_bound
-from htjax.types import ArrayLike, check_choice, check_count
+from htjax.checks import check_choice, check_count
+from htjax.types import ArrayLike
 
 
 def norm_quantile(norms: ArrayLike, delta: float) -> float:

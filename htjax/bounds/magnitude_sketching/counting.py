@@ -18,7 +18,8 @@ from htjax.bounds.magnitude_sketching.premises import (
   margin_premise,
 )
 from htjax.bounds.result import VARIANTS, Bound, make_bound
-from htjax.types import ArrayLike, check_choice, check_count
+from htjax.checks import check_choice, check_count
+from htjax.types import ArrayLike
 
 
 def naive_risk(

@@ -13,7 +13,8 @@ from htjax.bounds.magnitude_sketching.premises import (
 )
 from htjax.bounds.margins import empirical_margin_loss
 from htjax.bounds.result import VARIANTS, Assumption, Bound, make_bound
-from htjax.types import ArrayLike, check_choice
+from htjax.checks import check_choice
+from htjax.types import ArrayLike
 
 
 def filter_risk(

@@ -9,7 +9,8 @@ from htjax.bounds.logarithms import log
 from htjax.bounds.magnitude_sketching.premises import constant_premise
 from htjax.bounds.margins import empirical_margin_loss
 from htjax.bounds.result import Assumption, Bound, make_bound
-from htjax.types import ArrayLike, check_count
+from htjax.checks import check_count
+from htjax.types import ArrayLike
 
 
 def lottery_parameters(

@@ -13,7 +13,8 @@ from htjax.bounds.magnitude_sketching.premises import (
   gaussian_premise,
 )
 from htjax.bounds.result import VARIANTS, Bound, make_bound
-from htjax.types import ArrayLike, check_choice
+from htjax.checks import check_choice
+from htjax.types import ArrayLike
 
 
 def kept_probability(strength: float) -> float:

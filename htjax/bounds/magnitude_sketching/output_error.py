@@ -9,7 +9,8 @@ from htjax.bounds.gaussian_compression.output_error import (
   spectral_output_change,
 )
 from htjax.bounds.result import VARIANTS, Bound, make_bound
-from htjax.types import ArrayLike, check_choice, check_count
+from htjax.checks import check_choice, check_count
+from htjax.types import ArrayLike
 
 
 def low_rank_gain(

@@ -4,7 +4,7 @@ import math
 
 from htjax.bounds.arguments import number, positive
 from htjax.bounds.result import VARIANTS
-from htjax.types import check_choice, check_count
+from htjax.checks import check_choice, check_count
 
 
 def rounding_error(

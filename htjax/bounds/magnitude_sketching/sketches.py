@@ -21,7 +21,8 @@ from htjax.bounds.magnitude_sketching.premises import (
 )
 from htjax.bounds.margins import empirical_margin_loss
 from htjax.bounds.result import VARIANTS, Assumption, Bound, make_bound
-from htjax.types import ArrayLike, check_choice, check_count
+from htjax.checks import check_choice, check_count
+from htjax.types import ArrayLike
 
 
 def balls_in_bins(
