@@ -11,7 +11,14 @@ from htjax.types import Array, ArrayLike
 
 
 def as_floating(name: str, x: ArrayLike) -> Array:
-  """`x` as float32 or float64; integers and half precision become float32."""
+  """`x` as float32 or float64; integers and half precision become float32.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import compressibility
+    >>> compressibility.as_floating('x', [1, 2]).dtype.name
+    'float32'
+  """
   array = jnp.asarray(x)
   if jnp.issubdtype(array.dtype, jnp.complexfloating):
     raise ValueError(f'{name} must be real, got dtype {array.dtype.name}')
@@ -21,7 +28,14 @@ def as_floating(name: str, x: ArrayLike) -> Array:
 
 
 def check_matrix(name: str, matrix: ArrayLike) -> Array:
-  """Return `matrix` as floating, or raise if it has no columns to speak of."""
+  """Return `matrix` as floating, or raise if it has no columns to speak of.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import compressibility
+    >>> compressibility.check_matrix('matrix', jnp.ones((3, 2))).shape
+    (3, 2)
+  """
   array = nonempty(name, matrix)
   if array.ndim < 2:
     raise ValueError(
@@ -32,7 +46,12 @@ def check_matrix(name: str, matrix: ArrayLike) -> Array:
 
 
 def check_order(p: Any) -> None:
-  """Raise unless `p` is a finite positive Python number."""
+  """Raise unless `p` is a finite positive Python number.
+
+  Examples:
+    >>> from htjax import compressibility
+    >>> compressibility.check_order(2)  # raises unless in (0, inf)
+  """
   if (
     isinstance(p, bool)
     or not isinstance(p, int | float | np.number)
@@ -42,7 +61,12 @@ def check_order(p: Any) -> None:
 
 
 def check_kappa(kappa: ArrayLike) -> None:
-  """Raise if a concrete kept fraction is not in (0, 1]."""
+  """Raise if a concrete kept fraction is not in (0, 1].
+
+  Examples:
+    >>> from htjax import compressibility
+    >>> compressibility.check_kappa(0.5)  # raises outside (0, 1]
+  """
   check_range('kappa', kappa, 0.0, 1.0, open_low=True)
 
 
