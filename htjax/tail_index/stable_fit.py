@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 
 from htjax import stable
+from htjax.floats import times_power_of_two, to_unit_peak
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_samples,
@@ -83,19 +84,25 @@ def stable_mle(x: ArrayLike, *, num_nodes: int | None = None) -> TailEstimate:
     # Few sizes, so that layers of many shapes share one program.
     num_nodes = 2 ** math.ceil(math.log2(least))
   check_count('num_nodes', num_nodes, 32)
-  histogram, start, peak = _histogram(x, int(num_nodes))
-  return _maximise(histogram, start, peak, jnp.asarray(x.size, jnp.int32))
+  histogram, start, peak, exponent = _histogram(x, int(num_nodes))
+  fit = _maximise(histogram, start, peak, jnp.asarray(x.size, jnp.int32))
+  return fit._replace(scale=times_power_of_two(fit.scale, exponent))
 
 
 @functools.partial(jax.jit, static_argnames='num_nodes')
 def _histogram(x: Array, num_nodes: int):
-  """Histogram of |x| over the largest; start of the search; the largest."""
+  """Histogram of |x| over the largest; start of the search; the largest.
+
+  The last comes over 2^exponent, with that exponent.
+  """
+  x, exponent = to_unit_peak(x)
   size = jnp.abs(x)
   peak = jnp.max(size)
   # Relative to the largest, so that the unit of x does not matter.
   alpha, log_scale = _start(size / peak)
   histogram = _count(size / peak, log_scale - _FLAT, num_nodes)
-  return histogram, jnp.stack([alpha, log_scale]), peak
+  start = jnp.stack([alpha, log_scale])
+  return histogram, start, peak, exponent
 
 
 @jax.jit
