@@ -61,24 +61,21 @@ def as_floating(name: str, x: ArrayLike, *, vanish: bool = False) -> Array:
   return jnp.asarray(_narrowed(name, _real(name, host), vanish))
 
 
-def is_narrow(dtype: Any) -> bool:
-  """Whether a floating dtype has fewer bits than float32."""
-  return jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize < 4
-
-
 def result_dtype(*values: Any) -> np.dtype:
   """Floating dtype of what is computed from `values`, under any promotion.
 
-  float64 if one of them is, else the widest of their floating dtypes; Python
-  numbers and integers have no say unless there is nothing else.
+  The widest of their floating dtypes, float64 only where it is enabled; Python
+  numbers, lists and integers have no say unless there is nothing else.
   """
-  floating = [
-    jnp.dtype(v.dtype)
-    for v in values
-    if hasattr(v, 'dtype') and jnp.issubdtype(v.dtype, jnp.floating)
-  ]
+  floating = []
+  for value in values:
+    dtype = getattr(value, 'dtype', None)
+    if dtype is not None and jnp.issubdtype(dtype, jnp.floating):
+      floating.append(_target(dtype) if dtype.itemsize >= 8 else dtype)
   with jax.numpy_dtype_promotion('standard'):
-    return jax.dtypes.canonicalize_dtype(jnp.result_type(*floating, 1.0))
+    return functools.reduce(
+      jnp.promote_types, floating or [jnp.result_type(float)]
+    )
 
 
 def to_unit_peak(*arrays: Array) -> tuple[Array, ...]:
