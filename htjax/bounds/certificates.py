@@ -21,7 +21,7 @@ from htjax.bounds.common import (
   number,
   probability,
 )
-from htjax.types import check_choice, check_count
+from htjax.checks import check_choice, check_count
 
 FORMS = ('binomial', 'kl', 'hoeffding')
 

@@ -17,13 +17,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.types import (
-  Array,
-  ArrayLike,
-  check_count,
-  check_range,
-  is_concrete,
-)
+from htjax.checks import check_count, check_range, is_concrete
+from htjax.types import Array, ArrayLike
 
 Shapes = Callable[[tuple[int, ...]], Sequence[tuple[int, ...]]]
 

@@ -15,13 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.types import (
-  Array,
-  ArrayLike,
-  check_finite,
-  check_range,
-  is_concrete,
-)
+from htjax.checks import check_finite, check_range, is_concrete
+from htjax.types import Array, ArrayLike
 
 VARIANTS = ('corrected', 'paper')
 

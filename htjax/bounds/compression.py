@@ -28,7 +28,8 @@ from htjax.bounds.common import (
   probability,
   vector,
 )
-from htjax.types import ArrayLike, check_choice, check_count
+from htjax.checks import check_choice, check_count
+from htjax.types import ArrayLike
 
 P1_VARIANTS = (*VARIANTS, 'centred')
 BUDGET_VARIANTS = (*VARIANTS, 'paper_appendix')

@@ -26,7 +26,8 @@ from htjax.bounds.common import (
   probability,
 )
 from htjax.bounds.compression import code_length, finite_class
-from htjax.types import ArrayLike, check_choice, check_count
+from htjax.checks import check_choice, check_count
+from htjax.types import ArrayLike
 
 Shape = tuple[int, int]
 

@@ -21,8 +21,9 @@ from htjax.bounds.common import (
   snap,
   vector,
 )
+from htjax.checks import check_count
 from htjax.compressibility import kept_count
-from htjax.types import ArrayLike, check_count
+from htjax.types import ArrayLike
 
 
 def kept_fraction(layer_sizes: Sequence[int], kappas: ArrayLike) -> float:

@@ -24,7 +24,8 @@ from htjax.bounds.common import (
   positive,
   vector,
 )
-from htjax.types import Array, ArrayLike, check_count
+from htjax.checks import check_count
+from htjax.types import Array, ArrayLike
 
 Loss = Callable[[list[Array], Array, Array], Array]
 

@@ -19,17 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.types import (
-  Array,
-  ArrayLike,
-  PRNGKey,
-  PyTree,
+from htjax.checks import (
   check_choice,
   check_count,
   check_floating,
   check_key,
   check_range,
 )
+from htjax.types import Array, ArrayLike, PRNGKey, PyTree
 
 Activation = Callable[[Array], Array]
 

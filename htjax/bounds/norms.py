@@ -23,7 +23,8 @@ from htjax.bounds.common import (
   probability,
   vector,
 )
-from htjax.types import ArrayLike, check_count
+from htjax.checks import check_count
+from htjax.types import ArrayLike
 
 
 def neyshabur_2015(

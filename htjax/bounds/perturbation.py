@@ -48,7 +48,8 @@ from htjax.bounds.covering import log_covering_sparse as log_covering_sparse
 from htjax.bounds.covering import (
   log_gamma_ratio_bound as log_gamma_ratio_bound,
 )
-from htjax.types import ArrayLike, check_choice, check_count
+from htjax.checks import check_choice, check_count
+from htjax.types import ArrayLike
 
 
 def output_change(

@@ -44,7 +44,8 @@ from htjax.bounds.counting import naive_risk as naive_risk
 from htjax.bounds.counting import prunable_tail as prunable_tail
 from htjax.bounds.counting import pruned_tail as pruned_tail
 from htjax.bounds.perturbation import spectral_output_change
-from htjax.types import ArrayLike, check_choice, check_count
+from htjax.checks import check_choice, check_count
+from htjax.types import ArrayLike
 
 
 def kept_probability(strength: float) -> float:

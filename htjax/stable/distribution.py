@@ -20,8 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from htjax.checks import check_range
 from htjax.floats import as_floating, result_dtype
-from htjax.types import Array, ArrayLike, check_range
+from htjax.types import Array, ArrayLike
 
 _LOW = 0.5
 _NEAR = 1.5

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from htjax.checks import check_count, check_finite, is_concrete
 from htjax.floats import split, times_power_of_two, to_unit_peak
 from htjax.tail_index.estimate import (
   TailEstimate,
@@ -23,13 +24,7 @@ from htjax.tail_index.estimate import (
   make_estimate,
   two_sided_p_value,
 )
-from htjax.types import (
-  Array,
-  ArrayLike,
-  check_count,
-  check_finite,
-  is_concrete,
-)
+from htjax.types import Array, ArrayLike
 
 # Exponent of an extreme peak after scaling.
 _PEAK = 40

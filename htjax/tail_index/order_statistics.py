@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from htjax.checks import check_count, check_range
 from htjax.floats import times_power_of_two, to_unit_peak
 from htjax.tail_index.estimate import (
   TailEstimate,
@@ -23,7 +24,7 @@ from htjax.tail_index.estimate import (
   kolmogorov_p_value,
   make_estimate,
 )
-from htjax.types import Array, ArrayLike, check_count, check_range
+from htjax.types import Array, ArrayLike
 
 # Of the arrays of largest values that `hill` works on.
 _LEAST_ROOM = 64

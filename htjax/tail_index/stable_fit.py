@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 
 from htjax import stable
+from htjax.checks import check_count
 from htjax.floats import times_power_of_two, to_unit_peak
 from htjax.tail_index.estimate import (
   TailEstimate,
@@ -25,7 +26,7 @@ from htjax.tail_index.estimate import (
   kolmogorov_p_value,
   make_estimate,
 )
-from htjax.types import Array, ArrayLike, check_count
+from htjax.types import Array, ArrayLike
 
 _LOW, _HIGH = 0.5, 2.0
 # Below e^-8 times the scale the density is flat to 1e-5, even at alpha = 0.5.

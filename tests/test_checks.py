@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from htjax.types import (
+from htjax.checks import (
   check_choice,
   check_count,
   check_finite,
