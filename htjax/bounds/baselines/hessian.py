@@ -15,15 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.bounds.common import (
-  Assumption,
-  Bound,
-  log,
-  make_bound,
-  number,
-  positive,
-  vector,
-)
+from htjax.bounds.arguments import number, positive, vector
+from htjax.bounds.logarithms import log
+from htjax.bounds.result import Assumption, Bound, make_bound
 from htjax.checks import check_count
 from htjax.types import Array, ArrayLike
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from scipy import special
 
 from htjax import compressibility, stable
-from htjax.bounds import perturbation
-from htjax.bounds.common import log_binomial
+from htjax.bounds import binomial, gaussian_compression, heavy_tails
 
 MARGINS = np.linspace(0.1, 50.0, 60_000)
 ARGUMENTS = {
@@ -69,7 +68,7 @@ def test_output_change_dominates_measurement(scale, order):
     moved = [w + m for w, m in zip(layers, moves, strict=True)]
     change = np.linalg.norm(outputs(moved, x) - outputs(layers, x), axis=1)
     size = np.linalg.norm(x, axis=1).max()
-    bound = perturbation.output_change(
+    bound = heavy_tails.output_change(
       sizes(layers, order), sizes(moves, order), input_norm=size
     )
     assert change.max() <= bound.value
@@ -84,16 +83,16 @@ def test_output_change_is_attained():
   layers = [np.array([[2.0]]), np.array([[3.0]]), np.array([[0.5]])]
   moved = [1.25 * w for w in layers]
   x = np.array([[4.0]])
-  bound = perturbation.output_change(
+  bound = heavy_tails.output_change(
     sizes(layers), 0.25 * sizes(layers), input_norm=4.0
   )
   assert bound.value == pytest.approx(
     (outputs(moved, x) - outputs(layers, x)).item(), rel=1e-12
   )
-  still = perturbation.output_change(sizes(layers), 0.0, input_norm=4.0)
+  still = heavy_tails.output_change(sizes(layers), 0.0, input_norm=4.0)
   assert still.value == 0
   # From a layer that was zero, the whole product is the change.
-  fresh = perturbation.output_change([0.0, 2.0], [1.0, 0.0], input_norm=1.0)
+  fresh = heavy_tails.output_change([0.0, 2.0], [1.0, 0.0], input_norm=1.0)
   assert fresh.value == pytest.approx(2)
 
 
@@ -108,7 +107,7 @@ def test_change_within_a_radius():
     moved = [w + m for w, m in zip(layers, moves, strict=True)]
     measured = np.linalg.norm(outputs(moved, x) - outputs(layers, x), axis=1)
     size = np.linalg.norm(x, axis=1).max()
-    bound = perturbation.radius_output_change(
+    bound = heavy_tails.radius_output_change(
       radius, num_layers=3, change=change, input_norm=size
     )
     assert bound.valid
@@ -118,12 +117,12 @@ def test_change_within_a_radius():
     ]
     gaps = [w - v for w, v in zip(layers, pruned, strict=True)]
     epsilon = np.max(sizes(gaps) / sizes(layers))
-    bound = perturbation.relative_output_change(
+    bound = heavy_tails.relative_output_change(
       radius, num_layers=3, epsilon=epsilon, input_norm=size
     )
     measured = np.linalg.norm(outputs(pruned, x) - outputs(layers, x), axis=1)
     assert measured.max() <= bound.value
-  outside = perturbation.radius_output_change(
+  outside = heavy_tails.radius_output_change(
     1.0, num_layers=4, change=0.6, input_norm=1.0
   )
   assert not outside.valid
@@ -144,7 +143,7 @@ def test_spectral_change_dominates_and_needs_its_premise():
     measured = np.linalg.norm(outputs(moved, x) - outputs(layers, x), axis=1)
     # A hair less than |A| / L, which rounding may have passed.
     changes = np.minimum(sizes(moves, 2), spectral / 3)
-    bound = perturbation.spectral_output_change(
+    bound = gaussian_compression.spectral_output_change(
       spectral, changes, input_norm=size
     )
     assert bound.valid
@@ -152,7 +151,7 @@ def test_spectral_change_dominates_and_needs_its_premise():
     direct = math.e * size * np.prod(spectral) * np.sum(changes / spectral)
     assert bound.value == pytest.approx(direct)
   # One unit per layer, each moved by 9 times itself: 10^3 - 1 > e 27.
-  far = perturbation.spectral_output_change(
+  far = gaussian_compression.spectral_output_change(
     np.ones(3), 9 * np.ones(3), input_norm=1.0
   )
   assert not far.valid
@@ -160,14 +159,14 @@ def test_spectral_change_dominates_and_needs_its_premise():
 
 
 def test_overflow_stays_finite_in_logarithms():
-  bound = perturbation.output_change(
+  bound = heavy_tails.output_change(
     np.full(80, 1e10), np.full(80, 1e3), input_norm=1.0
   )
   assert bound.value == math.inf
   # (1 + 1e-7)^80 - 1.
   expected = 800 * math.log(10) + math.log(math.expm1(80 * math.log1p(1e-7)))
   assert bound.log_value == pytest.approx(expected, rel=1e-12)
-  risk = perturbation.compressed_risk(
+  risk = heavy_tails.compressed_risk(
     MARGINS, **(ARGUMENTS | {'radius': 1e12, 'num_layers': 60})
   )
   assert risk.value == math.inf
@@ -178,36 +177,36 @@ def test_overflow_stays_finite_in_logarithms():
 def test_norm_quantile():
   norms = np.arange(1.0, 101.0)
   # At most one of a hundred runs at or above R: infimum 99.
-  assert perturbation.norm_quantile(norms, 0.01) == 99
-  assert perturbation.norm_quantile(norms, 0.009) == 100
-  assert perturbation.norm_quantile(norms, 0.5) == 50
+  assert heavy_tails.norm_quantile(norms, 0.01) == 99
+  assert heavy_tails.norm_quantile(norms, 0.009) == 100
+  assert heavy_tails.norm_quantile(norms, 0.5) == 50
   for delta in (0.009, 0.01, 0.25):
-    radius = perturbation.norm_quantile(norms, delta)
+    radius = heavy_tails.norm_quantile(norms, delta)
     assert np.mean(norms >= radius + 1e-9) <= delta
     assert np.mean(norms >= radius - 1e-9) > delta
 
 
 def test_kept_fraction_and_entropy_excess():
-  assert perturbation.kept_fraction([10, 30], [0.25, 0.5]) == 18 / 40
+  assert heavy_tails.kept_fraction([10, 30], [0.25, 0.5]) == 18 / 40
   # 0.1 * 30 is above 3 in floating point.
-  assert perturbation.kept_fraction([30], 0.1) == 0.1
+  assert heavy_tails.kept_fraction([30], 0.1) == 0.1
   # kappa + epsilon_kappa at n = 50,000.
   for kappa, value in [(0.01, 0.0246), (0.05, 0.1005), (0.3, 0.4463)]:
-    total = kappa + perturbation.entropy_excess(kappa, 50_000)
+    total = kappa + heavy_tails.entropy_excess(kappa, 50_000)
     assert total == pytest.approx(value, abs=5e-5)
-  assert perturbation.entropy_excess(1.0, 100) == 0
-  assert perturbation.entropy_excess(0.0, 100) == 0
+  assert heavy_tails.entropy_excess(1.0, 100) == 0
+  assert heavy_tails.entropy_excess(0.0, 100) == 0
 
 
 def test_volume_factor():
   for epsilon in (0.01, 0.3):
-    assert perturbation.volume_factor(epsilon, 0.0, 100) == pytest.approx(
+    assert heavy_tails.volume_factor(epsilon, 0.0, 100) == pytest.approx(
       epsilon
     )
-    assert perturbation.volume_factor(epsilon, 1.0, 100) == 1
+    assert heavy_tails.volume_factor(epsilon, 1.0, 100) == 1
     previous = 0.0
     for kappa in np.arange(0, 101, 2) / 100:
-      rho = perturbation.volume_factor(epsilon, kappa, 100)
+      rho = heavy_tails.volume_factor(epsilon, kappa, 100)
       # Even d and kappa d: h_b^(1) = h_b / 2.
       entropy = special.entr(kappa) + special.entr(1 - kappa)
       direct = epsilon ** (1 - kappa) * math.exp(1.5 * entropy)
@@ -220,15 +219,13 @@ def test_volume_factor():
 def test_binomial_and_gamma_bounds():
   for n in (1, 2, 7, 30, 200):
     for m in range(n + 1):
-      bound = perturbation.log_binomial_bound(n, m)
-      assert log_binomial(n, m) <= bound + 1e-9
+      bound = heavy_tails.log_binomial_bound(n, m)
+      assert binomial.log_coefficient(n, m) <= bound + 1e-9
   for n in range(10, 80):
     for m in range(n + 1):
-      assert (
-        gamma_ratio(n, m) <= perturbation.log_gamma_ratio_bound(n, m) + 1e-9
-      )
+      assert gamma_ratio(n, m) <= heavy_tails.log_gamma_ratio_bound(n, m) + 1e-9
   # Below the premise it may fail.
-  assert gamma_ratio(2, 1) > perturbation.log_gamma_ratio_bound(2, 1)
+  assert gamma_ratio(2, 1) > heavy_tails.log_gamma_ratio_bound(2, 1)
 
 
 def gamma_ratio(n, m):
@@ -240,22 +237,22 @@ def gamma_ratio(n, m):
 
 
 def test_coverings():
-  sparse = perturbation.log_covering_sparse(
+  sparse = heavy_tails.log_covering_sparse(
     100, 0.1, radius=2.0, resolution=0.01
   )
   # At least as many supports, times grids of ten dimensions.
-  assert sparse >= log_binomial(100, 10) + 10 * math.log(600)
-  near = perturbation.log_covering_compressible(
+  assert sparse >= binomial.log_coefficient(100, 10) + 10 * math.log(600)
+  near = heavy_tails.log_covering_compressible(
     100, 0.1, epsilon=0.1, radius=2.0, resolution=0.01
   )
-  rho = perturbation.volume_factor(0.1, 0.1, 100)
+  rho = heavy_tails.volume_factor(0.1, 0.1, 100)
   assert near == pytest.approx(100 * math.log(600 * rho))
   with pytest.raises(ValueError, match='resolution'):
-    perturbation.log_covering_compressible(
+    heavy_tails.log_covering_compressible(
       100, 0.1, epsilon=0.1, radius=2.0, resolution=0.2
     )
   with pytest.raises(ValueError, match='num_weights'):
-    perturbation.log_covering_compressible(
+    heavy_tails.log_covering_compressible(
       9, 0.1, epsilon=0.1, radius=2.0, resolution=0.01
     )
 
@@ -267,9 +264,9 @@ def test_premise_on_samples_bounds_the_covering_radius(num_layers):
   while n / math.log(n) < 10 * num_layers:
     n += 1
   kappas = np.linspace(0, 1, 201)
-  total = [k + perturbation.entropy_excess(k, n) for k in kappas]
+  total = [k + heavy_tails.entropy_excess(k, n) for k in kappas]
   assert max(total) < 10 / 9
-  radii = [perturbation.covering_radius(1.0, k, n) for k in kappas]
+  radii = [heavy_tails.covering_radius(1.0, k, n) for k in kappas]
   assert max(radii) <= num_layers**-0.5
   if num_layers == 2:
     assert n == 90
@@ -281,7 +278,7 @@ def test_premise_on_samples_bounds_the_covering_radius(num_layers):
 @pytest.mark.parametrize('n', [16, 90, 60_000])
 def test_exponent_of_the_union_bound(n):
   for kappa in (1e-4, 0.01, 0.3, 0.99, 1.0):
-    exponent = perturbation.concentration_exponent(
+    exponent = heavy_tails.concentration_exponent(
       kappa, num_weights=1000, num_samples=n
     )
     assert exponent <= -kappa * 1000 / 2
@@ -289,27 +286,27 @@ def test_exponent_of_the_union_bound(n):
     slope, radius = 7.0, 2.0
     size = 12 * slope * radius
     a = size / (size + math.sqrt(1000))
-    excess = perturbation.entropy_excess(kappa, n)
+    excess = heavy_tails.entropy_excess(kappa, n)
     c1 = (size + math.sqrt(1000)) / math.sqrt(1000)
     length = c1 * math.sqrt((kappa + excess) * 1000 * math.log(n) / n)
     entropy = special.entr(kappa) + special.entr(1 - kappa)
     direct = -n * length**2 * (1 - a) ** 2 / 2 + 1000 * entropy
     direct += kappa * 1000 * math.log(size / (a * length))
     assert exponent == pytest.approx(direct, rel=1e-9)
-    resolution = perturbation.covering_radius(radius, kappa, n)
+    resolution = heavy_tails.covering_radius(radius, kappa, n)
     assert resolution == pytest.approx(a * length / (4 * slope), rel=1e-12)
   # Below n = e^e the last line is no longer enough.
   assert (
-    perturbation.concentration_exponent(1.0, num_weights=1000, num_samples=15)
+    heavy_tails.concentration_exponent(1.0, num_weights=1000, num_samples=15)
     > -500
   )
 
 
 def test_compressed_risk_by_hand():
-  bound = perturbation.compressed_risk(MARGINS, **ARGUMENTS)
+  bound = heavy_tails.compressed_risk(MARGINS, **ARGUMENTS)
   n, radius = MARGINS.size, 3.0
   slope = math.sqrt(2) * 2 * 3 * (2 * radius / math.sqrt(3)) ** 2 / 0.5
-  excess = perturbation.entropy_excess(0.1, n)
+  excess = heavy_tails.entropy_excess(0.1, n)
   rate = math.sqrt((0.1 + excess) * math.log(n) / n)
   gamma = 0.5 + math.sqrt(2) * 2 * (radius / math.sqrt(3)) ** 3 * (1.2**3 - 1)
   empirical = np.mean(gamma >= MARGINS)
@@ -326,7 +323,7 @@ def test_compressed_risk_by_hand():
 
 def test_dimension_term_at_published_size():
   """FCN4 on MNIST at kappa 0.01: 7.97 from sqrt(d) alone."""
-  bound = perturbation.compressed_risk(
+  bound = heavy_tails.compressed_risk(
     MARGINS,
     **(ARGUMENTS | {'kappa': 0.01, 'num_weights': 14_209_024}),
   )
@@ -337,8 +334,8 @@ def test_printed_margin_is_unsafe():
   """With tau > 1 a pruned network errs where the printed margin says not."""
   arguments = ARGUMENTS | {'tau': 4.0, 'num_layers': 2, 'epsilon': 0.5}
   arguments |= {'radius': 3.0, 'input_norm': 1.0}
-  right = perturbation.compressed_risk(MARGINS, **arguments)
-  paper = perturbation.compressed_risk(MARGINS, **arguments, variant='paper')
+  right = heavy_tails.compressed_risk(MARGINS, **arguments)
+  paper = heavy_tails.compressed_risk(MARGINS, **arguments, variant='paper')
   assert paper.details['log_margin'] < right.details['log_margin']
   shift = math.exp(right.details['log_margin']) - 4
   assert math.exp(paper.details['log_margin']) - 4 == pytest.approx(shift / 4)
@@ -354,12 +351,12 @@ def test_printed_margin_is_unsafe():
 
 def test_uncompressed_risk():
   found = {
-    v: perturbation.uncompressed_risk(MARGINS, **ARGUMENTS, variant=v)
+    v: heavy_tails.uncompressed_risk(MARGINS, **ARGUMENTS, variant=v)
     for v in ('corrected', 'paper', 'sharp')
   }
   n, d, radius = MARGINS.size, 10_000, 3.0
   slope = math.sqrt(2) * 2 * 3 * (2 * radius / math.sqrt(3)) ** 2 / 0.5
-  rho = perturbation.volume_factor(0.2, 0.1, d)
+  rho = heavy_tails.volume_factor(0.2, 0.1, d)
   empirical = np.mean(MARGINS <= 0.5)
   factor = max(2, 24 * rho * slope * radius / math.sqrt(d))
   expected = empirical + factor * math.sqrt(d * math.log(n) / n)
@@ -370,8 +367,8 @@ def test_uncompressed_risk():
   expected = empirical + factor * math.sqrt(d * math.log(n) / n)
   assert found['sharp'].value == pytest.approx(expected, rel=1e-12)
   small = ARGUMENTS | {'num_weights': 11}
-  assert perturbation.uncompressed_risk(MARGINS, **small, variant='paper').valid
-  assert not perturbation.uncompressed_risk(MARGINS, **small).valid
+  assert heavy_tails.uncompressed_risk(MARGINS, **small, variant='paper').valid
+  assert not heavy_tails.uncompressed_risk(MARGINS, **small).valid
 
 
 @settings(max_examples=60, deadline=None)
@@ -381,7 +378,7 @@ def test_penalties_increase_with_kappa(first, second, epsilon):
   small = ARGUMENTS | {'kappa': low, 'epsilon': epsilon}
   large = ARGUMENTS | {'kappa': high, 'epsilon': epsilon}
   before, after = (
-    log_excess(perturbation.compressed_risk(MARGINS, **a))
+    log_excess(heavy_tails.compressed_risk(MARGINS, **a))
     for a in (small, large)
   )
   assert before <= after + 1e-12
@@ -389,7 +386,7 @@ def test_penalties_increase_with_kappa(first, second, epsilon):
   step = 2 / ARGUMENTS['num_weights']
   slack = special.entr(step) + special.entr(1 - step)
   before, after = (
-    log_excess(perturbation.uncompressed_risk(MARGINS, **a))
+    log_excess(heavy_tails.uncompressed_risk(MARGINS, **a))
     for a in (small, large)
   )
   assert before <= after + slack
@@ -403,7 +400,7 @@ def test_penalty_does_not_increase_up_to_one():
   """
   excess = [
     log_excess(
-      perturbation.compressed_risk(MARGINS, **(ARGUMENTS | {'kappa': kappa}))
+      heavy_tails.compressed_risk(MARGINS, **(ARGUMENTS | {'kappa': kappa}))
     )
     for kappa in (0.99, 0.995, 0.999, 1.0)
   ]
@@ -413,18 +410,18 @@ def test_penalty_does_not_increase_up_to_one():
 @settings(max_examples=40, deadline=None)
 @given(st.floats(1.01, 3.0))
 def test_monotone_in_each_number(factor):
-  reference = log_excess(perturbation.compressed_risk(MARGINS, **ARGUMENTS))
+  reference = log_excess(heavy_tails.compressed_risk(MARGINS, **ARGUMENTS))
   for name, sign in [('radius', 1), ('input_norm', 1), ('tau', -1)]:
     changed = ARGUMENTS | {name: ARGUMENTS[name] * factor}
-    new = log_excess(perturbation.compressed_risk(MARGINS, **changed))
+    new = log_excess(heavy_tails.compressed_risk(MARGINS, **changed))
     assert sign * (new - reference) > 0, name
-  fewer = log_excess(perturbation.compressed_risk(MARGINS[::3], **ARGUMENTS))
+  fewer = log_excess(heavy_tails.compressed_risk(MARGINS[::3], **ARGUMENTS))
   assert fewer > reference
 
 
 def test_normalized_scale():
   for alpha, value in [(1.2, 2.4967), (1.5, 2.2354), (1.8, 2.7219)]:
-    found = perturbation.normalized_scale(alpha)
+    found = heavy_tails.normalized_scale(alpha)
     assert found == pytest.approx(value, abs=5e-5)
     # Tail of the normalised law: P(|y| > a) ~ (2 / alpha) a^-alpha.
     a = 1e4
@@ -434,15 +431,15 @@ def test_normalized_scale():
 
 def test_stable_quantile_dominates_draws():
   delta, d, alpha = 0.01, 1000, 1.5
-  scale = perturbation.normalized_scale(alpha)
-  bound = perturbation.stable_norm_quantile(
+  scale = heavy_tails.normalized_scale(alpha)
+  bound = heavy_tails.stable_norm_quantile(
     delta, alphas=alpha, scales=scale, layer_sizes=[d]
   )
   assert bound.valid
   expected = 3 * math.sqrt(d) * (4 * d / delta) ** (1 / alpha)
   assert bound.value == pytest.approx(expected, rel=1e-12)
   draws = stable.sample(jax.random.key(31), alpha, (2000, d), scale=scale)
-  measured = perturbation.norm_quantile(
+  measured = heavy_tails.norm_quantile(
     np.linalg.norm(np.asarray(draws, np.float64), axis=1), delta
   )
   # Sharp: R about (2 d / (alpha delta))^(1 / alpha).
@@ -452,11 +449,11 @@ def test_stable_quantile_dominates_draws():
 
 
 def test_stable_risk_is_the_corollary():
-  bound = perturbation.stable_compressed_risk(MARGINS, **STABLE)
+  bound = heavy_tails.stable_compressed_risk(MARGINS, **STABLE)
   d, depth, alpha = 2500, 2, 1.7
   beta = alpha / (2 * depth)
   sigma_sq = sum(
-    size / d * (scale / perturbation.normalized_scale(a)) ** 2
+    size / d * (scale / heavy_tails.normalized_scale(a)) ** 2
     for size, scale, a in zip(
       [2000, 500], [1e-6, 2e-6], [1.7, 1.9], strict=True
     )
@@ -467,7 +464,7 @@ def test_stable_risk_is_the_corollary():
   a = 6 * math.sqrt(2) * 2**depth * depth**1.5
   n = MARGINS.size
   rate = math.sqrt(
-    (0.1 + perturbation.entropy_excess(0.1, n)) * d * math.log(n) / n
+    (0.1 + heavy_tails.entropy_excess(0.1, n)) * d * math.log(n) / n
   )
   expected = math.log((a * sigma_0**depth / 0.5 + 1) * rate)
   assert log_excess(bound) == pytest.approx(expected, rel=1e-10)
@@ -479,7 +476,7 @@ def test_stable_risk_is_the_corollary():
   assert bound.failure == pytest.approx(3 * d**-beta)
   # Corollary S2, with its own beta.
   beta = 0.9
-  bound = perturbation.stable_compressed_risk(MARGINS, **STABLE, beta=beta)
+  bound = heavy_tails.stable_compressed_risk(MARGINS, **STABLE, beta=beta)
   a = 6 * math.sqrt(2) * 6**depth * 4 ** (depth / alpha)
   a *= depth ** (-(depth - 3) / 2)
   power = depth * (alpha + 2 * beta + 2) / (2 * alpha)
@@ -492,8 +489,8 @@ def test_stable_risk_is_the_corollary():
 
 def test_failure_of_compression_is_kept():
   options = STABLE | {'compression_failure': 0.2}
-  right = perturbation.stable_compressed_risk(MARGINS, **options)
-  paper = perturbation.stable_compressed_risk(
+  right = heavy_tails.stable_compressed_risk(MARGINS, **options)
+  paper = heavy_tails.stable_compressed_risk(
     MARGINS, **options, variant='paper'
   )
   assert right.failure == pytest.approx(paper.failure + 0.2)
@@ -525,16 +522,16 @@ def test_printed_order_of_compressibility_is_false():
 
 
 def test_premises_are_flagged():
-  few = perturbation.compressed_risk(MARGINS[:50], **ARGUMENTS)
+  few = heavy_tails.compressed_risk(MARGINS[:50], **ARGUMENTS)
   flags = {a.name: a for a in few.assumptions}
   assert flags['enough samples'].holds is False
   assert '10 L = 30' in flags['enough samples'].reason
   assert flags['compressible'].holds is None
   assert not few.valid
-  sure = perturbation.compressed_risk(MARGINS, **(ARGUMENTS | {'kappa': 1e-5}))
+  sure = heavy_tails.compressed_risk(MARGINS, **(ARGUMENTS | {'kappa': 1e-5}))
   assert sure.failure > 1
   assert not sure.valid
-  near_two = perturbation.stable_norm_quantile(
+  near_two = heavy_tails.stable_norm_quantile(
     0.9, alphas=1.999, scales=1.0, layer_sizes=[100]
   )
   assert not near_two.valid
@@ -560,8 +557,8 @@ def test_premises_are_flagged():
 )
 def test_risks_refuse(name, value):
   for function in (
-    perturbation.compressed_risk,
-    perturbation.uncompressed_risk,
+    heavy_tails.compressed_risk,
+    heavy_tails.uncompressed_risk,
   ):
     with pytest.raises(ValueError, match=name):
       function(MARGINS, **(ARGUMENTS | {name: value}))
@@ -570,12 +567,12 @@ def test_risks_refuse(name, value):
 def test_margins_are_checked():
   for margins in ([], [math.nan], [[1.0, 2.0]]):
     with pytest.raises(ValueError, match='margins'):
-      perturbation.compressed_risk(margins, **ARGUMENTS)
+      heavy_tails.compressed_risk(margins, **ARGUMENTS)
   with pytest.raises(ValueError, match='alpha'):
-    perturbation.stable_compressed_risk(
+    heavy_tails.stable_compressed_risk(
       MARGINS, **(STABLE | {'alphas': [1.0, 1.5]})
     )
   with pytest.raises(ValueError, match='scales must have 2'):
-    perturbation.stable_compressed_risk(
+    heavy_tails.stable_compressed_risk(
       MARGINS, **(STABLE | {'scales': [1.0, 1.0, 1.0]})
     )

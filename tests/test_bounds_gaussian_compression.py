@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import integrate, special, stats
+from scipy import integrate, stats
 from stat_checks import FAILURE_RATE, check_mean
 
 from htjax import compressibility, stable
-from htjax.bounds import compression, ingredients
+from htjax.bounds import cushions, gaussian_compression, networks, spectral
 
 MARGINS = np.linspace(-1.0, 9.0, 1001)
 PIPELINE = {
@@ -32,21 +32,25 @@ def power_law(rng, shape, alpha, minimum=1.0):
 
 def test_code_length():
   exact = math.log(math.comb(20, 3) * 4**3) + math.log(math.comb(5, 5) * 2**5)
-  found = compression.code_length([3, 5], [20, 5], [4, 2])
+  found = gaussian_compression.code_length_nats([3, 5], [20, 5], [4, 2])
   assert found == pytest.approx(exact, rel=1e-12)
-  bare = compression.code_length([3, 5], [20, 5], [4, 2], positions=False)
+  bare = gaussian_compression.code_length_nats(
+    [3, 5], [20, 5], [4, 2], positions=False
+  )
   assert bare == pytest.approx(math.log(4**3 * 2**5))
-  assert compression.code_length([0], [20], 4) == pytest.approx(0, abs=1e-12)
+  assert gaussian_compression.code_length_nats([0], [20], 4) == pytest.approx(
+    0, abs=1e-12
+  )
   with pytest.raises(ValueError, match='kept must lie'):
-    compression.code_length([21], [20], 4)
+    gaussian_compression.code_length_nats([21], [20], 4)
   with pytest.raises(ValueError, match='one entry per layer'):
-    compression.code_length([1, 2], [20], 4)
+    gaussian_compression.code_length_nats([1, 2], [20], 4)
   with pytest.raises(ValueError, match='num_values'):
-    compression.code_length([1], [20], 0)
+    gaussian_compression.code_length_nats([1], [20], 0)
 
 
 def test_finite_class():
-  bound = compression.finite_class(
+  bound = gaussian_compression.finite_class(
     MARGINS, gamma=0.5, log_count=math.log(1000), delta=0.05
   )
   excess = math.sqrt(math.log(math.sqrt(1000 / 0.05)) / MARGINS.size)
@@ -71,7 +75,7 @@ def test_finite_class_refuses():
   for changed in ({'gamma': -1.0}, {'log_count': -1.0}, {'delta': 1.0}):
     arguments = {'gamma': 0.0, 'log_count': 1.0, 'delta': 0.1} | changed
     with pytest.raises(ValueError, match=next(iter(changed))):
-      compression.finite_class(MARGINS, **arguments)
+      gaussian_compression.finite_class(MARGINS, **arguments)
 
 
 @pytest.mark.parametrize('size', [10, 50, 200])
@@ -86,7 +90,9 @@ def test_bilinear_bound_for_symmetric_entries(size):
     a = np.where(w <= tau, w, 0) * rng.choice([-1, 1], (size, size))
     values[run] = u @ (a - math.sqrt(t) * rng.standard_normal(a.shape)) @ u
   for epsilon in (0.03, 0.06, 0.1):
-    bound = compression.bilinear_tail(epsilon, threshold=tau, noise_variance=t)
+    bound = gaussian_compression.bilinear_tail(
+      epsilon, threshold=tau, noise_variance=t
+    )
     limit = stats.binom.isf(FAILURE_RATE, runs, min(bound.value, 1))
     assert np.sum(np.abs(values) > epsilon) <= limit
 
@@ -103,7 +109,7 @@ def test_printed_bilinear_bound_is_false(size, expected):
   u = np.full(size, size**-0.5)
   value = u @ a @ u
   assert value == pytest.approx(expected, rel=0.15)
-  bound = compression.bilinear_tail(
+  bound = gaussian_compression.bilinear_tail(
     value, threshold=tau, noise_variance=0.0, variant='paper'
   )
   if size >= 50:  # an event of probability 1e-100, on the first draw
@@ -111,7 +117,7 @@ def test_printed_bilinear_bound_is_false(size, expected):
   mean = alpha * minimum**alpha / (alpha - 1)
   mean *= minimum ** (1 - alpha) - tau ** (1 - alpha)
   left = abs(u @ (a - mean) @ u)
-  centred = compression.bilinear_tail(
+  centred = gaussian_compression.bilinear_tail(
     max(left, 1e-9), threshold=tau, noise_variance=0.0, variant='centred'
   )
   assert centred.value > FAILURE_RATE
@@ -121,27 +127,27 @@ def test_noise_budget():
   # The three printed relations disagree: epsilon 0.5, eta 0.01.
   expected = {'corrected': 0.02359, 'paper': 0.0438, 'paper_appendix': 0.0877}
   for variant, value in expected.items():
-    found = compression.noise_budget(0.5, 0.01, variant=variant)
+    found = gaussian_compression.noise_budget(0.5, 0.01, variant=variant)
     assert found == pytest.approx(value, rel=2e-3), variant
   for eta in (1e-8, 0.01, 0.5):
-    budget = compression.noise_budget(0.3, eta)
-    tail = compression.bilinear_tail(
+    budget = gaussian_compression.noise_budget(0.3, eta)
+    tail = gaussian_compression.bilinear_tail(
       0.3, threshold=math.sqrt(budget / 2), noise_variance=budget / 2
     )
     assert tail.value == pytest.approx(eta, rel=1e-12)
   # As printed, the budget exceeds what the printed inequality gives.
-  budget = compression.noise_budget(0.3, 0.01, variant='paper')
-  tail = compression.bilinear_tail(
+  budget = gaussian_compression.noise_budget(0.3, 0.01, variant='paper')
+  tail = gaussian_compression.bilinear_tail(
     0.3, threshold=math.sqrt(budget), noise_variance=0.0, variant='paper'
   )
   assert tail.value > 0.01
 
 
 def test_layer_error_inverts_the_budget():
-  epsilon = compression.layer_error(
+  epsilon = gaussian_compression.layer_error(
     threshold=0.1, noise_variance=0.02, delta=0.05, num_pairs=40, num_rows=7
   )
-  budget = compression.noise_budget(epsilon, 0.05 / (40 * 7))
+  budget = gaussian_compression.noise_budget(epsilon, 0.05 / (40 * 7))
   assert budget == pytest.approx(0.1**2 + 0.02)
 
 
@@ -151,7 +157,7 @@ def test_layer_error_dominates():
   pairs = [
     (rng.standard_normal((3, 20)), rng.standard_normal(30)) for _ in range(10)
   ]
-  epsilon = compression.layer_error(
+  epsilon = gaussian_compression.layer_error(
     threshold=0.5, noise_variance=0.1, delta=0.1, num_pairs=10, num_rows=3
   )
   for _ in range(runs):
@@ -169,7 +175,7 @@ def test_layer_error_dominates():
 def test_fraction_of_heavy_entries():
   rng = np.random.default_rng(6)
   for alpha in (0.8, 1.5, 2.5):
-    rate = compression.heavy_fraction(alpha, 3.0)
+    rate = gaussian_compression.heavy_fraction(alpha, 3.0)
     kept = power_law(rng, 100_000, alpha) > 3
     check_mean(kept, rate, rate * (1 - rate))
     assert rate == pytest.approx(3**-alpha)
@@ -178,7 +184,9 @@ def test_fraction_of_heavy_entries():
 def test_two_ways_to_count_disagree_about_alpha():
   """Lighter tails: fewer above a threshold, more needed for an error."""
   rng = np.random.default_rng(7)
-  fractions = [compression.heavy_fraction(a, 3.0) for a in (1.2, 1.6, 2.0)]
+  fractions = [
+    gaussian_compression.heavy_fraction(a, 3.0) for a in (1.2, 1.6, 2.0)
+  ]
   assert fractions == sorted(fractions, reverse=True)
   kappas = [
     float(compressibility.smallest_kappa(power_law(rng, 100_000, a), 0.1))
@@ -191,7 +199,7 @@ def test_two_ways_to_count_disagree_about_alpha():
 @given(st.integers(1, 3000), st.floats(0.001, 0.99), st.floats(0.001, 1.0))
 def test_nonzero_tail_dominates_the_exact_one(n, rate, part):
   k = max(part * n, 1e-6)
-  bound = compression.nonzero_tail(k, num_entries=n, rate=rate)
+  bound = gaussian_compression.nonzero_tail(k, num_entries=n, rate=rate)
   exact = stats.binom.logsf(math.ceil(k) - 1, n, rate)
   assert bound.valid == (k > n * rate)
   if bound.valid and exact > -600:
@@ -202,19 +210,19 @@ def test_nonzero_tail_dominates_the_exact_one(n, rate, part):
 
 
 def test_nonzero_tail_edges():
-  at_mean = compression.nonzero_tail(50, num_entries=1000, rate=0.05)
+  at_mean = gaussian_compression.nonzero_tail(50, num_entries=1000, rate=0.05)
   assert at_mean.value == pytest.approx(1)
   assert not at_mean.valid
   # Below the mean the formula is below the probability.
-  below = compression.nonzero_tail(40, num_entries=1000, rate=0.05)
+  below = gaussian_compression.nonzero_tail(40, num_entries=1000, rate=0.05)
   assert below.value == pytest.approx(0.324, abs=5e-4)
   exact = math.exp(below.details['log_exact'])
   assert exact == pytest.approx(0.940, abs=5e-4)
   assert not below.valid
-  every = compression.nonzero_tail(20, num_entries=20, rate=0.3)
+  every = gaussian_compression.nonzero_tail(20, num_entries=20, rate=0.3)
   assert every.value == pytest.approx(0.3**20)
   with pytest.raises(ValueError, match='count'):
-    compression.nonzero_tail(21, num_entries=20, rate=0.3)
+    gaussian_compression.nonzero_tail(21, num_entries=20, rate=0.3)
 
 
 def test_second_moment_of_the_heavy_part():
@@ -226,7 +234,7 @@ def test_second_moment_of_the_heavy_part():
   b = np.where(w > tau, w, 0)
   signs = rng.choice([-1, 1], b.shape)
   found = {
-    v: compression.heavy_second_moment(x, **arguments, variant=v)
+    v: gaussian_compression.heavy_second_moment(x, **arguments, variant=v)
     for v in ('corrected', 'symmetric', 'paper')
   }
   # alpha 6 has a fourth moment, estimated by the sample's.
@@ -237,21 +245,21 @@ def test_second_moment_of_the_heavy_part():
   with pytest.raises(AssertionError):
     check_mean(samples, found['paper'], samples.var())
   heavy = arguments | {'alpha': 2.0}
-  assert compression.heavy_second_moment(x, **heavy) == math.inf
+  assert gaussian_compression.heavy_second_moment(x, **heavy) == math.inf
 
 
 def test_stable_density_tail():
   for alpha in (0.8, 1.3, 1.75):
     w = 300.0
     exact = float(stable.pdf(w / 1.7, alpha)) / 1.7
-    found = compression.stable_density_tail(w, alpha, scale=1.7)
+    found = gaussian_compression.stable_density_tail(w, alpha, scale=1.7)
     assert found == pytest.approx(exact, rel=2e-2 if alpha == 0.8 else 5e-3)
 
 
 def test_brackets():
   """The printed figure: c = 1.3, M = 5, N = 64 at alpha 1.75."""
   bounds = [
-    compression.bracket_tail(i, 1.75, base=1.3, top=5, row_length=64)
+    gaussian_compression.bracket_tail(i, 1.75, base=1.3, top=5, row_length=64)
     for i in range(6)
   ]
   printed = [0.972, 0.991, 0.924, 0.847, 0.787, 0.749]
@@ -259,7 +267,9 @@ def test_brackets():
   assert [b.valid for b in bounds] == [False] + [True] * 5
   # Heavier: the premise fails nearly everywhere.
   heavy = [
-    compression.bracket_tail(i, 1.3, base=1.3, top=5, row_length=64).valid
+    gaussian_compression.bracket_tail(
+      i, 1.3, base=1.3, top=5, row_length=64
+    ).valid
     for i in range(6)
   ]
   assert sum(heavy) <= 1
@@ -267,7 +277,7 @@ def test_brackets():
   # relatively 1.6 x^-alpha at x = 64.
   exact = stable.sf(64.0**2, 1.5, scale=64.0)
   exact -= stable.sf(64.0**3, 1.5, scale=64.0)
-  found = compression.bracket_rate(2, 1.5, base=64.0)
+  found = gaussian_compression.bracket_rate(2, 1.5, base=64.0)
   assert found == pytest.approx(float(exact), rel=1.7 * 64**-1.5)
 
 
@@ -275,7 +285,7 @@ def test_stable_rank_falls_with_alpha():
   ranks = []
   for alpha in (1.2, 1.5, 1.8, 2.0):
     w = stable.sample(jax.random.key(40), alpha, (600, 600))
-    ranks.append(float(ingredients.stable_rank(w)))
+    ranks.append(float(spectral.stable_rank(w)))
   assert ranks == sorted(ranks)
   assert ranks[0] < 5
   # N / 4 for Gaussian entries; fluctuations are of order N^(-2/3).
@@ -294,15 +304,15 @@ def balanced_network(seed):
 def test_balanced_norm_dominates():
   for seed in range(10):
     layers, x = balanced_network(seed)
-    cushions = ingredients.layer_cushions(layers, x)
-    contraction = float(ingredients.activation_contraction(layers, x))
-    output = np.asarray(ingredients.pre_activations(layers, x)[-1])
+    own = cushions.layer_cushions(layers, x)
+    contraction = float(cushions.activation_contraction(layers, x))
+    output = np.asarray(networks.pre_activations(layers, x)[-1])
     for row in range(len(x)):
-      bound = compression.balanced_norm(
+      bound = gaussian_compression.balanced_norm(
         contraction=contraction,
         output_norm=np.linalg.norm(output[row]),
         input_norm=np.linalg.norm(x[row]),
-        cushions=cushions,
+        cushions=own,
       )
       assert bound.value >= 8
 
@@ -311,41 +321,43 @@ def test_discretization_change_dominates():
   layers, x = balanced_network(11)
   rng = np.random.default_rng(12)
   nu = 1e-3
-  outputs = np.asarray(ingredients.pre_activations(layers, x)[-1])
+  outputs = np.asarray(networks.pre_activations(layers, x)[-1])
   moved = [w + nu * (2 * rng.random(w.shape) - 1) for w in layers]
-  after = np.asarray(ingredients.pre_activations(moved, x)[-1])
+  after = np.asarray(networks.pre_activations(moved, x)[-1])
   change = np.linalg.norm(after - outputs, axis=1).max()
   arguments = {
     'num_parameters': sum(w.size for w in layers),
     'frobenius': 2.0,
-    'contraction': float(ingredients.activation_contraction(layers, x)),
+    'contraction': float(cushions.activation_contraction(layers, x)),
     'output_norm': np.linalg.norm(outputs, axis=1).max(),
-    'cushions': ingredients.layer_cushions(layers, x),
+    'cushions': cushions.layer_cushions(layers, x),
   }
-  bound = compression.discretization_change(nu, **arguments)
+  bound = gaussian_compression.discretization_change(nu, **arguments)
   assert change <= bound.value
-  ramp = compression.discretization_change(nu, **arguments, tau=0.1)
+  ramp = gaussian_compression.discretization_change(nu, **arguments, tau=0.1)
   assert ramp.value == pytest.approx(bound.value * math.sqrt(2) / 0.1)
   q, log_k = arguments['num_parameters'], bound.details['log_constant']
-  covering = compression.log_covering(q, log_constant=log_k, resolution=0.5)
+  covering = gaussian_compression.log_covering(
+    q, log_constant=log_k, resolution=0.5
+  )
   assert covering == pytest.approx(q * (math.log(2 * q / 0.5) + log_k))
 
 
 def test_margin_and_accumulated_error():
-  inside = compression.margin_change(0.7, gamma=1.0)
+  inside = gaussian_compression.margin_change(0.7, gamma=1.0)
   assert inside.valid
   assert inside.value == pytest.approx(0.7 * math.sqrt(2))
-  assert not compression.margin_change(0.71, gamma=1.0).valid
+  assert not gaussian_compression.margin_change(0.71, gamma=1.0).valid
   # Tight: |e| = gamma / sqrt(2) split evenly closes the whole margin.
   f, move = np.array([1.0, 0.0]), np.array([-0.5, 0.5])
   assert np.linalg.norm(move) == pytest.approx(1 / math.sqrt(2))
   assert np.diff(f + move).item() == 0
-  half = compression.accumulated_error(
+  half = gaussian_compression.accumulated_error(
     0.3, index=2, num_layers=4, smoothness=12
   )
   assert half.value == pytest.approx(0.15)
   assert half.valid
-  rough = compression.accumulated_error(
+  rough = gaussian_compression.accumulated_error(
     0.3, index=4, num_layers=4, smoothness=11.9
   )
   assert not rough.valid
@@ -359,17 +371,10 @@ def test_dudley_integral(log_constant, upper):
   exact = integrate.quad(
     lambda e: math.sqrt(q * (log_a - math.log(e))), 0, upper, limit=200
   )[0]
-  found = compression.dudley_integral(
+  found = gaussian_compression.dudley_integral(
     upper, num_parameters=q, log_constant=log_constant
   )
   assert found == pytest.approx(exact, rel=1e-7)
-
-
-def test_scaled_complementary_error_function():
-  for x in (0.0, 0.5, 4.9, 5.0, 5.1, 30.0):
-    assert compression._scaled_erfc(x) == pytest.approx(
-      special.erfcx(x), rel=1e-11
-    )
 
 
 def test_replacement_keeps_the_output():
@@ -381,22 +386,22 @@ def test_replacement_keeps_the_output():
   ]
   assert min(np.linalg.norm(w) for w in layers) >= 1  # a premise
   x = rng.standard_normal((20, 6))
-  cushions = np.asarray(ingredients.layer_cushions(layers, x))
-  onward = np.asarray(ingredients.interlayer_cushions(layers, x).minimal)
-  contraction = float(ingredients.activation_contraction(layers, x))
+  measured = np.asarray(cushions.layer_cushions(layers, x))
+  onward = np.asarray(cushions.interlayer_cushions(layers, x).minimal)
+  contraction = float(cushions.activation_contraction(layers, x))
   epsilon, delta = 0.3, 0.05
-  output = np.asarray(ingredients.pre_activations(layers, x)[-1])
+  output = np.asarray(networks.pre_activations(layers, x)[-1])
 
   def relative_error(times):
     replaced = []
-    for w, own, rest in zip(layers, cushions, onward, strict=True):
+    for w, own, rest in zip(layers, measured, onward, strict=True):
       share = epsilon * own * rest / (6 * contraction * 3)
       eta = delta / (2 * 9 * 30 * 20)
-      budget = compression.noise_budget(times * share, eta)
+      budget = gaussian_compression.noise_budget(times * share, eta)
       kept = np.where(np.abs(w) > math.sqrt(budget / 2), w, 0)
       noise = math.sqrt(budget / 2) * rng.standard_normal(w.shape)
       replaced.append(kept + noise)
-    moved = np.asarray(ingredients.pre_activations(replaced, x)[-1])
+    moved = np.asarray(networks.pre_activations(replaced, x)[-1])
     error = np.linalg.norm(moved - output, axis=1)
     return np.max(error / np.linalg.norm(output, axis=1))
 
@@ -408,7 +413,9 @@ def test_pipeline_by_hand():
   rng = np.random.default_rng(13)
   weights = [rng.standard_normal((5, 4)), rng.standard_normal((4, 3))]
   weights = [1e-3 * w / np.linalg.norm(w) for w in weights]
-  bound = compression.compressed_risk(MARGINS, weights=weights, **PIPELINE)
+  bound = gaussian_compression.compressed_risk(
+    MARGINS, weights=weights, **PIPELINE
+  )
   epsilon = 1.0 / (math.sqrt(2) * 5)
   kept, length = [], 0.0
   for i, w in enumerate(weights):
@@ -428,19 +435,25 @@ def test_pipeline_by_hand():
   assert flags['small error']
   assert flags['balanced'] is False  # norms far below 1
   large = [w * 1e4 for w in weights]
-  every = compression.compressed_risk(MARGINS, weights=large, **PIPELINE)
+  every = gaussian_compression.compressed_risk(
+    MARGINS, weights=large, **PIPELINE
+  )
   assert {a.name: a.holds for a in every.assumptions}['balanced']
   assert every.valid
   assert every.details['kept_fraction_2'] == 1
   rough = PIPELINE | {'smoothness': 5.9}
-  assert not compression.compressed_risk(MARGINS, weights=large, **rough).valid
+  assert not gaussian_compression.compressed_risk(
+    MARGINS, weights=large, **rough
+  ).valid
 
 
 def test_pipeline_is_monotone():
   rng = np.random.default_rng(14)
   weights = [rng.standard_normal((50, 40)), rng.standard_normal((40, 3))]
   weights = [1e-2 * w / np.linalg.norm(w) for w in weights]
-  reference = compression.compressed_risk(MARGINS, weights=weights, **PIPELINE)
+  reference = gaussian_compression.compressed_risk(
+    MARGINS, weights=weights, **PIPELINE
+  )
   for name, value in [
     ('contraction', 2.0),
     ('output_norm', 9.0),
@@ -449,13 +462,15 @@ def test_pipeline_is_monotone():
     ('cushions', [0.3, 0.3]),
     ('noise_fraction', 0.8),
   ]:
-    worse = compression.compressed_risk(
+    worse = gaussian_compression.compressed_risk(
       MARGINS, weights=weights, **(PIPELINE | {name: value})
     )
     assert worse.terms['complexity'] > reference.terms['complexity'], name
-  fewer = compression.compressed_risk(MARGINS[::4], weights=weights, **PIPELINE)
+  fewer = gaussian_compression.compressed_risk(
+    MARGINS[::4], weights=weights, **PIPELINE
+  )
   assert fewer.terms['complexity'] > reference.terms['complexity']
-  printed = compression.compressed_risk(
+  printed = gaussian_compression.compressed_risk(
     MARGINS, weights=weights, **PIPELINE, variant='paper', positions=False
   )
   assert printed.value < reference.value
@@ -480,7 +495,7 @@ def test_pipeline_is_monotone():
 def test_pipeline_refuses(name, value):
   arguments = {'weights': [np.ones((2, 2))] * 2} | PIPELINE | {name: value}
   with pytest.raises(ValueError, match=name):
-    compression.compressed_risk(MARGINS, **arguments)
+    gaussian_compression.compressed_risk(MARGINS, **arguments)
 
 
 def test_gaussian_replacement_inflates():

@@ -9,20 +9,10 @@ import math
 
 import numpy as np
 
-from htjax.bounds.common import (
-  Assumption,
-  Bound,
-  empirical_margin_loss,
-  like,
-  log,
-  log_product,
-  log_sum,
-  make_bound,
-  number,
-  positive,
-  probability,
-  vector,
-)
+from htjax.bounds.arguments import like, number, positive, probability, vector
+from htjax.bounds.logarithms import log, log_product, log_sum
+from htjax.bounds.margins import empirical_margin_loss
+from htjax.bounds.result import Assumption, Bound, make_bound
 from htjax.checks import check_count
 from htjax.types import ArrayLike
 
@@ -151,7 +141,7 @@ def bartlett_2017(
     gamma: > 0.
     spectral: |A_l|_2 > 0, [L].
     two_one: norms of the layers less reference matrices M_l chosen before the
-      data (0, or the initialisation), [L]: `ingredients.layer_norms`.
+      data (0, or the initialisation), [L]: `spectral.layer_norms`.
     width: h >= 2, the largest dimension of any layer, input included.
     data_norm: |X|_F = (sum_i |x_i|^2)^(1/2) > 0.
     delta: in (0, 1).
@@ -202,10 +192,10 @@ def arora_2018(
   Args:
     margins: of the network on its n training examples, [n].
     gamma: > 0.
-    cushions: mu_i > 0, [L], `ingredients.layer_cushions`.
-    interlayer: mu_i-> > 0, [L], `ingredients.interlayer_cushions(..).minimal`.
-    contraction: c >= 1, `ingredients.activation_contraction`.
-    smoothness: rho_delta, `ingredients.interlayer_smoothness`; premise rho >=
+    cushions: mu_i > 0, [L], `cushions.layer_cushions`.
+    interlayer: mu_i-> > 0, [L], `cushions.interlayer_cushions(..).minimal`.
+    contraction: c >= 1, `cushions.activation_contraction`.
+    smoothness: rho_delta, `cushions.interlayer_smoothness`; premise rho >=
       3 L. May be infinite.
     output_norm: max |f(x)| on the training set, > 0.
     delta: in (0, 1), of the statement; it enters the logarithms in C.

@@ -1,8 +1,6 @@
 """How many balls cover compressible weights, and how many samples that needs.
 
-"Heavy Tails in SGD and Compressibility of Overparametrized Neural Networks",
-Theorems 4 and S6 and their lemmas: what `perturbation` builds its risks from,
-where these names are found as well. d weights in all, of which the fraction
+The lemmas beneath Theorems 4 and S6. d weights in all, of which the fraction
 kappa is kept.
 """
 
@@ -11,16 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from htjax.bounds.common import (
-  binary_entropy,
-  exp,
-  like,
-  log,
-  number,
-  positive,
-  snap,
-  vector,
-)
+from htjax.bounds.arguments import like, number, positive, snap, vector
+from htjax.bounds.logarithms import binary_entropy_nats, exp, log
 from htjax.checks import check_count
 from htjax.compressibility import kept_count
 from htjax.types import ArrayLike
@@ -72,7 +62,7 @@ def entropy_excess(kappa: float, num_samples: int) -> float:
   kappa = number('kappa', kappa, 0, 1)
   check_count('num_samples', num_samples, 2)
   own = kappa * log(kappa) if kappa > 0 else 0.0
-  return (2 * binary_entropy(kappa) - own) / math.log(num_samples)
+  return (2 * binary_entropy_nats(kappa) - own) / math.log(num_samples)
 
 
 def volume_factor(epsilon: float, kappa: float, num_weights: int) -> float:
@@ -98,7 +88,7 @@ def volume_factor(epsilon: float, kappa: float, num_weights: int) -> float:
   kappa = number('kappa', kappa, 0, 1)
   check_count('num_weights', num_weights)
   spread = log_gamma_ratio_bound(num_weights, kappa * num_weights) / num_weights
-  power = (1 - kappa) * math.log(epsilon) + binary_entropy(kappa) + spread
+  power = (1 - kappa) * math.log(epsilon) + binary_entropy_nats(kappa) + spread
   return min(exp(power), 1.0)
 
 
@@ -119,7 +109,7 @@ def log_binomial_bound(n: int, m: int) -> float:
   """
   check_count('n', n)
   check_count('m', m, 0)
-  return n * binary_entropy(number('m', m, 0, n) / n)
+  return n * binary_entropy_nats(number('m', m, 0, n) / n)
 
 
 def log_gamma_ratio_bound(n: int, m: float) -> float:
@@ -143,7 +133,7 @@ def log_gamma_ratio_bound(n: int, m: float) -> float:
   check_count('n', n)
   half, part = math.ceil(n / 2), float(snap(number('m', m, 0, n))) / 2
   rounded = (math.ceil(part) / half, math.floor(part) / half)
-  return half * max(binary_entropy(min(q, 1.0)) for q in rounded)
+  return half * max(binary_entropy_nats(min(q, 1.0)) for q in rounded)
 
 
 def log_covering_sparse(
@@ -169,7 +159,7 @@ def log_covering_sparse(
   kappa = number('kappa', kappa, 0, 1)
   radius = positive('radius', radius)
   step = number('resolution', resolution, 0, radius, open_low=True)
-  single = binary_entropy(kappa) + kappa * math.log(3 * radius / step)
+  single = binary_entropy_nats(kappa) + kappa * math.log(3 * radius / step)
   return num_weights * single
 
 
@@ -251,7 +241,7 @@ def concentration_exponent(
   check_count('num_weights', num_weights)
   rate = log_rate(kappa, num_samples)
   single = -0.5 * exp(2 * rate) * num_samples - kappa * rate
-  return num_weights * (single + binary_entropy(kappa))
+  return num_weights * (single + binary_entropy_nats(kappa))
 
 
 def log_rate(kappa: float, num_samples: int) -> float:

@@ -8,12 +8,12 @@ import pytest
 from scipy import integrate, special, stats
 from stat_checks import FAILURE_RATE, check_count, check_mean
 
-from htjax.bounds import sketching
+from htjax.bounds import magnitude_sketching
 
 STRENGTHS = (0.1, 1.0, 10.0, 58.5)
 MARGINS = np.linspace(0.1, 50.0, 60_000)
 MNIST = [(784, 784)] * 4 + [(784, 10)]
-NO_ERROR = sketching.pruned_output_error(
+NO_ERROR = magnitude_sketching.pruned_output_error(
   [1.0], [1e-9], input_norm=1.0, multipliers=None
 )
 NAIVE = {
@@ -80,18 +80,24 @@ def test_kept_probability_and_moments_by_quadrature(strength):
     return integrate.quad(integrand, -np.inf, np.inf, epsabs=0)[0]
 
   kept = 1 - expect(lambda a: 1.0)
-  assert sketching.kept_probability(strength) == pytest.approx(kept, rel=1e-6)
+  assert magnitude_sketching.kept_probability(strength) == pytest.approx(
+    kept, rel=1e-6
+  )
   for order in (1.0, 2.0, 4.0):
     exact = expect(lambda a, q=order: abs(a) ** q)
-    found = sketching.pruning_moment(
+    found = magnitude_sketching.pruning_moment(
       order, variance=variance, strength=strength
     )
     assert found == pytest.approx(exact, rel=1e-6)
   ratio = strength / (strength + 2)
   for order, closed in [(2, 0.3 * ratio**1.5), (4, 0.27 * ratio**2.5)]:
-    found = sketching.pruning_moment(order, variance=0.3, strength=strength)
+    found = magnitude_sketching.pruning_moment(
+      order, variance=0.3, strength=strength
+    )
     assert found == pytest.approx(closed)
-  inverse = sketching.pruning_strength(sketching.kept_probability(strength))
+  inverse = magnitude_sketching.pruning_strength(
+    magnitude_sketching.kept_probability(strength)
+  )
   assert inverse == pytest.approx(strength, rel=1e-10)
 
 
@@ -99,16 +105,22 @@ def test_kept_probability_values():
   for strength, chi in zip(
     STRENGTHS, (0.782, 0.423, 0.0871, 0.01667), strict=True
   ):
-    found = sketching.kept_probability(strength)
+    found = magnitude_sketching.kept_probability(strength)
     assert found == pytest.approx(chi, abs=6e-4)
-  assert sketching.pruning_strength(1 / 60) == pytest.approx(58.504, abs=1e-3)
+  assert magnitude_sketching.pruning_strength(1 / 60) == pytest.approx(
+    58.504, abs=1e-3
+  )
   # No cancellation: chi -> 1 / d.
-  assert sketching.kept_probability(1e12) == pytest.approx(1e-12, rel=1e-9)
+  assert magnitude_sketching.kept_probability(1e12) == pytest.approx(
+    1e-12, rel=1e-9
+  )
   # Both ends without cancellation: 1 - sqrt(d / 2), and 1 / d.
-  tiny = sketching.kept_probability(1e-20)
+  tiny = magnitude_sketching.kept_probability(1e-20)
   assert 1 - tiny == pytest.approx(math.sqrt(0.5e-20), rel=1e-5)
-  assert sketching.kept_probability(1e-40) == 1
-  assert sketching.kept_probability(1e12) == pytest.approx(1e-12, rel=1e-9)
+  assert magnitude_sketching.kept_probability(1e-40) == 1
+  assert magnitude_sketching.kept_probability(1e12) == pytest.approx(
+    1e-12, rel=1e-9
+  )
 
 
 @pytest.mark.parametrize('strength', [0.1, 10.0])
@@ -117,24 +129,26 @@ def test_pruned_matrices_have_those_moments(strength):
   matrix = rng.standard_normal((300, 200)) * 0.5
   pruned = prune(rng, matrix, 0.25, strength)
   off = ~np.eye(300, 200, dtype=bool)
-  chi = sketching.kept_probability(strength)
+  chi = magnitude_sketching.kept_probability(strength)
   kept = int(np.sum(pruned[off] != 0))
   check_count(kept, int(off.sum()), chi)
   assert np.all(np.diag(pruned) == np.diag(matrix))
   delta = (pruned - matrix)[off]
   second, fourth = (
-    sketching.pruning_moment(q, variance=0.25, strength=strength)
+    magnitude_sketching.pruning_moment(q, variance=0.25, strength=strength)
     for q in (2, 4)
   )
   check_mean(delta, 0.0, second)
   check_mean(delta**2, second, fourth - second**2)
   total = np.sum(pruned != 0)
-  mean = sketching.expected_nonzeros((300, 200), kept=chi)
+  mean = magnitude_sketching.expected_nonzeros((300, 200), kept=chi)
   # The diagonal is certain; the rest is binomial.
   limit = 5 * math.sqrt(off.sum() * chi * (1 - chi))
   assert abs(total - mean) < limit
   if strength == 10.0:
-    printed = sketching.expected_nonzeros((300, 200), kept=chi, variant='paper')
+    printed = magnitude_sketching.expected_nonzeros(
+      (300, 200), kept=chi, variant='paper'
+    )
     assert mean - printed == pytest.approx(200 * (1 - chi))
 
 
@@ -144,17 +158,20 @@ def test_pruning_error_dominates(shape):
   for strength in (0.02, 1.0, 58.5):
     matrix = rng.standard_normal(shape) * 0.3
     error = np.linalg.norm(matrix - prune(rng, matrix, 0.09, strength), 2)
-    bound = sketching.pruning_error(shape, variance=0.09, strength=strength)
+    bound = magnitude_sketching.pruning_error(
+      shape, variance=0.09, strength=strength
+    )
     assert 0.4 < error / bound.value < 0.75
     moments = [
       np.full(
-        shape, sketching.pruning_moment(q, variance=0.09, strength=strength)
+        shape,
+        magnitude_sketching.pruning_moment(q, variance=0.09, strength=strength),
       )
       for q in (2, 4)
     ]
-    general = sketching.latala_norm(*moments)
+    general = magnitude_sketching.latala_norm(*moments)
     assert bound.value == pytest.approx(general.value, rel=1e-12)
-  sure = sketching.pruning_error(
+  sure = magnitude_sketching.pruning_error(
     shape, variance=0.09, strength=1.0, multiplier=4.0
   )
   assert sure.failure == 0.25
@@ -175,11 +192,13 @@ def test_markov_holds_at_its_confidence():
       for a in rng.standard_normal((runs, *shape))
     ]
   )
-  gamma = sketching.pruning_error(shape, variance=1.0, strength=strength).value
+  gamma = magnitude_sketching.pruning_error(
+    shape, variance=1.0, strength=strength
+  ).value
   typical = np.mean(errors) / gamma
 
   def misses(multiplier, constant):
-    bound = sketching.pruning_error(
+    bound = magnitude_sketching.pruning_error(
       shape,
       variance=1.0,
       strength=strength,
@@ -201,12 +220,12 @@ def test_markov_holds_at_its_confidence():
 
 def test_latala_of_unequal_entries():
   second = np.array([[1.0, 4.0], [0.0, 9.0]])
-  bound = sketching.latala_norm(second, 3 * second**2, constant=2.0)
+  bound = magnitude_sketching.latala_norm(second, 3 * second**2, constant=2.0)
   expected = 2 * (3 + math.sqrt(13) + (3 * 98) ** 0.25)
   assert bound.value == pytest.approx(expected)
   for wrong in (-second, np.full((2, 2), np.nan), second[0]):
     with pytest.raises(ValueError, match='second'):
-      sketching.latala_norm(wrong, second)
+      magnitude_sketching.latala_norm(wrong, second)
 
 
 def test_rounding():
@@ -216,14 +235,14 @@ def test_rounding():
     rounded = rho * np.round(matrix / rho)
     error = np.linalg.norm(rounded - matrix, 2)
     count = int(np.sum(matrix != 0))
-    sharp = sketching.rounding_error(rho, count)
-    paper = sketching.rounding_error(rho, count, variant='paper')
+    sharp = magnitude_sketching.rounding_error(rho, count)
+    paper = magnitude_sketching.rounding_error(rho, count, variant='paper')
     assert error <= sharp <= paper
-    values = sketching.num_grid_values(np.abs(matrix).max(), rho)
+    values = magnitude_sketching.num_grid_values(np.abs(matrix).max(), rho)
     assert np.abs(np.round(matrix / rho)).max() <= (values - 1) / 2
   # An entry that rounds up; 2 floor(w / rho) + 1 would be one value.
-  assert sketching.num_grid_values(0.9, 1.0) == 3
-  assert sketching.num_grid_values(0.0, 1.0) == 1
+  assert magnitude_sketching.num_grid_values(0.9, 1.0) == 3
+  assert magnitude_sketching.num_grid_values(0.0, 1.0) == 1
 
 
 def test_low_rank_gain():
@@ -232,7 +251,7 @@ def test_low_rank_gain():
   inputs = rng.standard_normal((50, 400))
   matrix = rng.standard_normal((3, 400))
   # P(<x, v> >= t |x|) <= e^(-t^2 d / 2) on the sphere.
-  gain, failure = sketching.low_rank_gain(
+  gain, failure = magnitude_sketching.low_rank_gain(
     0.3, input_dimension=400, rank=3, num_inputs=50, a=1.0, b=0.5
   )
   assert gain == pytest.approx(math.sqrt(3) * 0.3)
@@ -240,7 +259,7 @@ def test_low_rank_gain():
   lengths = np.linalg.norm(inputs @ matrix.T, axis=1)
   limit = np.linalg.norm(matrix, 2) * np.linalg.norm(inputs, axis=1)
   assert np.all(lengths <= gain * limit)
-  printed = sketching.low_rank_gain(
+  printed = magnitude_sketching.low_rank_gain(
     0.3,
     input_dimension=400,
     rank=3,
@@ -270,14 +289,16 @@ def test_output_error_dominates_where_its_premise_holds():
   rho = 1e-4
   rounded = [rho * np.round(w / rho) for w in pruned]
   gammas = [
-    sketching.pruning_error(w.shape, variance=w.var(), strength=1e-3).value
+    magnitude_sketching.pruning_error(
+      w.shape, variance=w.var(), strength=1e-3
+    ).value
     for w in layers
   ]
   roundings = [
-    sketching.rounding_error(rho, int(np.sum(w != 0))) for w in pruned
+    magnitude_sketching.rounding_error(rho, int(np.sum(w != 0))) for w in pruned
   ]
   error = np.linalg.norm(outputs(pruned, x) - outputs(layers, x), axis=1)
-  bound = sketching.pruned_output_error(
+  bound = magnitude_sketching.pruned_output_error(
     spectral, gammas, input_norm=size, multipliers=10.0
   )
   assert bound.valid
@@ -287,13 +308,13 @@ def test_output_error_dominates_where_its_premise_holds():
   measured = [
     np.linalg.norm(w - v, 2) for w, v in zip(layers, pruned, strict=True)
   ]
-  sharper = sketching.pruned_output_error(
+  sharper = magnitude_sketching.pruned_output_error(
     spectral, measured, input_norm=size, rounding=roundings, multipliers=None
   )
   assert sharper.valid
   assert sharper.failure == 0
   assert error.max() <= sharper.value < bound.value
-  gained = sketching.pruned_output_error(
+  gained = magnitude_sketching.pruned_output_error(
     spectral,
     gammas,
     input_norm=size,
@@ -312,12 +333,12 @@ def test_printed_premise_and_confidence_exclude_each_other():
 
   def bound(strength, multiplier):
     gammas = [
-      sketching.pruning_error(
+      magnitude_sketching.pruning_error(
         w.shape, variance=2 / 784, strength=strength
       ).value
       for w in layers
     ]
-    return sketching.pruned_output_error(
+    return magnitude_sketching.pruned_output_error(
       spectral, gammas, input_norm=1.0, multipliers=multiplier
     )
 
@@ -329,7 +350,7 @@ def test_printed_premise_and_confidence_exclude_each_other():
   flags = {a.name: a.holds for a in none.assumptions}
   assert flags.pop('confidence') is False
   assert all(flags.values())
-  strong = bound(sketching.pruning_strength(1 / 60), 1.0)
+  strong = bound(magnitude_sketching.pruning_strength(1 / 60), 1.0)
   assert sum(a.holds is False for a in strong.assumptions) == 6
 
 
@@ -341,12 +362,12 @@ def test_printed_balls_in_bins_needs_many_balls(ratio, claim_holds):
   rng = np.random.default_rng(8)
   counts = rng.multinomial(ratio * n, np.full(n, 1 / n), runs)
   inside = int(np.sum(counts.max(axis=1) <= 3 * ratio))
-  paper = sketching.balls_in_bins(ratio * n, n, variant='paper')
+  paper = magnitude_sketching.balls_in_bins(ratio * n, n, variant='paper')
   assert paper.value == pytest.approx(n ** (-1 / 3))
   assert paper.valid == claim_holds
   low = stats.binom.ppf(FAILURE_RATE, runs, 1 - paper.value)
   assert (inside >= low) == claim_holds
-  right = sketching.balls_in_bins(ratio * n, n)
+  right = magnitude_sketching.balls_in_bins(ratio * n, n)
   assert runs - inside <= stats.binom.isf(
     FAILURE_RATE, runs, min(right.value, 1)
   )
@@ -358,8 +379,10 @@ def test_printed_balls_in_bins_needs_many_balls(ratio, claim_holds):
 def test_distributed_sparsity_of_pruned_matrices(shape):
   rng = np.random.default_rng(9)
   chi, factor, runs = 0.1, 1.0, 60
-  strength = sketching.pruning_strength(chi)
-  bound = sketching.distributed_sparsity(shape, kept=chi, factor=factor)
+  strength = magnitude_sketching.pruning_strength(chi)
+  bound = magnitude_sketching.distributed_sparsity(
+    shape, kept=chi, factor=factor
+  )
   missed = 0
   for _ in range(runs):
     kept = prune(rng, rng.standard_normal(shape), 1.0, strength) != 0
@@ -375,28 +398,33 @@ def test_distributed_sparsity_of_pruned_matrices(shape):
 
 def test_printed_sparsity_has_no_confidence_on_mnist():
   layers = [
-    sketching.distributed_sparsity(s, kept=1 / 60, factor=10.0, variant='paper')
+    magnitude_sketching.distributed_sparsity(
+      s, kept=1 / 60, factor=10.0, variant='paper'
+    )
     for s in MNIST
   ]
   # The part that the theorem leaves out: 1.44 by itself.
   left_out = sum(b.failure - 0.1 for b in layers)
   assert left_out == pytest.approx(1.44, abs=0.005)
   right = [
-    sketching.distributed_sparsity(s, kept=1 / 60, factor=10.0) for s in MNIST
+    magnitude_sketching.distributed_sparsity(s, kept=1 / 60, factor=10.0)
+    for s in MNIST
   ]
   assert sum(b.failure for b in right) < 0.05
 
 
 def test_three_counts():
   """784 x 784 kept to 1/60: the sketch costs more than the nonzeros."""
-  counts = sketching.count_lengths([(784, 784)], kept=1 / 60, num_values=256)
+  counts = magnitude_sketching.count_lengths_nats(
+    [(784, 784)], kept=1 / 60, num_values=256
+  )
   assert counts['naive'] == pytest.approx(1.09e5, rel=0.01)
   assert counts['sketch'] == pytest.approx(7.57e6, rel=0.01)
   assert counts['dense'] == pytest.approx(784**2 * math.log(256))
   assert counts['naive'] < counts['dense'] < counts['sketch']
   for kept in (1e-4, 0.01, 0.3):
     for width in (50, 784, 2500):
-      counts = sketching.count_lengths(
+      counts = magnitude_sketching.count_lengths_nats(
         [(width, width)], kept=kept, num_values=256
       )
       assert counts['naive'] < counts['sketch']
@@ -404,16 +432,16 @@ def test_three_counts():
 
 def test_gaps_on_mnist():
   nonzeros = [math.ceil(a * b / 60) for a, b in MNIST]
-  naive = sketching.naive_risk(
+  naive = magnitude_sketching.naive_risk(
     MARGINS,
     **(NAIVE | {'nonzeros': nonzeros, 'shapes': MNIST, 'num_values': 256}),
   )
-  printed = sketching.naive_risk(
+  printed = magnitude_sketching.naive_risk(
     MARGINS,
     **(NAIVE | {'nonzeros': nonzeros, 'shapes': MNIST, 'num_values': 256}),
     variant='paper',
   )
-  sketch = sketching.sketched_risk(
+  sketch = magnitude_sketching.sketched_risk(
     MARGINS, **(SKETCH | {'shapes': MNIST, 'kept': 1 / 60, 'num_values': 256})
   )
   assert math.exp(naive.terms['complexity']) == pytest.approx(1.91, abs=0.01)
@@ -424,7 +452,7 @@ def test_gaps_on_mnist():
 def test_growth_with_width():
   """Slope 1 in ln width plus that of ln p: the published 1.60 over ln 5."""
   values = [
-    sketching.sketched_risk(
+    magnitude_sketching.sketched_risk(
       MARGINS,
       **(
         SKETCH
@@ -444,7 +472,7 @@ def test_growth_with_width():
 
 
 def test_naive_risk_by_hand():
-  bound = sketching.naive_risk(MARGINS, **NAIVE)
+  bound = magnitude_sketching.naive_risk(MARGINS, **NAIVE)
   length = math.log(math.comb(1200, 100)) + math.log(math.comb(200, 20))
   length += 120 * math.log(16)
   excess = math.sqrt((length + math.log(20)) / (2 * MARGINS.size))
@@ -455,29 +483,31 @@ def test_naive_risk_by_hand():
 
 
 def test_sketched_risk_by_hand():
-  bound = sketching.sketched_risk(MARGINS, **SKETCH, factors=[1.0, 2.0])
+  bound = magnitude_sketching.sketched_risk(
+    MARGINS, **SKETCH, factors=[1.0, 2.0]
+  )
   size = 0.3 * 1200 * math.log(40) ** 2 + 0.6 * 200 * math.log(40) ** 2
   excess = math.sqrt(size * math.log(16) / MARGINS.size)
   assert math.exp(bound.terms['complexity']) == pytest.approx(excess)
   parts = [
-    sketching.distributed_sparsity(s, kept=0.1, factor=f).failure
+    magnitude_sketching.distributed_sparsity(s, kept=0.1, factor=f).failure
     for s, f in zip(SKETCH['shapes'], (1.0, 2.0), strict=True)
   ]
   assert bound.failure == pytest.approx(sum(parts) + 2 / 40**2)
-  printed = sketching.sketched_risk(
+  printed = magnitude_sketching.sketched_risk(
     MARGINS, **SKETCH, factors=[4.0, 4.0], variant='paper'
   )
   assert printed.failure == pytest.approx(0.5 + 2 / 40**2)
 
 
 def test_margin_premise():
-  error = sketching.pruned_output_error(
+  error = magnitude_sketching.pruned_output_error(
     [1.0], [0.4 / math.e], input_norm=1.0, multipliers=None
   )
   assert error.value == pytest.approx(0.4)
   for function, options in (
-    (sketching.naive_risk, NAIVE),
-    (sketching.sketched_risk, SKETCH | {'factors': 4.0}),
+    (magnitude_sketching.naive_risk, NAIVE),
+    (magnitude_sketching.sketched_risk, SKETCH | {'factors': 4.0}),
   ):
     options = options | {'output_error': error}
 
@@ -494,15 +524,17 @@ def test_beta_tails():
   rate = special.erf(math.sqrt(-d * math.log(kappa) / 2))
   for tau in (0, 20, 40, 50):
     exact = stats.binom.sf(tau - 1, n, rate)
-    found = sketching.prunable_tail(tau, num_entries=n, strength=d, level=kappa)
+    found = magnitude_sketching.prunable_tail(
+      tau, num_entries=n, strength=d, level=kappa
+    )
     assert found == pytest.approx(exact, rel=1e-10)
-    assert sketching.pruned_tail(
+    assert magnitude_sketching.pruned_tail(
       tau, num_prunable=n, level=kappa
     ) == pytest.approx(stats.binom.sf(tau - 1, n, kappa), rel=1e-10)
     if tau < n:
       # As printed: 1 - I_{1-p}(n - tau, 1 + tau).
       printed = 1 - special.betainc(n - tau, 1 + tau, 1 - rate)
-      found = sketching.prunable_tail(
+      found = magnitude_sketching.prunable_tail(
         tau, num_entries=n, strength=d, level=kappa, variant='paper'
       )
       assert found == pytest.approx(printed, rel=1e-9)
@@ -510,7 +542,7 @@ def test_beta_tails():
       if tau == 40:
         assert found < 0.9 * exact
   with pytest.raises(ValueError, match='count'):
-    sketching.pruned_tail(51, num_prunable=50, level=0.5)
+    magnitude_sketching.pruned_tail(51, num_prunable=50, level=0.5)
 
 
 def test_prunable_entries_by_draws():
@@ -518,12 +550,14 @@ def test_prunable_entries_by_draws():
   runs, n, d, kappa = 4000, 30, 2.0, 0.7
   levels = np.exp(-(rng.standard_normal((runs, n)) ** 2) / d)
   event = np.sum(levels >= kappa, axis=1) >= 20
-  rate = sketching.prunable_tail(20, num_entries=n, strength=d, level=kappa)
+  rate = magnitude_sketching.prunable_tail(
+    20, num_entries=n, strength=d, level=kappa
+  )
   check_count(int(event.sum()), runs, rate)
 
 
 def test_lottery_risk():
-  bound = sketching.lottery_risk(MARGINS, **LOTTERY)
+  bound = magnitude_sketching.lottery_risk(MARGINS, **LOTTERY)
   size = 20 * 30 + 3 * 20**2
   assert bound.details['parameters'] == size
   excess = math.sqrt(size * math.log(1000) ** 2 * math.log(16) / MARGINS.size)
@@ -531,20 +565,20 @@ def test_lottery_risk():
   assert bound.failure == pytest.approx(0.05 + 3e-6)
   assert bound.valid
   for name, value in [('spectral', 1.1), ('largest_entries', 0.3)]:
-    assert not sketching.lottery_risk(
+    assert not magnitude_sketching.lottery_risk(
       MARGINS, **(LOTTERY | {name: value})
     ).valid
   with pytest.raises(ValueError, match='random_width'):
-    sketching.lottery_risk(MARGINS, **(LOTTERY | {'random_width': 1}))
+    magnitude_sketching.lottery_risk(MARGINS, **(LOTTERY | {'random_width': 1}))
 
 
 def test_filter_risk():
-  bound = sketching.filter_risk(MARGINS, **FILTERS)
+  bound = magnitude_sketching.filter_risk(MARGINS, **FILTERS)
   size = 8**4 * 3 * (16 - 4) * math.log(64 * 16) ** 2
   size += 4**4 * 16 * (32 - math.sqrt(32)) * math.log(16 * 32) ** 2
   excess = math.sqrt(size * math.log(16) / MARGINS.size)
   assert math.exp(bound.terms['complexity']) == pytest.approx(excess)
-  printed = sketching.filter_risk(MARGINS, **FILTERS, variant='paper')
+  printed = magnitude_sketching.filter_risk(MARGINS, **FILTERS, variant='paper')
   size = 64 * 3 * 4 * math.log(64 * 16) ** 2
   size += 16 * 16 * math.sqrt(32) * math.log(16 * 32) ** 2
   excess = math.sqrt(size * math.log(16) / MARGINS.size)
@@ -557,7 +591,7 @@ def test_filter_risk():
   change *= 1 / 8 * 8 * math.sqrt(3)
 
   def holds(gamma, variant):
-    found = sketching.filter_risk(
+    found = magnitude_sketching.filter_risk(
       MARGINS, **(deeper | {'gamma': gamma}), variant=variant
     )
     return {a.name: a.holds for a in found.assumptions}['margin']
@@ -569,34 +603,36 @@ def test_filter_risk():
 
 
 def test_penalties_are_monotone():
-  reference = sketching.sketched_risk(MARGINS, **SKETCH)
+  reference = magnitude_sketching.sketched_risk(MARGINS, **SKETCH)
   for name, value in [('kept', 0.2), ('num_values', 64)]:
-    worse = sketching.sketched_risk(MARGINS, **(SKETCH | {name: value}))
+    worse = magnitude_sketching.sketched_risk(
+      MARGINS, **(SKETCH | {name: value})
+    )
     assert worse.terms['complexity'] > reference.terms['complexity']
-  fewer = sketching.sketched_risk(MARGINS[::5], **SKETCH)
+  fewer = magnitude_sketching.sketched_risk(MARGINS[::5], **SKETCH)
   assert fewer.terms['complexity'] > reference.terms['complexity']
-  chis = [sketching.kept_probability(d) for d in (0.1, 0.5, 2, 30)]
+  chis = [magnitude_sketching.kept_probability(d) for d in (0.1, 0.5, 2, 30)]
   assert chis == sorted(chis, reverse=True)
 
 
 @pytest.mark.parametrize(
   ('function', 'options', 'name', 'value'),
   [
-    (sketching.sketched_risk, SKETCH, 'gamma', 0.0),
-    (sketching.sketched_risk, SKETCH, 'kept', 1.0),
-    (sketching.sketched_risk, SKETCH, 'shapes', []),
-    (sketching.sketched_risk, SKETCH, 'shapes', [(3, 3, 3)]),
-    (sketching.sketched_risk, SKETCH, 'num_values', 1),
-    (sketching.sketched_risk, SKETCH, 'num_values', [4, 4, 4]),
-    (sketching.sketched_risk, SKETCH, 'factors', 0.5),
-    (sketching.sketched_risk, SKETCH, 'variant', 'print'),
-    (sketching.naive_risk, NAIVE, 'delta', 0.0),
-    (sketching.naive_risk, NAIVE, 'delta', 1.5),
-    (sketching.naive_risk, NAIVE, 'nonzeros', [1201, 20]),
-    (sketching.naive_risk, NAIVE, 'gamma', -1.0),
-    (sketching.lottery_risk, LOTTERY, 'delta', 1.0),
-    (sketching.filter_risk, FILTERS, 'exponent', 1.0),
-    (sketching.filter_risk, FILTERS, 'sides', [8, 8]),
+    (magnitude_sketching.sketched_risk, SKETCH, 'gamma', 0.0),
+    (magnitude_sketching.sketched_risk, SKETCH, 'kept', 1.0),
+    (magnitude_sketching.sketched_risk, SKETCH, 'shapes', []),
+    (magnitude_sketching.sketched_risk, SKETCH, 'shapes', [(3, 3, 3)]),
+    (magnitude_sketching.sketched_risk, SKETCH, 'num_values', 1),
+    (magnitude_sketching.sketched_risk, SKETCH, 'num_values', [4, 4, 4]),
+    (magnitude_sketching.sketched_risk, SKETCH, 'factors', 0.5),
+    (magnitude_sketching.sketched_risk, SKETCH, 'variant', 'print'),
+    (magnitude_sketching.naive_risk, NAIVE, 'delta', 0.0),
+    (magnitude_sketching.naive_risk, NAIVE, 'delta', 1.5),
+    (magnitude_sketching.naive_risk, NAIVE, 'nonzeros', [1201, 20]),
+    (magnitude_sketching.naive_risk, NAIVE, 'gamma', -1.0),
+    (magnitude_sketching.lottery_risk, LOTTERY, 'delta', 1.0),
+    (magnitude_sketching.filter_risk, FILTERS, 'exponent', 1.0),
+    (magnitude_sketching.filter_risk, FILTERS, 'sides', [8, 8]),
   ],
 )
 def test_risks_refuse(function, options, name, value):
@@ -607,14 +643,16 @@ def test_risks_refuse(function, options, name, value):
 
 def test_scalars_refuse():
   with pytest.raises(ValueError, match='strength'):
-    sketching.kept_probability(0.0)
+    magnitude_sketching.kept_probability(0.0)
   with pytest.raises(ValueError, match='kept'):
-    sketching.pruning_strength(1.0)
+    magnitude_sketching.pruning_strength(1.0)
   with pytest.raises(ValueError, match='multiplier'):
-    sketching.pruning_error((3, 3), variance=1.0, strength=1.0, multiplier=0.5)
+    magnitude_sketching.pruning_error(
+      (3, 3), variance=1.0, strength=1.0, multiplier=0.5
+    )
   with pytest.raises(ValueError, match='rank'):
-    sketching.low_rank_gain(
+    magnitude_sketching.low_rank_gain(
       0.1, input_dimension=3, rank=4, num_inputs=1, a=1.0, b=1.0
     )
   with pytest.raises(ValueError, match='resolution'):
-    sketching.rounding_error(0.0, 3)
+    magnitude_sketching.rounding_error(0.0, 3)
