@@ -131,9 +131,9 @@ CALLS = {
     PARAMS, 0.1, method='singular_values'
   ),
   'singular_values': lambda: pruning.singular_values(FILTERS, 0.5),
-  'thin_factors': lambda: pruning.thin_factors(
-    PARAMS, 0.5, center='median'
-  ).kept,
+  'thin_factors': lambda: (
+    pruning.thin_factors(PARAMS, 0.5, center='median').kept
+  ),
   'randomized': lambda: pruning.randomized_magnitude(key(), PARAMS, 0.5),
   'random_columns': lambda: pruning.random_columns(key(), PARAMS, 0.5),
   'gaussian_replacement': lambda: pruning.gaussian_replacement(key(), PARAMS),
@@ -141,9 +141,11 @@ CALLS = {
     key(), PARAMS, variant='theory', threshold=1.0, variance=0.01
   ),
   'discretize': lambda: pruning.discretize(PARAMS, 0.1),
-  'iterative': lambda: pruning.iterative_magnitude(
-    lambda p, mask, r: p, PARAMS, [0.5, 0.2]
-  )[-1].pruned,
+  'iterative': lambda: (
+    pruning.iterative_magnitude(lambda p, mask, r: p, PARAMS, [0.5, 0.2])[
+      -1
+    ].pruned
+  ),
   'ratios': lambda: pruning.columns(PARAMS, 0.3).leaf_ratios,
   'strength': lambda: pruning.keep_probability(pruning.strength_for(0.3)),
   'recover': recovered,
@@ -153,11 +155,17 @@ CALLS = {
     key(), PROBLEM, THETA, num_steps=3, save_every=1, **PROCESS
   ),
   'chaos': lambda: mean_field.propagation_of_chaos(
-    key(), PROBLEM, widths=[2, 4], reference=8, num_steps=2, num_replicas=2,
+    key(),
+    PROBLEM,
+    widths=[2, 4],
+    reference=8,
+    num_steps=2,
+    num_replicas=2,
     **PROCESS,
   ),
   **{f'noise_{kind}': lambda kind=kind: updated(kind) for kind in stable.KINDS},
 }
+
 
 @contextlib.contextmanager
 def default_impl(name):

@@ -112,6 +112,8 @@ def _maximise(
 ) -> TailEstimate:
   """The fit to `num` samples, apart because it is slow to compile."""
 
+  count = num.astype(peak.dtype)
+
   def unfinished(state):
     _, step, i = state
     return (step > 1e-3) & (i < _MAX_STEPS)
@@ -130,13 +132,13 @@ def _maximise(
     moved = jnp.stack([moved, theta[1] + step[1]])
     # In standard errors of the estimates.
     length = jnp.max(
-      jnp.abs(moved - theta) * jnp.sqrt(jnp.diag(information) * num)
+      jnp.abs(moved - theta) * jnp.sqrt(jnp.diag(information) * count)
     )
     return moved, length, i + 1
 
   state = (start, jnp.full_like(peak, jnp.inf), 0)
   theta = lax.while_loop(unfinished, improve, state)[0]
-  error = _standard_error(histogram, theta, num)
+  error = _standard_error(histogram, theta, count)
   ks_distance = _distance(histogram, *theta)
   valid = jnp.isfinite(peak) & (peak > 0)
   theta, error, ks_distance = jax.tree.map(
@@ -155,7 +157,7 @@ def _maximise(
 def _start(size: Array) -> tuple[Array, Array]:
   """alpha and log(scale) from the mean and the variance of log|x|."""
   known = size > 0
-  num = jnp.sum(known)
+  num = jnp.sum(known, dtype=size.dtype)
   logs = jnp.log(jnp.where(known, size, 1))
   mean = jnp.sum(logs) / num
   variance = jnp.sum(jnp.where(known, (logs - mean) ** 2, 0)) / num
@@ -174,7 +176,11 @@ def _count(size: Array, low: Array, num_nodes: int) -> _Histogram:
   place = jnp.clip(place, 0, num_nodes - 1)
   cell = jnp.minimum(place.astype(jnp.int32), num_nodes - 2)
   count = jnp.zeros(num_nodes, jnp.int32).at[cell].add(1)
-  upper = jnp.zeros(num_nodes, size.dtype).at[cell].add(place - cell)
+  upper = (
+    jnp.zeros(num_nodes, size.dtype)
+    .at[cell]
+    .add(place - cell.astype(size.dtype))
+  )
   count = count.astype(size.dtype) / size.size
   upper = upper / size.size
   return _Histogram(
