@@ -24,6 +24,7 @@ from htjax.checks import (
   check_key,
   check_range,
 )
+from htjax.floats import as_floating, result_dtype
 from htjax.types import Array, ArrayLike, PRNGKey
 
 VARIANTS = ('corrected', 'paper')
@@ -116,7 +117,9 @@ def sketch(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
 
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", section 5.
   """
-  x, a, b = jnp.asarray(x), jnp.asarray(a), jnp.asarray(b)
+  x, a, b = (as_floating(n, v) for n, v in (('x', x), ('a', a), ('b', b)))
+  dtype = result_dtype(x, a, b)
+  x, a, b = x.astype(dtype), a.astype(dtype), b.astype(dtype)
   if x.ndim != 2 or a.ndim != 2 or b.ndim != 2:
     raise ValueError(
       f'x, a and b must be matrices, got {x.shape}, {a.shape}, {b.shape}'
@@ -146,7 +149,7 @@ def recover(
   made from the iteration's own dual variable, is at most `tolerance` |x|_1.
 
   Args:
-    y: [m_1, m_2], finite, float32 or float64.
+    y: [m_1, m_2], finite.
     a: [m_1, p_1].
     b: [m_2, p_2].
     tolerance: relative duality gap at which to stop, > 0; None is the square
@@ -163,14 +166,13 @@ def recover(
 
   Raises:
     ValueError: for shapes that do not fit, sketches larger than the matrix,
-      other dtypes, concrete y that is not finite, or numbers out of range.
+      concrete y that is not finite, or numbers out of range.
 
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", problem (1).
   """
-  y = jnp.asarray(y)
-  dtype = check_floating('y', y.dtype)
+  y = as_floating('y', y)
   check_finite('y', y)
-  a, b = jnp.asarray(a, dtype), jnp.asarray(b, dtype)
+  a, b = (as_floating(n, v).astype(y.dtype) for n, v in (('a', a), ('b', b)))
   if y.ndim != 2 or a.ndim != 2 or b.ndim != 2:
     raise ValueError(
       f'y, a and b must be matrices, got {y.shape}, {a.shape}, {b.shape}'
@@ -186,7 +188,7 @@ def recover(
         f'{name} must have at most as many rows as columns, got {matrix.shape}'
       )
   if tolerance is None:
-    tolerance = math.sqrt(jnp.finfo(dtype).eps)
+    tolerance = math.sqrt(jnp.finfo(y.dtype).eps)
   check_range('tolerance', tolerance, 0, math.inf, open_low=True)
   check_range('step_size', step_size, 0, math.inf, open_low=True)
   check_count('max_iterations', max_iterations)
