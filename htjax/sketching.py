@@ -24,7 +24,7 @@ from htjax.checks import (
   check_key,
   check_range,
 )
-from htjax.floats import as_floating, result_dtype
+from htjax.floats import as_floating, result_dtype, to_unit_peak
 from htjax.types import Array, ArrayLike, PRNGKey
 
 VARIANTS = ('corrected', 'paper')
@@ -273,10 +273,11 @@ def distributed_sparsity(x: ArrayLike) -> tuple[Array, Array]:
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Definition
     5.1, which also asks for a diagonal without zeros.
   """
-  x = jnp.asarray(x)
+  x = as_floating('x', x)
   if x.ndim != 2 or 0 in x.shape:
     raise ValueError(f'x must be a non-empty matrix, got shape {x.shape}')
-  present = (x != 0).astype(jnp.int32)
+  # Backends take subnormal numbers for zero.
+  present = (to_unit_peak(x)[0] != 0).astype(jnp.int32)
   return jnp.max(jnp.sum(present, axis=0)), jnp.max(jnp.sum(present, axis=1))
 
 
