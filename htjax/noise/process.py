@@ -132,7 +132,7 @@ class StableNoise:
 
   def draw_leaves(
     self, key: PRNGKey, leaves: list[Array], flags: list[Any], step_size: Any
-  ) -> list[Array | None]:
+  ) -> list[Any]:
     """What is to be added to each leaf, broadcast; None where nothing is."""
     self.check_scalar()
     return [
