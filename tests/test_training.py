@@ -473,7 +473,7 @@ def conv_network():
   def init(key):
     return {
       'kernel': 0.3 * jax.random.normal(key, (3, 3, 1, 4)),
-      'output': jnp.ones((4, 3)) * jnp.arange(3),
+      'output': jax.random.normal(jax.random.fold_in(key, 1), (4, 3)),
     }
 
   def apply(params, x):
