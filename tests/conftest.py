@@ -2,11 +2,15 @@
 
 Warnings are errors, a key may not be used twice, legacy keys and silent rank
 promotion are refused, and eight virtual CPU devices exist for the tests of
-sharding. Statistical tests use `stat_checks`, whose tolerances are derived.
+sharding. Compiled programs are kept from run to run. Statistical tests are in
+`statistical`, with a rate of false alarms that they share.
 """
 
 import os
 
+from experiments.common import compiled
+
+compiled.keep()
 os.environ['XLA_FLAGS'] = (
   os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
 ).strip()
