@@ -19,6 +19,7 @@ from statistical.checks import (
   check_at_most,
   check_count,
   check_share,
+  check_within,
   refused,
 )
 
@@ -83,27 +84,36 @@ def test_power_laws(name):
 
 
 def test_a_searched_start():
-  """The bootstrap has the search in its error, the formula has not."""
+  """The bootstrap has the search in its error, the formula has not.
 
-  def both(keys, alpha):
-    x = jax.random.pareto(keys[0], alpha, (200,))
+  Without it the squared distance in standard errors has a mean of 1.26, which
+  shows sooner than that 92 % are covered.
+  """
+  num = 3 * NUM
+
+  def draw(key, alpha):
+    return jax.random.split(key), alpha
+
+  def both(pair):
+    keys, alpha = pair
+    x = jax.random.pareto(keys[0], alpha, (50,))
     fit = T.power_law(x)
     error = T.power_law_standard_error(keys[1], x, 60)
     # The other error takes the place of the p-value.
     return fit._replace(standard_error=error, p_value=fit.standard_error)
 
-  def draw(key, alpha):
-    return jax.random.split(key), alpha
+  def check_squares(distance):
+    mean, error = np.mean(distance**2), stats.sem(distance**2)
+    check_within(max(mean, 1.05), 1.05, error)
 
-  keys = jax.random.split(seeds.key(3), NUM)
-  alphas = np.full(NUM, 2.5, np.float32)
+  keys = jax.random.split(seeds.key(3), num)
+  alphas = np.full(num, 2.5, np.float32)
   ours, bootstrap, own = (
-    np.asarray(x, np.float64)
-    for x in _study(keys, alphas, draw, lambda pair: both(*pair))
+    np.asarray(x, np.float64) for x in _study(keys, alphas, draw, both)
   )
   _check(np.abs(ours - 2.5) / bootstrap, 0.93, 0.98)
-  covered = np.sum(np.abs(ours - 2.5) <= 1.96 * own)
-  refused(check_share, covered, NUM, 0.93, 0.98)
+  check_squares((ours - 2.5) / bootstrap)
+  refused(check_squares, (ours - 2.5) / own)
 
 
 @pytest.mark.parametrize('kind', [None, 'type2', 'type3'])

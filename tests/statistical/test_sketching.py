@@ -9,6 +9,7 @@ from htjax import sketching
 from statistical import seeds
 from statistical.checks import (
   check_count,
+  check_share,
   refused,
 )
 
@@ -54,13 +55,17 @@ def count_recovered(p, m, delta, j, variant='corrected', num=5):
 
 
 def test_recovery_needs_the_columns_to_pick():
-  """p = 24, j = 2: columns against rows, and too small a sketch."""
-  right = count_recovered(24, 20, 4, 2)
-  paper = count_recovered(24, 20, 4, 2, variant='paper')
-  assert right >= 4
-  assert paper < right
-  assert count_recovered(24, 8, 4, 2) == 0
+  """p = 24, j = 2: columns against rows, and too small a sketch.
+
+  Of the right ensembles 87 % recover the matrix, of the printed ones 13 %.
+  """
+  right = count_recovered(24, 20, 4, 2, num=40)
+  check_share(right, 40, 0.75, 0.97)
+  paper = count_recovered(24, 20, 4, 2, variant='paper', num=40)
+  refused(check_share, paper, 40, 0.75, 0.97)
+  small = count_recovered(24, 8, 4, 2, num=5)
+  assert small == 0
 
 
 def test_recovery_at_two_hundred():
-  assert count_recovered(200, 120, 7, 2, num=2) == 2
+  check_share(count_recovered(200, 120, 7, 2, num=4), 4, 0.98, 1.0)
