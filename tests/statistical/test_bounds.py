@@ -6,18 +6,18 @@ import jax
 import numpy as np
 import pytest
 from scipy import stats
-from test_bounds_compression import power_law
+from test_bounds_gaussian_compression import power_law
 from test_bounds_ingredients import random_inputs, random_layers
-from test_bounds_sketching import prune
+from test_bounds_magnitude_sketching import prune
 
 from htjax import compressibility, stable
 from htjax.bounds import (
   certificates,
   codes,
-  compression,
-  ingredients,
-  perturbation,
-  sketching,
+  cushions,
+  gaussian_compression,
+  heavy_tails,
+  magnitude_sketching,
 )
 from statistical import seeds
 from statistical.checks import (
@@ -57,7 +57,9 @@ def test_bilinear_bound_for_symmetric_entries(size):
     a = np.where(w <= tau, w, 0) * rng.choice([-1, 1], (size, size))
     values[run] = u @ (a - math.sqrt(t) * rng.standard_normal(a.shape)) @ u
   for epsilon in (0.03, 0.06, 0.1):
-    bound = compression.bilinear_tail(epsilon, threshold=tau, noise_variance=t)
+    bound = gaussian_compression.bilinear_tail(
+      epsilon, threshold=tau, noise_variance=t
+    )
     check_at_most(np.sum(np.abs(values) > epsilon), runs, bound.value)
 
 
@@ -79,13 +81,13 @@ def test_printed_bilinear_bound_is_false(size):
   )
   # The mean of size^2 entries, times the size.
   check_within(value, size * mean, math.sqrt(square - mean**2))
-  bound = compression.bilinear_tail(
+  bound = gaussian_compression.bilinear_tail(
     value, threshold=tau, noise_variance=0.0, variant='paper'
   )
   if size >= 50:  # an event of probability 1e-100, on the first draw
     assert bound.log_value < -200
   left = abs(u @ (a - mean) @ u)
-  centred = compression.bilinear_tail(
+  centred = gaussian_compression.bilinear_tail(
     max(left, 1e-9), threshold=tau, noise_variance=0.0, variant='centred'
   )
   check_p_value(centred.value)
@@ -97,7 +99,7 @@ def test_layer_error_dominates():
   pairs = [
     (rng.standard_normal((3, 20)), rng.standard_normal(30)) for _ in range(10)
   ]
-  epsilon = compression.layer_error(
+  epsilon = gaussian_compression.layer_error(
     threshold=0.5, noise_variance=0.1, delta=0.1, num_pairs=10, num_rows=3
   )
   for _ in range(runs):
@@ -115,7 +117,7 @@ def test_layer_error_dominates():
 def test_fraction_of_heavy_entries():
   rng = seeds.generator(6)
   for alpha in (0.8, 1.5, 2.5):
-    rate = compression.heavy_fraction(alpha, 3.0)
+    rate = gaussian_compression.heavy_fraction(alpha, 3.0)
     kept = power_law(rng, 100_000, alpha) > 3
     check_count(kept.sum(), kept.size, rate)
     refused(check_count, kept.sum(), kept.size, 3 ** (-1.05 * alpha))
@@ -125,7 +127,9 @@ def test_fraction_of_heavy_entries():
 def test_two_ways_to_count_disagree_about_alpha():
   """Lighter tails: fewer above a threshold, more needed for an error."""
   rng = seeds.generator(7)
-  fractions = [compression.heavy_fraction(a, 3.0) for a in (1.2, 1.6, 2.0)]
+  fractions = [
+    gaussian_compression.heavy_fraction(a, 3.0) for a in (1.2, 1.6, 2.0)
+  ]
   assert fractions == sorted(fractions, reverse=True)
   kappas = [
     float(compressibility.smallest_kappa(power_law(rng, 100_000, a), 0.1))
@@ -143,7 +147,7 @@ def test_second_moment_of_the_heavy_part():
   b = np.where(w > tau, w, 0)
   signs = rng.choice([-1, 1], b.shape)
   found = {
-    v: compression.heavy_second_moment(x, **arguments, variant=v)
+    v: gaussian_compression.heavy_second_moment(x, **arguments, variant=v)
     for v in ('corrected', 'symmetric', 'paper')
   }
   # alpha 6 has a fourth moment, estimated by the sample's.
@@ -153,7 +157,7 @@ def test_second_moment_of_the_heavy_part():
   samples = (b @ x) ** 2
   refused(check_mean, samples, found['paper'], samples.var())
   heavy = arguments | {'alpha': 2.0}
-  assert compression.heavy_second_moment(x, **heavy) == math.inf
+  assert gaussian_compression.heavy_second_moment(x, **heavy) == math.inf
 
 
 def test_gaussian_replacement_inflates():
@@ -172,23 +176,25 @@ def test_pruned_matrices_have_those_moments(strength):
   matrix = rng.standard_normal((300, 200)) * 0.5
   pruned = prune(rng, matrix, 0.25, strength)
   off = ~np.eye(300, 200, dtype=bool)
-  chi = sketching.kept_probability(strength)
+  chi = magnitude_sketching.kept_probability(strength)
   kept = int(np.sum(pruned[off] != 0))
   check_count(kept, int(off.sum()), chi)
   assert np.all(np.diag(pruned) == np.diag(matrix))
   delta = (pruned - matrix)[off]
   second, fourth = (
-    sketching.pruning_moment(q, variance=0.25, strength=strength)
+    magnitude_sketching.pruning_moment(q, variance=0.25, strength=strength)
     for q in (2, 4)
   )
   check_mean(delta, 0.0, second)
   check_mean(delta**2, second, fourth - second**2)
   refused(check_count, kept, int(off.sum()), chi + 0.02)
   # The diagonal is certain; the rest is binomial.
-  mean = sketching.expected_nonzeros((300, 200), kept=chi)
+  mean = magnitude_sketching.expected_nonzeros((300, 200), kept=chi)
   assert mean == pytest.approx(200 + off.sum() * chi)
   if strength == 10.0:
-    printed = sketching.expected_nonzeros((300, 200), kept=chi, variant='paper')
+    printed = magnitude_sketching.expected_nonzeros(
+      (300, 200), kept=chi, variant='paper'
+    )
     assert mean - printed == pytest.approx(200 * (1 - chi))
 
 
@@ -198,17 +204,20 @@ def test_pruning_error_dominates(shape):
   for strength in (0.02, 1.0, 58.5):
     matrix = rng.standard_normal(shape) * 0.3
     error = np.linalg.norm(matrix - prune(rng, matrix, 0.09, strength), 2)
-    bound = sketching.pruning_error(shape, variance=0.09, strength=strength)
+    bound = magnitude_sketching.pruning_error(
+      shape, variance=0.09, strength=strength
+    )
     assert 0.4 < error / bound.value < 0.75
     moments = [
       np.full(
-        shape, sketching.pruning_moment(q, variance=0.09, strength=strength)
+        shape,
+        magnitude_sketching.pruning_moment(q, variance=0.09, strength=strength),
       )
       for q in (2, 4)
     ]
-    general = sketching.latala_norm(*moments)
+    general = magnitude_sketching.latala_norm(*moments)
     assert bound.value == pytest.approx(general.value, rel=1e-12)
-  sure = sketching.pruning_error(
+  sure = magnitude_sketching.pruning_error(
     shape, variance=0.09, strength=1.0, multiplier=4.0
   )
   assert sure.failure == 0.25
@@ -229,11 +238,13 @@ def test_markov_holds_at_its_confidence():
       for a in rng.standard_normal((runs, *shape))
     ]
   )
-  gamma = sketching.pruning_error(shape, variance=1.0, strength=strength).value
+  gamma = magnitude_sketching.pruning_error(
+    shape, variance=1.0, strength=strength
+  ).value
   typical = np.mean(errors) / gamma
 
   def misses(multiplier, constant):
-    bound = sketching.pruning_error(
+    bound = magnitude_sketching.pruning_error(
       shape,
       variance=1.0,
       strength=strength,
@@ -258,14 +269,14 @@ def test_printed_balls_in_bins_needs_many_balls(ratio, claim_holds):
   rng = seeds.generator(8)
   counts = rng.multinomial(ratio * n, np.full(n, 1 / n), runs)
   inside = int(np.sum(counts.max(axis=1) <= 3 * ratio))
-  paper = sketching.balls_in_bins(ratio * n, n, variant='paper')
+  paper = magnitude_sketching.balls_in_bins(ratio * n, n, variant='paper')
   assert paper.value == pytest.approx(n ** (-1 / 3))
   assert paper.valid == claim_holds
   if claim_holds:
     check_at_most(runs - inside, runs, paper.value)
   else:
     refused(check_at_most, runs - inside, runs, paper.value)
-  right = sketching.balls_in_bins(ratio * n, n)
+  right = magnitude_sketching.balls_in_bins(ratio * n, n)
   check_at_most(runs - inside, runs, right.value)
   exact = n * stats.binom.sf(3 * ratio, ratio * n, 1 / n)
   assert right.value == pytest.approx(exact, rel=1e-9)
@@ -275,8 +286,10 @@ def test_printed_balls_in_bins_needs_many_balls(ratio, claim_holds):
 def test_distributed_sparsity_of_pruned_matrices(shape):
   rng = seeds.generator(9)
   chi, factor, runs = 0.1, 1.0, 60
-  strength = sketching.pruning_strength(chi)
-  bound = sketching.distributed_sparsity(shape, kept=chi, factor=factor)
+  strength = magnitude_sketching.pruning_strength(chi)
+  bound = magnitude_sketching.distributed_sparsity(
+    shape, kept=chi, factor=factor
+  )
   missed = 0
   for _ in range(runs):
     kept = prune(rng, rng.standard_normal(shape), 1.0, strength) != 0
@@ -295,9 +308,13 @@ def test_prunable_entries_by_draws():
   runs, n, d, kappa = 4000, 30, 2.0, 0.7
   levels = np.exp(-(rng.standard_normal((runs, n)) ** 2) / d)
   event = np.sum(levels >= kappa, axis=1) >= 20
-  rate = sketching.prunable_tail(20, num_entries=n, strength=d, level=kappa)
+  rate = magnitude_sketching.prunable_tail(
+    20, num_entries=n, strength=d, level=kappa
+  )
   check_count(event.sum(), runs, rate)
-  wrong = sketching.prunable_tail(20, num_entries=n, strength=d, level=0.65)
+  wrong = magnitude_sketching.prunable_tail(
+    20, num_entries=n, strength=d, level=0.65
+  )
   refused(check_count, event.sum(), runs, wrong)
 
 
@@ -340,8 +357,8 @@ def test_binomial_inversion_covers():
 
 def test_probed_cushions_approach_the_exact_ones():
   layers, x = random_layers(5), random_inputs(6, (3, 6))
-  exact = ingredients.interlayer_cushions(layers, x)
-  found = ingredients.interlayer_cushions(
+  exact = cushions.interlayer_cushions(layers, x)
+  found = cushions.interlayer_cushions(
     layers, x, key=seeds.key(8), num_probes=4000
   )
   # The standard error of |J|_F is at most half of its square's.
@@ -350,17 +367,15 @@ def test_probed_cushions_approach_the_exact_ones():
   ratio = np.asarray(found.pairs / exact.pairs)[upper]
   check_within(ratio, 1.0, error)
   assert np.max(np.abs(ratio - 1)) > 1e-4  # not the exact branch
-  few = ingredients.interlayer_cushions(
-    layers, x, key=seeds.key(8), num_probes=1
-  )
+  few = cushions.interlayer_cushions(layers, x, key=seeds.key(8), num_probes=1)
   wrong = np.asarray(few.pairs / exact.pairs)[upper]
   refused(check_within, wrong, 1.0, error)
 
 
 def test_stable_quantile_dominates_draws():
   delta, d, alpha = 0.01, 1000, 1.5
-  scale = perturbation.normalized_scale(alpha)
-  bound = perturbation.stable_norm_quantile(
+  scale = heavy_tails.normalized_scale(alpha)
+  bound = heavy_tails.stable_norm_quantile(
     delta, alphas=alpha, scales=scale, layer_sizes=[d]
   )
   assert bound.valid
@@ -368,7 +383,7 @@ def test_stable_quantile_dominates_draws():
   assert bound.value == pytest.approx(expected, rel=1e-12)
   draws = stable.sample(seeds.key(31), alpha, (20_000, d), scale=scale)
   norms = np.linalg.norm(draws, axis=1)
-  measured = perturbation.norm_quantile(norms, delta)
+  measured = heavy_tails.norm_quantile(norms, delta)
   # Sharp: R about (2 d / (alpha delta))^(1 / alpha).
   sharp = (2 * d / (alpha * delta)) ** (1 / alpha)
   beyond = np.sum(norms > sharp)
