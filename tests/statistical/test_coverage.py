@@ -98,7 +98,7 @@ def test_a_searched_start():
     keys, alpha = pair
     x = jax.random.pareto(keys[0], alpha, (50,))
     fit = T.power_law(x)
-    error = T.power_law_standard_error(keys[1], x, 60)
+    error = T.power_law_standard_error(keys[1], x, 40)
     # The other error takes the place of the p-value.
     return fit._replace(standard_error=error, p_value=fit.standard_error)
 

@@ -98,7 +98,8 @@ def test_stable_fit_of_closed_forms(law, alpha):
     check_within(ours.scale, 3.0, 3.0 / math.sqrt(2 * n))
   fitted = stable.cdf(np.abs(x), float(ours.alpha), scale=float(ours.scale))
   exact = stats.kstest(2.0 * np.asarray(fitted) - 1.0, 'uniform').statistic
-  _close(ours.ks_distance, exact, 1e-2)
+  # Between two of 256 nodes the sample may stray from the law by so much.
+  check_within(ours.ks_distance, exact, math.sqrt(1 / 256 / n))
   check_p_value(ours.p_value)
 
 
