@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import integrate, stats
@@ -66,37 +67,37 @@ def test_gaussian_limit_is_the_limit():
     refused(check_within, mean, other, error, allowed=1e-4, freedom=29)
 
 
-def check_curve(curve, limits, num_draws=200, allowed=0.0):
-  """Between the quantiles of a curve lies what its median tends to.
+def bracket(alpha, kappas, n, number, num_draws=200, p=2):
+  """Between the two curves lies what the curve of medians tends to."""
 
-  Args:
-    curve: of a level, the curve at that quantile of its draws.
-    limits: what the medians tend to.
-    num_draws: how many draws the quantiles are of.
-    allowed: what the finite size may add.
-  """
-  low, high = (np.asarray(curve(q)) for q in median_levels(num_draws))
-  middle, reach = (low + high) / 2.0, (high - low) / 2.0
+  @jax.jit
+  def curves(key, alpha, levels):
+    # One set of draws for both levels.
+    return jax.vmap(
+      lambda level: C.stable_curve(
+        alpha, kappas, n, key=key, level=level, num_draws=num_draws, p=p
+      )
+    )(levels)
+
+  levels = jnp.asarray(median_levels(num_draws))
+  return np.asarray(curves(seeds.key(number), alpha, levels), np.float64)
+
+
+def check_between(curves, limits, allowed=0.0):
+  """The limits lie between the two curves, or so little outside."""
+  middle, reach = curves.mean(axis=0), np.ptp(curves, axis=0) / 2.0
   check_within(middle, limits, 0.0, allowed=reach + allowed)
 
 
 def test_stable_curve_at_alpha_2_is_gaussian():
   kappas = np.array([0.1, 0.5, 0.9], np.float32)
-
-  @jax.jit
-  def curve(key, alpha, level):
-    return C.stable_curve(alpha, kappas, 5000, key=key, level=level)
-
-  limits = C.gaussian_limit(kappas)
+  limits = np.asarray(C.gaussian_limit(kappas))
   # Order 1/n: the bias of a ratio and the cut to a count.
-  check_curve(lambda q: curve(seeds.key(23), 2.0, q), limits, allowed=1 / 5000)
+  cut = 1 / 5000
+  check_between(bracket(2.0, kappas, 5000, 23), limits, cut)
+  heavy = bracket(1.8, kappas, 5000, 24)
   for i in range(3):
-    refused(
-      check_curve,
-      lambda q, i=i: curve(seeds.key(24), 1.8, q)[i],
-      limits[i],
-      allowed=1 / 5000,
-    )
+    refused(check_between, heavy[:, i], limits[i], cut)
 
 
 @pytest.mark.parametrize('kappa', [0.2, 0.6])
@@ -106,45 +107,23 @@ def test_stable_curve_below_alpha_tends_to_truncated_moment(kappa):
   q = math.tan(math.pi * (1 - kappa) / 2)
   below = integrate.quad(lambda x: x**p / (1 + x * x), 0, q)[0]
   limit = (below / (math.pi / 2 / math.cos(math.pi * p / 2))) ** (1 / p)
-
-  @jax.jit
-  def curve(key, alpha, level):
-    return C.stable_curve(
-      alpha, kappa, n, p=p, level=level, num_draws=100, key=key
-    )
-
-  check_curve(lambda q: curve(seeds.key(29), 1.0, q), limit, 100)
-  refused(check_curve, lambda q: curve(seeds.key(30), 1.5, q), limit, 100)
+  check_between(bracket(1.0, kappa, n, 29, 100, p), limit)
+  refused(check_between, bracket(1.5, kappa, n, 30, 100, p), limit)
 
 
 def test_error_of_cauchy_entries_falls_like_root_n():
   """HT-L2: slope 1/2 - 1/alpha of the median log error against log n."""
-  curves = {
-    n: jax.jit(
-      lambda key, alpha, level, n=n: C.stable_curve(
-        alpha, 0.5, n, key=key, level=level
-      )
-    )
-    for n in (1000, 30_000)
-  }
 
   def slopes(alpha, number):
     """The least and the largest that two intervals of medians admit."""
     near, far = (
-      [
-        math.log(curves[n](seeds.key(number + i), alpha, q))
-        for q in median_levels(200)
-      ]
-      for i, n in enumerate(curves)
+      np.log(bracket(alpha, 0.5, n, number + i))
+      for i, n in enumerate((1000, 30_000))
     )
-    low, high = far[0] - near[1], far[1] - near[0]
-    return low / math.log(30), high / math.log(30)
+    return (far - near[::-1]) / math.log(30)
 
-  def check(low, high, slope):
-    check_within((low + high) / 2, slope, 0.0, allowed=(high - low) / 2)
-
-  check(*slopes(1.0, 31), -0.5)
-  refused(check, *slopes(2.0, 33), -0.5)
+  check_between(slopes(1.0, 31), -0.5)
+  refused(check_between, slopes(2.0, 33), -0.5)
 
 
 def _with_visible_noise(key, columns, scale, num_draws):

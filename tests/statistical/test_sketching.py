@@ -26,8 +26,8 @@ def test_columns_pick_rows():
   # A row is met by a column with probability 1 - (19/20)^3.
   rate = 1 - 0.95**3
   check_count(int(matrix[7].sum()), 5000, rate)
-  # Picks without replacement.
-  refused(check_count, int(matrix[7].sum()), 5000, 3 / 20)
+  # A pick less.
+  refused(check_count, int(matrix[7].sum()), 5000, 1 - 0.95**2)
   refused(check_count, int(np.sum(ones == 3)), 5000, 1.0)
 
 

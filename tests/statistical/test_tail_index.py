@@ -65,7 +65,7 @@ def test_p_value_tells_power_laws_from_others():
     small += T.power_law_p_value(seeds.key(100 + i), x, 99) <= 0.1
   # Under the law the p-value is uniform, up to what the search adds.
   check_at_most(small, 20, 0.15)
-  light = seeds.generator(10).exponential(1, 600) + 5
+  light = seeds.generator(10).exponential(1, 6000) + 5
   fixed = T.power_law_p_value(seeds.key(2), light, 99, xmin=5.0)
   assert fixed == pytest.approx(0.01)
 
