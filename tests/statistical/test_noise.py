@@ -15,6 +15,7 @@ from statistical.checks import (
   check_law,
   check_same_law,
   check_stable,
+  refused,
 )
 
 ETA, ALPHA, SIGMA = 0.04, 1.5, 0.7
@@ -70,6 +71,13 @@ def test_law_of_accumulated_noise(kind, alpha):
     math.exp(-exponent),
     math.exp(-(2**alpha) * exponent),
   )
+
+
+def test_law_of_the_process():
+  process = noise.StableNoise(ALPHA, SIGMA)
+  x = process.draw(seeds.key(26), {'w': jnp.zeros((1, 1 << 16))})['w']
+  check_stable(x, ALPHA, SIGMA)
+  refused(check_stable, x, ALPHA, 1.1 * SIGMA)
 
 
 def test_the_gaussian_exponent_is_refused():
