@@ -1,12 +1,14 @@
 """Initial weights, synthetic data and scores, by their laws."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
-from htjax import data, models, stable
+from htjax import data, models, resnets, stable
 from statistical import seeds
 from statistical.checks import (
   check_at_most,
@@ -67,6 +69,15 @@ def test_convolutions_start_normal():
   b = 64**-0.5
   flat = np.ravel(params['output']['kernel'])
   check_law(flat, stats.uniform(-b, 2 * b).cdf)
+
+
+def test_residual_blocks_start_normal():
+  params = jax.jit(resnets.resnet(8, width=32).init)(seeds.key(103))
+  kernel = np.ravel(params['block_2']['conv_1']['kernel'])
+  variance = 2 / (9 * 128)
+  check_law(kernel, stats.norm(scale=math.sqrt(variance)).cdf)
+  # Control: the variance of fan_out / 2, or of the block before.
+  refused(check_law, kernel, stats.norm(scale=math.sqrt(2 * variance)).cdf)
 
 
 def test_mean_field_output_does_not_grow_with_width():
