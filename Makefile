@@ -18,13 +18,14 @@ test: $(VENV)/.installed-test lint
 
 # Minutes of sampling and training that every change need not wait for.
 slow: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m slow
+	HTJAX_TEST_COMPILER=full $(BIN)/python -m pytest -m slow
 
 # A right library passes its statistical tests with any draws.
 seeds: $(VENV)/.installed-test
 	for seed in $$(seq 1 20); do \
-	  HTJAX_TEST_SEED=$$seed $(BIN)/python -m pytest -q -n $(WORKERS) \
-	    --dist worksteal tests/statistical || exit 1; \
+	  HTJAX_TEST_SEED=$$seed HTJAX_TEST_COMPILER=full \
+	    $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal \
+	    tests/statistical || exit 1; \
 	done
 
 lint: $(VENV)/.installed-test
