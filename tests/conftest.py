@@ -2,9 +2,9 @@
 
 Warnings are errors, a key may not be used twice, legacy keys and silent rank
 promotion are refused, and eight virtual CPU devices exist for the tests of
-sharding. Compiled programs are kept from run to run, and compiled quickly rather
-than well, unless HTJAX_TEST_COMPILER is `full`. Statistical tests are in
-`statistical`, with a rate of false alarms that they share.
+sharding. Programs are compiled quickly rather than well, unless
+HTJAX_TEST_COMPILER is `full`, and kept from run to run. Statistical tests are
+in `statistical`, with a rate of false alarms that they share.
 """
 
 import os
