@@ -6,8 +6,7 @@ Each comparison gets an equal share of it, whatever its kind, so a failure is a
 finding and never a reason to choose another key.
 """
 
-import copy
-import itertools
+import collections
 import math
 from collections.abc import Callable
 
@@ -20,12 +19,16 @@ FAILURE_RATE = SUITE_FAILURE_RATE / MAX_COMPARISONS
 # How many standard errors that is: 5.03.
 Z = float(stats.norm.isf(FAILURE_RATE / 2))
 
-_COUNT = itertools.count()
+_SPENT = collections.Counter[str]()
 
 
 def comparisons() -> int:
   """How many have been made in this process; the controls count as well."""
-  return copy.copy(_COUNT).__next__()
+  return _SPENT.total()
+
+
+def _spend(num: int = 1) -> None:
+  _SPENT['comparisons'] += num
 
 
 def refused(check: Callable, *arguments, **options) -> None:
@@ -63,8 +66,7 @@ def check_within(
   z = Z if freedom is None else float(stats.t.isf(FAILURE_RATE / 2, freedom))
   far = np.abs(value - expected)
   limit = z * error + allowed
-  for _ in range(value.size):
-    next(_COUNT)
+  _spend(value.size)
   assert np.all(far <= limit), f'error={far} {limit=}'
 
 
@@ -90,7 +92,7 @@ def check_median(samples, median: float, allowed: float = 0.0) -> None:
     allowed: how far from it the law's median may be.
   """
   samples = np.asarray(samples, np.float64).ravel()
-  next(_COUNT)
+  _spend()
   low, high = np.quantile(samples, median_levels(samples.size)) - median
   inside = low <= allowed and high >= -allowed
   assert inside, f'error=[{low}, {high}] {allowed=} n={samples.size}'
@@ -159,7 +161,7 @@ def check_log_moments(samples, alpha: float, scale: float = 1.0) -> None:
 def check_law(samples, cdf: Callable) -> None:
   """Kolmogorov-Smirnov against a distribution function in closed form."""
   samples = np.asarray(samples, np.float64).ravel()
-  next(_COUNT)
+  _spend()
   result = stats.kstest(samples, cdf)
   assert result.pvalue >= FAILURE_RATE, f'{result} n={samples.size}'
 
@@ -174,21 +176,21 @@ def check_law_at(samples, points, values) -> None:
   empirical = np.searchsorted(samples, points, side='right') / samples.size
   error = np.max(np.abs(empirical - values))
   limit = stats.kstwo.isf(FAILURE_RATE, samples.size)
-  next(_COUNT)
+  _spend()
   assert error <= limit, f'{error=:.3g} {limit=:.3g} n={samples.size}'
 
 
 def check_same_law(first, second) -> None:
   """Two-sample Kolmogorov-Smirnov between independent samples."""
   first, second = (np.asarray(x, np.float64).ravel() for x in (first, second))
-  next(_COUNT)
+  _spend()
   result = stats.ks_2samp(first, second, method='asymp')
   assert result.pvalue >= FAILURE_RATE, f'{result} n={first.size, second.size}'
 
 
 def check_count(count: int, trials: int, probability: float) -> None:
   """A number of successes, by the exact binomial test."""
-  next(_COUNT)
+  _spend()
   pvalue = stats.binomtest(int(count), int(trials), probability).pvalue
   expected = trials * probability
   assert pvalue >= FAILURE_RATE, f'{count=} {expected=:.6g} {pvalue=:.3g}'
@@ -196,7 +198,7 @@ def check_count(count: int, trials: int, probability: float) -> None:
 
 def check_at_most(count: int, trials: int, probability: float) -> None:
   """Events of at most that probability, by the exact binomial tail."""
-  next(_COUNT)
+  _spend()
   limit = stats.binom.isf(FAILURE_RATE, int(trials), min(probability, 1.0))
   assert count <= limit, f'{count=} {limit=} {trials=}'
 
@@ -216,7 +218,7 @@ def check_share(count: int, trials: int, low: float, high: float) -> None:
 
 def check_p_value(p_value) -> None:
   """A p-value of a test whose null hypothesis is true."""
-  next(_COUNT)
+  _spend()
   assert p_value >= FAILURE_RATE, f'{p_value=}'
 
 

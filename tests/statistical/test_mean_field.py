@@ -154,8 +154,6 @@ def test_batches():
 
 
 WIDTHS = (16, 64, 256, 1024)
-
-
 SETTINGS = {
   'alpha': 1.5,
   'sigma': 0.5,
@@ -268,8 +266,6 @@ def test_reference_path_starts_at_the_initial_law():
 
 
 STEPS = (1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64)
-
-
 FINE = 1 / 512
 
 
