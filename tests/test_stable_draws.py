@@ -22,12 +22,6 @@ def _precision(dtype):
   return jax.enable_x64(dtype == jnp.float64)
 
 
-# The symmetric law.
-
-
-# Tails.
-
-
 # The formula, word by word.
 
 

@@ -346,9 +346,6 @@ def test_stable_fit_against_fourier_inversion():
   _close(ours.standard_error, (aa - as_**2 / ss) ** -0.5, 0.02)
 
 
-# Controls: what an estimator must not say.
-
-
 # Shapes, programs and faults.
 
 

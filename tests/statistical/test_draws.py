@@ -25,16 +25,10 @@ from statistical.checks import (
 )
 
 ALPHAS = (0.3, 0.7, 1 - 1e-6, 1.0, 1 + 1e-6, 1.2, 1.5, 1.8, 1.95, 2.0)
-
-
 # A cosine has standard deviation at most 1, so limits are below 0.005, which
 # a scale wrong by 3 % exceeds twice at alpha = 1 and t = 1.
 MANY = 1 << 20
-
-
 FEW = 1 << 17
-
-
 FLOATS = (jnp.float32, jnp.float64)
 
 
