@@ -150,7 +150,7 @@ def test_mmo_needs_centred_vectors():
 
 
 def test_stability_test_refuses_other_laws():
-  heavy = seeds.generator(19).standard_t(1.8, (20000, 10))
+  heavy = seeds.generator(19).standard_t(1.8, (60000, 10))
   refused(check_p_value, T.mmo(heavy, 16).p_value)
-  law = stable.sample(seeds.key(7), 1.8, (20000, 10))
+  law = stable.sample(seeds.key(7), 1.8, (60000, 10))
   check_p_value(T.mmo(law, 16).p_value)
