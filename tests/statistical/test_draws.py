@@ -70,7 +70,7 @@ def test_law_agrees_with_scipy(alpha):
   values = stats.levy_stable.cdf(points, alpha, 0.0)
   check_law_at(x, points, values)
   with pytest.raises(AssertionError, match='error='):
-    check_law_at(x, points, stats.levy_stable.cdf(points, alpha - 0.05, 0.0))
+    check_law_at(x, points, stats.levy_stable.cdf(points, alpha - 0.1, 0.0))
 
 
 def test_variance_one_at_alpha_two_is_refused():
@@ -205,7 +205,7 @@ def test_positive_law_at_one_half():
   a = stable.sample_positive(seeds.key(21), 0.5, (FEW,))
   check_law(a, stats.levy(scale=0.5).cdf)
   with pytest.raises(AssertionError, match='pvalue'):
-    check_law(a, stats.levy(scale=0.5 * 1.05).cdf)
+    check_law(a, stats.levy(scale=0.5 * 1.1).cdf)
 
 
 @pytest.mark.parametrize('alpha', [0.5, 0.75, 0.9])

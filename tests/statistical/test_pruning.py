@@ -55,7 +55,7 @@ def test_kept_share_and_moments_of_normal_weights(strength):
   )
   share = float(pruning.keep_probability(strength))
   check_count(pruned.kept, size, share)
-  refused(check_count, pruned.kept, size, 1.1 * share)
+  refused(check_count, pruned.kept, size, 1.15 * share)
   # The lemma's moments of what is removed: variance 4, d / (d + 2) to 3/2.
   delta = np.float64(leaf) - np.float64(pruned.params['w'])
   ratio = strength / (strength + 2)
@@ -66,7 +66,7 @@ def test_kept_share_and_moments_of_normal_weights(strength):
 
 def test_random_columns_are_uniform_and_exact():
   leaf = np.ones((2, 6), np.float32)
-  keys = jax.random.split(seeds.key(5), 3000)
+  keys = jax.random.split(seeds.key(5), 10_000)
   masks = jax.vmap(
     lambda key: pruning.random_columns(key, {'w': leaf}, 0.5).mask['w']
   )(keys)
@@ -74,10 +74,10 @@ def test_random_columns_are_uniform_and_exact():
   np.testing.assert_array_equal(columns.sum(axis=1), 3)
   np.testing.assert_array_equal(masks[:, 0], masks[:, 1])
   for j in range(6):
-    check_count(columns[:, j].sum(), 3000, 0.5)
+    check_count(columns[:, j].sum(), 10_000, 0.5)
   # A pair is kept in 4 of 20 sets.
-  check_count((columns[:, 0] & columns[:, 1]).sum(), 3000, 0.2)
-  refused(check_count, (columns[:, 0] & columns[:, 1]).sum(), 3000, 0.25)
+  check_count((columns[:, 0] & columns[:, 1]).sum(), 10_000, 0.2)
+  refused(check_count, (columns[:, 0] & columns[:, 1]).sum(), 10_000, 0.25)
 
 
 def _replaced(variant, leaf, **options):

@@ -112,7 +112,7 @@ def test_binning_error_is_far_below_the_standard_error(alpha):
 
 
 def test_stable_fit_says_when_it_is_poor():
-  x = seeds.generator(17).uniform(-1, 1, 3000)
+  x = seeds.generator(17).uniform(-1, 1, 6000)
   ours = T.stable_mle(x)
   assert ours.alpha == 2
   refused(check_p_value, ours.p_value)
