@@ -7,12 +7,11 @@ always the kept fraction; a pruning ratio is 1 - kappa.
 """
 
 from htjax.compressibility.arguments import (
-  as_floating,
   check_kappa,
   check_matrix,
   check_order,
 )
-from htjax.compressibility.counts import ROUNDINGS, kept_count
+from htjax.compressibility.counts import ROUNDINGS, AllBut, Kept, kept_count
 from htjax.compressibility.curves import gaussian_limit, stable_curve
 from htjax.compressibility.errors import (
   best_k,
@@ -26,9 +25,12 @@ from htjax.compressibility.ratios import (
   num_removable,
   pruning_ratio,
 )
+from htjax.floats import as_floating
 
 __all__ = [
   'ROUNDINGS',
+  'AllBut',
+  'Kept',
   'as_floating',
   'best_k',
   'check_kappa',

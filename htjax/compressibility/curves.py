@@ -14,7 +14,6 @@ from htjax.checks import (
   check_range,
 )
 from htjax.compressibility.arguments import (
-  as_floating,
   check_kappa,
   check_order,
   or_nan,
@@ -22,6 +21,7 @@ from htjax.compressibility.arguments import (
 from htjax.compressibility.costs import root
 from htjax.compressibility.counts import kept_count
 from htjax.compressibility.errors import errors_of_removal
+from htjax.floats import as_floating
 from htjax.types import Array, ArrayLike, PRNGKey
 
 

@@ -23,6 +23,7 @@ from htjax.compressibility.arguments import (
   or_nan,
 )
 from htjax.compressibility.costs import last_true, raised, removal_cost, root
+from htjax.floats import as_floating, to_unit_peak
 from htjax.types import Array, ArrayLike, PRNGKey
 
 
@@ -57,6 +58,7 @@ def pruning_ratio(
   """
   matrix = check_matrix('matrix', matrix)
   check_range('tolerance', tolerance, 0.0, 1.0)
+  matrix, _ = to_unit_peak(matrix)
   ratio = ratio_of_norms(
     column_norms(matrix), jnp.asarray(tolerance, matrix.dtype), squared
   )
@@ -109,6 +111,7 @@ def invisible_noise_ratios(
   columns = check_matrix('columns', columns)
   check_count('num_draws', num_draws)
   check_range('scale', scale, 0.0, np.inf, open_high=True)
+  scale = as_floating('scale', scale)
   check_range('alpha', alpha, 0.0, 2.0, open_low=True)
   check_range('tolerance', tolerance, 0.0, 1.0)
   tolerance = jnp.asarray(tolerance, columns.dtype)
@@ -151,6 +154,7 @@ def num_removable(
     int32 array []: the largest m such that the m smallest columns cost at most
     `tolerance`; n if all are zero, 0 if one is NaN or infinite.
   """
+  norms, _ = to_unit_peak(norms)
   cost = removal_cost(jnp.sort(norms), p, power=squared)
   return last_true(lambda m: cost(m) <= tolerance, norms.size)
 
@@ -164,6 +168,8 @@ def ratio_of_norms(norms: Array, tolerance: Array, squared: bool) -> Array:
 
 @functools.partial(jax.jit, static_argnames=('num_draws', 'squared'))
 def _invisible(key, columns, scale, alpha, num_draws, tolerance, squared):
+  scale = jnp.asarray(scale, columns.dtype)
+  columns, scale, _ = to_unit_peak(columns, scale)
   fan_in = columns[..., 0].size
   mean = jnp.mean(columns.reshape(fan_in, -1), axis=0)
   fixed = column_norms(columns.reshape(fan_in, -1) - mean[None, :])

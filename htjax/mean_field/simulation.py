@@ -246,11 +246,8 @@ def _simulate(
 
   saves = jnp.arange(num_steps // save_every, dtype=jnp.int32)
   _, kept = lax.scan(stretch, particles, saves)
-  times = (
-    jnp.arange(len(saves) + 1)
-    * save_every
-    * jnp.asarray(step_size, particles.dtype)
-  )
+  steps = (jnp.arange(len(saves) + 1) * save_every).astype(particles.dtype)
+  times = steps * jnp.asarray(step_size, particles.dtype)
   return Trajectory(times, jnp.concatenate([particles[None], kept]))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from htjax.checks import check_range
 from htjax.compressibility import num_true
+from htjax.floats import times_power_of_two, to_unit_peak
 from htjax.pruning.results import Pruned, check_scalar, choose
 from htjax.selection import Selection
 from htjax.types import Array, ArrayLike, PyTree
@@ -59,7 +60,8 @@ def discretize(
 
 @jax.jit
 def _round(leaf: Array, resolution: ArrayLike) -> Array:
-  step = jnp.asarray(resolution, leaf.dtype)
+  leaf, step, exponent = to_unit_peak(leaf, jnp.asarray(resolution, leaf.dtype))
   multiple = leaf / step
   on_grid = jnp.abs(multiple) < 2.0 ** jnp.finfo(leaf.dtype).nmant
-  return jnp.where(on_grid, jnp.round(multiple) * step, leaf)
+  rounded = jnp.where(on_grid, jnp.round(multiple) * step, leaf)
+  return times_power_of_two(rounded, exponent)

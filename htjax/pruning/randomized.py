@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax.checks import check_choice, check_key, check_range
-from htjax.compressibility import check_kappa, kept_count, num_true
+from htjax.compressibility import Kept, check_kappa, kept_count, num_true
+from htjax.floats import as_floating, times_power_of_two, to_unit_peak
 from htjax.pruning.results import (
   Pruned,
   check_scalar,
@@ -91,7 +92,7 @@ def keep_probability(strength: ArrayLike) -> Array:
     Sketching", section 4; the paper calls it the probability of being pruned.
   """
   _check_strength(strength)
-  d = jnp.asarray(strength, float)
+  d = as_floating('strength', strength)
   outer = jnp.sqrt(d + 2)
   return jnp.where(d > 0, 2 / (outer * (outer + jnp.sqrt(d))), jnp.nan)
 
@@ -113,7 +114,7 @@ def strength_for(kappa: ArrayLike) -> Array:
   Source: as `keep_probability`.
   """
   check_range('kappa', kappa, 0.0, 1.0, open_low=True, open_high=True)
-  kappa = jnp.asarray(kappa, float)
+  kappa = as_floating('kappa', kappa)
   d = 2 * (1 - kappa) ** 2 / (kappa * (2 - kappa))
   return jnp.where((kappa > 0) & (kappa < 1), d, jnp.nan)
 
@@ -121,7 +122,7 @@ def strength_for(kappa: ArrayLike) -> Array:
 def random_columns(
   key: PRNGKey,
   params: PyTree,
-  kappa: ArrayLike,
+  kappa: Kept,
   *,
   select: Selection = None,
   rounding: str = 'ceil',
@@ -247,6 +248,7 @@ def _check_strength(strength: ArrayLike) -> None:
 def _random_mask(
   key: PRNGKey, leaf: Array, strength: ArrayLike, keep_diagonal: bool
 ) -> Array:
+  leaf, _ = to_unit_peak(leaf)
   matrix = leaf.reshape(-1, leaf.shape[-1])
   _, deviation = _moments(matrix, about_mean=False)
   scaled = jnp.where(matrix == 0, 0, matrix / deviation)
@@ -264,14 +266,20 @@ def _replace(
 ) -> tuple[Array, Array]:
   """Mask of what is kept, and the new leaf."""
   noise = jax.random.normal(key, leaf.shape, leaf.dtype)
+  scaled, exponent = to_unit_peak(leaf)
+  if threshold is not None:
+    threshold = times_power_of_two(
+      jnp.asarray(threshold, leaf.dtype), -exponent
+    )
   if variant == 'theory':
-    mask = jnp.abs(leaf) > threshold
+    mask = jnp.abs(scaled) > threshold
     noise = jnp.sqrt(jnp.asarray(variance, leaf.dtype)) * noise
     return mask, noise + jnp.where(mask, leaf, 0)
-  mean, deviation = _moments(leaf, about_mean=True)
-  size = leaf if variant == 'experiment_signed' else jnp.abs(leaf)
+  mean, deviation = _moments(scaled, about_mean=True)
+  size = scaled if variant == 'experiment_signed' else jnp.abs(scaled)
   mask = size > (deviation if threshold is None else threshold)
-  return mask, jnp.where(mask, leaf, mean + deviation * noise)
+  drawn = times_power_of_two(mean + deviation * noise, exponent)
+  return mask, jnp.where(mask, leaf, drawn)
 
 
 def _moments(x: Array, about_mean: bool) -> tuple[Array, Array]:

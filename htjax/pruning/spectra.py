@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from htjax.checks import is_concrete
-from htjax.compressibility import check_kappa, kept_count
+from htjax.compressibility import AllBut, Kept, check_kappa, kept_count
+from htjax.compressibility.counts import kept_fraction
+from htjax.floats import times_power_of_two, to_unit_peak
 from htjax.pruning.centers import check_center, find_center, stored_medians
 from htjax.pruning.results import (
   Pruned,
@@ -78,7 +80,7 @@ class Factored(NamedTuple):
 
 def singular_values(
   params: PyTree,
-  kappa: ArrayLike,
+  kappa: Kept,
   *,
   center: str | None = None,
   protocol: str = 'paper',
@@ -129,7 +131,7 @@ def singular_values(
 
 def singular_value_counts(
   params: PyTree,
-  kappa: ArrayLike,
+  kappa: Kept,
   *,
   protocol: str = 'paper',
   select: Selection = None,
@@ -161,7 +163,7 @@ def singular_value_counts(
 
 def thin_factors(
   params: PyTree,
-  kappa: float,
+  kappa: float | AllBut,
   *,
   center: str | None = None,
   protocol: str = 'paper',
@@ -193,7 +195,7 @@ def thin_factors(
 
   Source: as `singular_values`.
   """
-  if not is_concrete(kappa):
+  if not is_concrete(kept_fraction(kappa)):
     raise ValueError(
       'kappa must be concrete, since it sets shapes, got a tracer'
     )
@@ -202,13 +204,20 @@ def thin_factors(
   check_center(center, protocol)
   chosen = choose(params, select)
   factors = []
-  for place, leaf in zip(chosen.places, chosen.wide, strict=True):
+  for place, wide in zip(chosen.places, chosen.wide, strict=True):
+    leaf, exponent = to_unit_peak(wide)
     middle = find_center(leaf, center, protocol, 'singular_values')
     size = min(_matrix_shape(leaf.shape, protocol))
     k = int(kept_count(kappa, size, rounding))
-    dtype = jnp.asarray(chosen.leaves[place]).dtype
     pair = _factors(leaf, middle, k, protocol, center is not None)
-    factors.append(ThinFactors(*(f.astype(dtype) for f in pair)))
+    # The left factor holds the medians, beside ones in the right one.
+    exponents = (exponent, 0) if center else (exponent // 2, -(-exponent // 2))
+    dtype = chosen.leaves[place].dtype
+    parts = (
+      times_power_of_two(f, e).astype(dtype)
+      for f, e in zip(pair, exponents, strict=True)
+    )
+    factors.append(ThinFactors(*parts))
   smaller = chosen.unflatten(factors)
   return Factored(
     smaller,
@@ -245,12 +254,14 @@ def prune_values(
   chosen = choose(params, select)
   values, shapes, ranks = [], [], []
   for leaf in chosen.wide:
-    middle = find_center(leaf, center, protocol, 'singular_values')
-    u, s, vt = _svd(leaf, middle, protocol)
+    scaled, exponent = to_unit_peak(leaf)
+    middle = find_center(scaled, center, protocol, 'singular_values')
+    u, s, vt = _svd(scaled, middle, protocol)
     shapes.append(_matrix_shape(leaf.shape, protocol))
     ranks.append(jnp.asarray(count(s), jnp.int32))
     matrix = _truncated(u, s, vt, ranks[-1])
     approximation = _from_matrix(matrix, leaf.shape, protocol) + middle
+    approximation = times_power_of_two(approximation, exponent)
     values.append(jnp.where(ranks[-1] == s.size, leaf, approximation))
   counts = _counts(shapes, ranks)
   kept = counts.vectors if protocol == 'authors' else counts.triples

@@ -13,6 +13,7 @@ import numpy as np
 
 from htjax.checks import check_choice, check_range
 from htjax.compressibility import (
+  Kept,
   check_kappa,
   check_order,
   column_norms,
@@ -20,6 +21,7 @@ from htjax.compressibility import (
   largest,
   num_removable,
 )
+from htjax.floats import times_power_of_two, to_unit_peak
 from htjax.pruning.centers import (
   check_center,
   find_center,
@@ -44,7 +46,7 @@ CountKept = Callable[[Array], ArrayLike]
 
 def magnitude(
   params: PyTree,
-  kappa: ArrayLike,
+  kappa: Kept,
   *,
   scope: str = 'layer',
   center: str | None = None,
@@ -56,7 +58,8 @@ def magnitude(
 
   Args:
     params: pytree of arrays.
-    kappa: kept fraction in (0, 1], traced; the pruning ratio is 1 - kappa.
+    kappa: kept fraction in (0, 1], traced; the pruning ratio is 1 - kappa. A
+      share to prune that is known only at run time is `AllBut(share)`.
     scope: 'layer' keeps the fraction of each selected leaf; 'global' of all
       their entries together.
     center: 'median' prunes |w - median| of each leaf and puts its median where
@@ -92,18 +95,18 @@ def magnitude(
   check_center(center, protocol)
   chosen = choose(params, select)
   leaves = chosen.wide
-  centers = [find_center(w, center, protocol, 'entries') for w in leaves]
-  pairs = list(zip(leaves, centers, strict=True))
-  masks = []
-  for group in [pairs] if scope == 'global' else [[pair] for pair in pairs]:
-    size = sum(leaf.size for leaf, _ in group)
-    masks += _joint_masks(group, kept_count(kappa, size, rounding))
+  masks, centers = [], []
+  for group in [leaves] if scope == 'global' else [[w] for w in leaves]:
+    size = sum(leaf.size for leaf in group)
+    scores, middles = _scores(group, center, protocol)
+    masks += _joint_masks(scores, kept_count(kappa, size, rounding))
+    centers += middles
   return _finish(chosen, masks, centers, kappa, center, protocol)
 
 
 def columns(
   params: PyTree,
-  kappa: ArrayLike,
+  kappa: Kept,
   *,
   p: float = 2,
   center: str | None = None,
@@ -114,7 +117,8 @@ def columns(
 
   Args:
     params: pytree of arrays.
-    kappa: kept fraction in (0, 1], traced; the pruning ratio is 1 - kappa.
+    kappa: kept fraction in (0, 1], traced; the pruning ratio is 1 - kappa. A
+      share to prune that is known only at run time is `AllBut(share)`.
     p: order of the norm, static.
     center: None, or 'median' as in `magnitude`.
     select: which leaves, see `htjax.selection`; None is every weight. Selected
@@ -145,7 +149,7 @@ def columns(
 
 def rows(
   params: PyTree,
-  kappa: ArrayLike,
+  kappa: Kept,
   *,
   p: float = 2,
   center: str | None = None,
@@ -193,7 +197,7 @@ def rows(
 
 def filters(
   params: PyTree,
-  kappa: ArrayLike,
+  kappa: Kept,
   *,
   p: float = 2,
   center: str | None = None,
@@ -230,7 +234,7 @@ def filters(
 
 def kernels(
   params: PyTree,
-  kappa: ArrayLike,
+  kappa: Kept,
   *,
   p: float = 2,
   center: str | None = None,
@@ -355,12 +359,13 @@ def prune_units(
   check_order(p)
   check_center(center, protocol)
   chosen = choose(params, select, MIN_RANKS[unit])
-  leaves = chosen.wide
-  centers = [find_center(w, center, protocol, unit) for w in leaves]
-  masks = []
-  for leaf, middle in zip(leaves, centers, strict=True):
-    norms = _norms(leaf, middle, unit, p)
+  masks, centers = [], []
+  for leaf in chosen.wide:
+    scaled, exponent = to_unit_peak(leaf)
+    middle = find_center(scaled, center, protocol, unit)
+    norms = _norms(scaled, middle, unit, p)
     masks.append(_mask(norms, count(norms), leaf.shape, unit))
+    centers.append(times_power_of_two(middle, exponent))
   return _finish(chosen, masks, centers, amount, center, protocol)
 
 
@@ -419,16 +424,28 @@ def _mask(
   return jnp.broadcast_to(kept_units.reshape(aligned), shape)
 
 
-@jax.jit
-def _joint_masks(
-  group: list[tuple[Array, Array]], kept: ArrayLike
-) -> list[Array]:
-  """Masks of the largest entries of several leaves minus their centers."""
-  scores = [_norms(leaf, middle, 'entries', 2) for leaf, middle in group]
-  mask = largest(jnp.concatenate(scores), kept)
-  ends = np.cumsum([leaf.size for leaf, _ in group])[:-1]
-  parts = jnp.split(mask, ends)
-  return [
-    part.reshape(leaf.shape)
-    for part, (leaf, _) in zip(parts, group, strict=True)
+def _scores(
+  leaves: list[Array], center: str | None, protocol: str
+) -> tuple[list[Array], list[Array]]:
+  """Magnitudes of the leaves' entries in one dtype and unit; the centers."""
+  wide = max((leaf.dtype for leaf in leaves), key=lambda d: d.itemsize)
+  if center is None:
+    # Their bits are compared, so that their unit does not matter.
+    scores = [jnp.abs(leaf).astype(wide) for leaf in leaves]
+    return scores, [jnp.zeros((1,) * w.ndim, w.dtype) for w in leaves]
+  *scaled, exponent = to_unit_peak(*(leaf.astype(wide) for leaf in leaves))
+  middles = [find_center(w, center, protocol, 'entries') for w in scaled]
+  scores = [jnp.abs(w - m) for w, m in zip(scaled, middles, strict=True)]
+  return scores, [
+    times_power_of_two(middle, exponent).astype(leaf.dtype)
+    for middle, leaf in zip(middles, leaves, strict=True)
   ]
+
+
+@jax.jit
+def _joint_masks(scores: list[Array], kept: ArrayLike) -> list[Array]:
+  """Masks of the largest of several arrays of scores."""
+  mask = largest(jnp.concatenate([s.reshape(-1) for s in scores]), kept)
+  ends = np.cumsum([s.size for s in scores])[:-1]
+  parts = jnp.split(mask, ends)
+  return [p.reshape(s.shape) for p, s in zip(parts, scores, strict=True)]

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from htjax.checks import (
   check_choice,
@@ -73,7 +74,7 @@ def sample(
 
 @functools.partial(jax.jit, static_argnums=(3, 4), inline=True)
 def _sample(key, alpha, scale, shape, dtype):
-  alpha = _alpha(alpha, 2.0, shape, dtype)
+  alpha = _alpha(key, alpha, 2.0, shape, dtype)
   sign, near, far, w = _angle_and_exponential(key, shape, dtype)
   # |U| = near in (0, pi/2); far = pi/2 - |U|, both to full precision.
   near, far = near * _HALF_PI, far * _HALF_PI
@@ -125,7 +126,7 @@ def sample_positive(
 @functools.partial(jax.jit, static_argnums=(2, 3, 4), inline=True)
 def _sample_positive(key, alpha, shape, dtype, exponent=1.0):
   """A^exponent, which may be in range where A is not."""
-  alpha = _alpha(alpha, 1.0, shape, dtype)
+  alpha = _alpha(key, alpha, 1.0, shape, dtype)
   _, near, far, w = _angle_and_exponential(key, shape, dtype)
   # The angle pi * near in (0, pi), and its distance from pi.
   near, far = near * np.pi, far * np.pi
@@ -253,9 +254,10 @@ def levy_increments(
 def _levy_increments(
   key, alpha, step_size, num_steps, shape, dtype, kind, axes
 ):
-  alpha = _alpha(alpha, 2.0, (), dtype)
-  scale = jnp.asarray(step_size, dtype) ** (1.0 / alpha)
-  scale = jnp.where(jnp.asarray(step_size) >= 0, scale, jnp.nan)
+  alpha = _alpha(key, alpha, 2.0, (), dtype)
+  step_size = _argument(key, step_size, dtype)
+  scale = step_size ** (1.0 / alpha)
+  scale = jnp.where(step_size >= 0, scale, jnp.nan)
 
   def increment(k: Array) -> Array:
     step_key = jax.random.fold_in(key, k)
@@ -301,9 +303,20 @@ def _check_vectors(alpha, shape, kind, axis) -> tuple[int, ...]:
   return tuple(int(a) % len(shape) for a in axes)
 
 
-def _alpha(alpha, highest, shape, dtype) -> Array:
+def _argument(key: PRNGKey, value: ArrayLike, dtype: np.dtype) -> Array:
+  """A non-negative number as an array of `dtype` that is no constant.
+
+  The compiler folds constants into others, with other roundings than where
+  they are arguments. It does not see that this maximum is `value`.
+  """
+  words = lax.optimization_barrier(jax.random.key_data(key)).reshape(-1)
+  never = -1 - (words[0] >> np.uint32(1)).astype(jnp.int32).astype(dtype)
+  return jnp.maximum(jnp.asarray(value, dtype), never)
+
+
+def _alpha(key, alpha, highest, shape, dtype) -> Array:
   """As an array of `dtype`; an impossible alpha becomes NaN."""
-  alpha = jnp.asarray(alpha, dtype)
+  alpha = _argument(key, alpha, dtype)
   alpha = jnp.where((alpha > 0.0) & (alpha <= highest), alpha, jnp.nan)
   return _spread(alpha, shape)
 

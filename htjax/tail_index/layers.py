@@ -15,12 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax.checks import check_choice, check_count, check_key, is_concrete
-from htjax.compressibility import as_floating, pruning_ratio, smallest_kappa
+from htjax.compressibility import pruning_ratio, smallest_kappa
+from htjax.floats import as_floating, times_power_of_two, to_unit_peak
 from htjax.selection import Selection, path_components, resolve
 from htjax.tail_index.block_sums import max_ratio, mmo, mmo_univariate
 from htjax.tail_index.estimate import (
   TailEstimate,
+  check_cap,
   check_samples,
+  known_where,
   make_estimate,
 )
 from htjax.tail_index.order_statistics import (
@@ -80,12 +83,14 @@ def layer_samples(leaf: ArrayLike, samples: str = 'units') -> Array:
     raise ValueError(
       f'leaf must be of rank 2 or more and not empty, got shape {leaf.shape}'
     )
+  leaf, exponent = to_unit_peak(leaf)
   if leaf.ndim == 2:
     vectors = leaf.T if samples == 'units' else leaf
   else:
     vectors = jnp.reshape(leaf, (-1, *leaf.shape[-2:])).transpose(2, 1, 0)
     vectors = vectors.reshape(-1, vectors.shape[-1])
-  return vectors - jnp.median(vectors, axis=0)[None, :]
+  centred = vectors - jnp.median(vectors, axis=0)[None, :]
+  return times_power_of_two(centred, exponent)
 
 
 def protocol_blocks(num: int) -> tuple[int, ...]:
@@ -165,11 +170,12 @@ def layer_protocol(
     Networks", section 5, eq. (S1), and the authors' code.
   """
   key = check_key(key)
+  check_cap(cap)
   check_choice('estimator', estimator, ESTIMATORS)
   check_choice('protocol', protocol, ('paper', 'authors'))
   check_count('num_permutations', num_permutations, 0)
   vectors = layer_samples(leaf, samples)
-  check_samples('leaf', vectors, 2, 4)
+  vectors, _ = to_unit_peak(check_samples('leaf', vectors, 2, 4))
   if estimator != 'mmo':
     entries = vectors.reshape(-1)
     vectors = entries - jnp.median(entries)
@@ -179,13 +185,18 @@ def layer_protocol(
     blocks = (max(block for block in blocks if block <= root),)
     num_permutations = 0
   # Every concrete fault has been found, and the rest is one program.
-  return _protocol(key, vectors, estimator, blocks, num_permutations, cap)
+  alpha, numbers, known = _protocol(
+    key, vectors, estimator, blocks, num_permutations
+  )
+  numbers = {n: known_where(known[n], x) for n, x in numbers.items()}
+  estimate = make_estimate(alpha, num_used=vectors.shape[0], **numbers)
+  return estimate if cap is None else estimate.capped(cap)
 
 
 @functools.partial(
-  jax.jit, static_argnames=('estimator', 'blocks', 'num_permutations', 'cap')
+  jax.jit, static_argnames=('estimator', 'blocks', 'num_permutations')
 )
-def _protocol(key, vectors, estimator, blocks, num_permutations, cap):
+def _protocol(key, vectors, estimator, blocks, num_permutations):
   kernel = (_BLOCK_SUMS | _ORDER_STATISTICS)[estimator]
 
   def all_blocks(x):
@@ -201,14 +212,14 @@ def _protocol(key, vectors, estimator, blocks, num_permutations, cap):
     )
   else:
     table = jax.tree.map(lambda a: a[None, :], all_blocks(vectors))
-  alpha = jnp.median(jnp.median(table.alpha, axis=1))
-  estimate = make_estimate(
-    alpha,
-    jnp.nanmedian(table.standard_error),
-    vectors.shape[0],
-    p_value=jnp.nanmedian(table.p_value),
-  )
-  return estimate if cap is None else estimate.capped(cap)
+  # NaN is for what is not known, and comes in afterwards.
+  numbers = {
+    'standard_error': jnp.nanmedian(table.standard_error),
+    'p_value': jnp.nanmedian(table.p_value),
+  }
+  known = {name: ~jnp.isnan(x) for name, x in numbers.items()}
+  numbers = {n: jnp.where(known[n], x, 0) for n, x in numbers.items()}
+  return jnp.median(jnp.median(table.alpha, axis=1)), numbers, known
 
 
 def layer_table(
@@ -308,7 +319,8 @@ def _row(key, name, leaf, samples, num_top) -> dict[str, Any]:
   row |= dict.fromkeys([*columns, 'rel_err_0.1', 'sq_mass_0.1'], math.nan)
   row['note'] = ''
   try:
-    leaf = _usable(leaf)
+    # No column of the table depends on the unit.
+    leaf, _ = to_unit_peak(_usable(leaf))
     vectors = layer_samples(leaf, samples)
   except ValueError as error:
     return row | {'note': str(error)}
