@@ -544,12 +544,12 @@ def test_table_of_a_published_layer():
 
 def test_table_of_a_model():
   model = nnx.Sequential(
-    nnx.Linear(10, 64, rngs=nnx.Rngs(0)), nnx.Linear(64, 10, rngs=nnx.Rngs(1))
+    nnx.Linear(10, 256, rngs=nnx.Rngs(0)), nnx.Linear(256, 10, rngs=nnx.Rngs(1))
   )
   state = nnx.state(model, nnx.Param)
   rows = T.layer_table(state, key=jax.random.key(15))
   # The last layer has few units: its inputs are the vectors.
-  assert [row['num_vectors'] for row in rows] == [64, 64]
+  assert [row['num_vectors'] for row in rows] == [256, 256]
   flat = {
     row['layer']: model.layers[i].kernel[...] for i, row in enumerate(rows)
   }
