@@ -357,7 +357,7 @@ def test_cushions_against_numpy():
 
 
 def test_smoothness_against_numpy():
-  """The same noise, through NumPy's network and Jacobian."""
+  """Smoothness under one noise, through NumPy's network and Jacobian."""
   layers, x = random_layers(9), random_inputs(10, (4, 6))
   with jax.enable_x64(True):
     key = jax.random.key(11)

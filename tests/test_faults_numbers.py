@@ -181,7 +181,7 @@ def test_pruners_take_narrow_leaves(name, dtype):
 
 def test_a_dtype_without_zero_is_refused_by_name():
   leaf = jnp.ones((4, 4), jnp.float8_e8m0fnu)
-  with pytest.raises(ValueError, match='^k must be able to hold 0 and NaN'):
+  with pytest.raises(ValueError, match=r'^k must be able to hold 0 and NaN'):
     pruning.magnitude({'k': leaf}, 0.5)
 
 
@@ -370,7 +370,7 @@ def test_pruners_take_the_share_that_goes():
   ],
 )
 def test_caps_are_positive_numbers(f, cap):
-  with pytest.raises(ValueError, match='^cap must'):
+  with pytest.raises(ValueError, match=r'^cap must'):
     f(cap)
 
 
@@ -389,7 +389,7 @@ def test_caps_are_positive_numbers(f, cap):
 )
 def test_impossible_scales(f, scale):
   assert np.isnan(jax.jit(lambda s: f(1.0, 1.5, scale=s))(scale))
-  with pytest.raises(ValueError, match='^scale must'):
+  with pytest.raises(ValueError, match=r'^scale must'):
     f(1.0, 1.5, scale=scale)
 
 
@@ -486,5 +486,5 @@ def test_one_sort_serves_all_numbers_of_largest_values():
 
 @pytest.mark.parametrize('tops', [[0], [2000], [1.5], [], [[1]], ['a']])
 def test_numbers_of_largest_values_are_checked(tops):
-  with pytest.raises(ValueError, match='^num_tops must'):
+  with pytest.raises(ValueError, match=r'^num_tops must'):
     tail_index.hill_plot(PARETO, tops)

@@ -570,7 +570,7 @@ def test_eager_calls_do_not_compile_again():
 
 
 class _CountCompilations:
-  """How many programs XLA is asked for."""
+  """Number of programs that XLA is asked for."""
 
   def __enter__(self):
     self.number = 0

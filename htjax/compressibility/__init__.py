@@ -1,4 +1,4 @@
-"""How well few entries, or few columns, stand for a vector of weights.
+"""Errors of a vector of weights that keeps few entries, or few columns.
 
 Best k-term approximation, its relative l_p error, the smallest kept fraction
 that reaches an error, the fraction of columns that 10 % of the squared norm

@@ -1,4 +1,4 @@
-"""How many things a kept fraction stands for."""
+"""Number of things that a kept fraction stands for."""
 
 from typing import Any, NamedTuple
 

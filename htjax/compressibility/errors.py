@@ -39,8 +39,13 @@ def best_k(x: ArrayLike, k: ArrayLike) -> Array:
 
   Values: NaN ranks above everything. A traced k out of range gives NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", section 2; Gribonval, Cevher & Davies (2012), section I.
+  Source: [HT], section 2; [Gribonval2012], section I.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import compressibility
+    >>> compressibility.best_k(jnp.array([3.0, -1.0, 0.5, -2.0]), 2).tolist()
+    [3.0, 0.0, 0.0, -2.0]
   """
   x = as_floating('x', x)
   if jnp.shape(k) != () or not jnp.issubdtype(jnp.result_type(k), jnp.integer):
@@ -74,8 +79,15 @@ def compression_error(
 
   Values: NaN or infinity in x gives NaN, as does a traced kappa outside [0, 1].
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", eq. (S43).
+  Source: [HT], eq. (S43).
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import compressibility
+    >>> x = jnp.array([3.0, 4.0, 0.0, 0.0])
+    >>> kappas = jnp.array([0.25, 0.5])
+    >>> print(compressibility.compression_error(x, kappas).round(3))
+    [0.6 0. ]
   """
   x = nonempty('x', x)
   check_order(p)
@@ -104,8 +116,14 @@ def smallest_kappa(x: ArrayLike, epsilon: ArrayLike, *, p: float = 2) -> Array:
   Values: NaN or infinity in x gives NaN, as does a traced epsilon outside
     [0, 1].
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", eq. (S5).
+  Source: [HT], eq. (S5).
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import compressibility
+    >>> x = jnp.array([3.0, 4.0, 0.0, 0.0])
+    >>> float(compressibility.smallest_kappa(x, 0.7))
+    0.25
   """
   x = nonempty('x', x)
   check_order(p)

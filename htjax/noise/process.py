@@ -45,8 +45,7 @@ class StableNoise:
     ValueError: a concrete alpha outside (0, 2] or sigma negative, NaN or
       infinite; an unknown kind or unit; a truncation not in (0, infinity).
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 2.
+  Source: [IC], section 2.
   """
 
   alpha: ArrayLike
@@ -147,7 +146,7 @@ class StableNoise:
   def draw_leaves(
     self, key: PRNGKey, leaves: list[Array], flags: list[Any], step_size: Any
   ) -> list[Array | None]:
-    """What is to be added to each leaf, broadcast; None where nothing is."""
+    """The addend of each leaf, to be broadcast; None where nothing is."""
     self.check_scalar()
     return [
       None
@@ -198,7 +197,8 @@ def reached(
   """For each leaf True, False or an array of booleans; not all are False.
 
   Args:
-    select: as in `StableNoise.draw`.
+    select: None for every weight, a pytree of booleans (or of boolean arrays),
+      or a function of the parameters that returns one.
     params: pytree of arrays.
     name: what the caller's argument is called, for messages.
 

@@ -99,8 +99,24 @@ def add_stable_noise(
   Values: traced alpha outside (0, 2], or traced sigma negative, infinite or
     NaN, gives NaN updates.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", eq. (2).
+  Source: [IC], eq. (2).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import optax
+    >>> from htjax import noise
+    >>> optimizer = optax.chain(
+    ...   optax.adam(0.1),
+    ...   noise.add_stable_noise(0.1, 1.8, 0.01, key=jax.random.key(0)),
+    ... )
+    >>> params = {'kernel': jnp.zeros((3, 2)), 'bias': jnp.zeros(2)}
+    >>> updates, _ = optimizer.update(params, optimizer.init(params), params)
+    >>> column = updates['kernel'][:, 0]  # Type I: one number for each column
+    >>> bool(column[0] != 0), bool((column == column[0]).all())
+    (True, True)
+    >>> bool((updates['bias'] == 0).all())
+    True
   """
   process = _process(alpha, sigma, kind, unit, noise)
   if not callable(learning_rate):
@@ -163,12 +179,12 @@ def heavy_tailed_sgd(
 
   Args:
     learning_rate: eta_t >= 0, a number or a schedule.
-    alpha: as in `add_stable_noise`, like sigma, key, kind, select, mask, unit
-      and noise.
-    sigma: scale of the noise.
+    alpha: tail index in (0, 2], a number, traced if an array, or a schedule.
+    sigma: noise scale >= 0, a number, traced if an array, or a schedule.
     key: typed key or integer seed.
     kind: 'type1', 'type2' or 'type3'.
-    select: the weights that get noise.
+    select: the weights that get noise: a pytree of booleans, a function of the
+      parameters that returns one, or None for every weight.
     mask: another name of `select`.
     unit: 'filter' or 'kernel'.
     noise: the process, in place of alpha, sigma, kind and unit.
@@ -181,7 +197,22 @@ def heavy_tailed_sgd(
   Raises:
     ValueError: as `add_stable_noise`.
 
-  Source: "Implicit Compressibility ...", eq. (2).
+  Source: [IC], eq. (2).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import optax
+    >>> from htjax import noise
+    >>> optimizer = noise.heavy_tailed_sgd(
+    ...   0.5, alpha=1.8, sigma=0.01, key=jax.random.key(0)
+    ... )
+    >>> params = {'kernel': jnp.ones((3, 2)), 'bias': jnp.ones(2)}
+    >>> gradient = jax.tree.map(jnp.ones_like, params)
+    >>> updates, _ = optimizer.update(gradient, optimizer.init(params))
+    >>> params = optax.apply_updates(params, updates)
+    >>> params['bias'].tolist()  # biases get no noise
+    [0.5, 0.5]
   """
   return optax.chain(
     optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov),

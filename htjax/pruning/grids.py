@@ -30,8 +30,9 @@ def discretize(
     entry is one of 2 round(max |w| / rho) + 1 multiples, zero among them.
 
   Raises:
-    ValueError: a concrete resolution not in (0, infinity); selection and leaves
-      as in `magnitude`.
+    ValueError: a concrete resolution not in (0, infinity), a bad selection, no
+      leaf selected; naming the leaf, one of rank below 2, empty, not floating,
+      or concretely NaN or infinite.
 
   Values: halves round to even multiples; the multiples are rounded to the
     leaf's dtype. Entries beyond the reach of the dtype's digits, 2^23
@@ -39,8 +40,14 @@ def discretize(
     are kept; a traced resolution that is not positive, or NaN, makes the
     selected leaves NaN.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
-    Sketching", Lemma 4.2 (discretization).
+  Source: [SK], Lemma 4.2 (discretization).
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[0.9, 0.2], [-0.4, 1.6]])}
+    >>> pruning.discretize(params, 0.5).params['w'].tolist()
+    [[1.0, 0.0], [-0.5, 1.5]]
   """
   check_range(
     'resolution', resolution, 0.0, np.inf, open_low=True, open_high=True

@@ -52,15 +52,24 @@ def randomized_magnitude(
     kept at a smaller one.
 
   Raises:
-    ValueError: a key not typed, a concrete strength not in (0, infinity);
-      selection and leaves as in `magnitude`.
+    ValueError: a key not typed, a concrete strength not in (0, infinity), a
+      bad selection, no leaf selected; naming the leaf, one of rank below 2,
+      empty, not floating, or concretely NaN or infinite.
 
   Values: an entry of 0 is pruned with probability 1. Traced NaN and infinity
     are kept, and so is all of their leaf; a traced strength that is not
     positive, or NaN, makes the selected leaves NaN.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
-    Sketching", Algorithm 1, with a variance for each layer.
+  Source: [SK], Algorithm 1, with a variance for each layer.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import pruning
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> params = {'w': jax.random.normal(keys[0], (50, 50))}
+    >>> pruned = pruning.randomized_magnitude(keys[1], params, 1.0)
+    >>> bool(0.3 < pruned.kept / pruned.total < 0.6)
+    True
   """
   key = check_key(key)
   _check_strength(strength)
@@ -88,8 +97,12 @@ def keep_probability(strength: ArrayLike) -> Array:
 
   Values: a traced d that is not positive gives NaN.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
-    Sketching", section 4; the paper calls it the probability of being pruned.
+  Source: [SK], section 4; the paper calls it the probability of being pruned.
+
+  Examples:
+    >>> from htjax import pruning
+    >>> print(f'{pruning.keep_probability(1.0):.4f}')
+    0.4226
   """
   _check_strength(strength)
   d = as_floating('strength', strength)
@@ -111,7 +124,13 @@ def strength_for(kappa: ArrayLike) -> Array:
 
   Values: a traced kappa not in (0, 1) gives NaN.
 
-  Source: as `keep_probability`.
+  Source: [SK], section 4, solved for the strength.
+
+  Examples:
+    >>> from htjax import pruning
+    >>> strength = pruning.strength_for(0.1)
+    >>> print(f'{strength:.3f} {pruning.keep_probability(strength):.3f}')
+    8.526 0.100
   """
   check_range('kappa', kappa, 0.0, 1.0, open_low=True, open_high=True)
   kappa = as_floating('kappa', kappa)
@@ -149,8 +168,16 @@ def random_columns(
 
   Values: a traced kappa outside [0, 1] makes the selected leaves NaN.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
-    Sketching", Appendix H (random filter pruning).
+  Source: [SK], Appendix H (random filter pruning).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.ones((2, 4))}
+    >>> pruned = pruning.random_columns(jax.random.key(0), params, 0.5)
+    >>> int(pruned.params['w'][0].sum())
+    2
   """
   key = check_key(key)
   check_kappa(kappa)
@@ -202,13 +229,23 @@ def gaussian_replacement(
   Raises:
     ValueError: an unknown variant, an argument missing or out of place, a
       concrete threshold or variance that is negative or not finite, a key not
-      typed; selection and leaves as in `magnitude`.
+      typed, a bad selection, no leaf selected; naming the leaf, one of rank
+      below 2, empty, not floating, or concretely NaN or infinite.
 
   Values: traced NaN in a leaf makes its replaced entries NaN; a traced negative
     or NaN threshold or variance makes the selected leaves NaN.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices for Non-Vacuous
-    Generalization Bounds", Appendix E (experiments), Algorithm 1 (theory).
+  Source: [SH], Appendix E (experiments), Algorithm 1 (theory).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[5.0, 0.1], [0.2, -5.0]])}
+    >>> key = jax.random.key(0)
+    >>> pruned = pruning.gaussian_replacement(key, params, threshold=1.0)
+    >>> pruned.mask['w'].tolist()
+    [[True, False], [False, True]]
   """
   key = check_key(key)
   check_choice('variant', variant, VARIANTS)

@@ -1,4 +1,4 @@
-"""What every pruning kernel returns, and what it does with the pytree."""
+"""The result of every pruning kernel, and the leaves that it acts on."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -127,7 +127,7 @@ class Chosen(NamedTuple):
       values: of each chosen leaf, of any floating dtype.
       masks: of each chosen leaf.
       kept: int32 [], numbers to store.
-      valid: as in `replaced`.
+      valid: whether the amount was one, [] boolean; if not, leaves are NaN.
 
     Returns:
       Pruned.

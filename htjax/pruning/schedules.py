@@ -85,10 +85,20 @@ def iterative_magnitude(
   Values: a traced kappa outside [0, 1] makes the selected leaves of that round
     NaN.
 
-  Source: Frankle & Carbin (2019), "The Lottery Ticket Hypothesis", as named in
-    "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
-    Sketching", section 6; without rewinding, Han et al. (2015), "Learning both
-    Weights and Connections for Efficient Neural Networks".
+  Source: [Frankle2019], as named in [SK], section 6; without rewinding,
+    [Han2015].
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> def train(params, mask, round):
+    ...   return {'w': params['w'] * jnp.arange(4.0).reshape(2, 2)}
+    >>> params = {'w': jnp.ones((2, 2))}
+    >>> rounds = pruning.iterative_magnitude(train, params, (0.75, 0.5))
+    >>> [int(r.pruned.kept) for r in rounds]
+    [3, 2]
+    >>> rounds[-1].pruned.params['w'].tolist()
+    [[0.0, 0.0], [1.0, 1.0]]
   """
   check_choice('scope', scope, ('global', 'layer'))
   _check_schedule(kappas)

@@ -85,9 +85,18 @@ def magnitude(
   Values: traced NaN and infinity rank highest; a traced kappa of 0 keeps
     nothing, one outside [0, 1] makes the selected leaves NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", Theorem 1 (global and layer-wise magnitude pruning); centring
+  Source: [HT], Theorem 1 (global and layer-wise magnitude pruning); centring
     and counts as in the supplement, section S1.5, the median counted.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[3.0, 0.5, -2.0], [1.0, 0.25, 2.0]])}
+    >>> pruned = pruning.magnitude(params, 0.5)
+    >>> pruned.params['w'].tolist()
+    [[3.0, 0.0, -2.0], [0.0, 0.0, 2.0]]
+    >>> int(pruned.kept), int(pruned.total)
+    (3, 6)
   """
   check_choice('scope', scope, ('layer', 'global'))
   check_kappa(kappa)
@@ -120,7 +129,8 @@ def columns(
     kappa: kept fraction in (0, 1], traced; the pruning ratio is 1 - kappa. A
       share to prune that is known only at run time is `AllBut(share)`.
     p: order of the norm, static.
-    center: None, or 'median' as in `magnitude`.
+    center: 'median' prunes by |w - median| of each leaf and puts its median in
+      place of what is pruned; None prunes |w| to zeros.
     select: which leaves, see `htjax.selection`; None is every weight. Selected
       leaves are [fan_in, n] or [h, w, in, n], float, not empty.
     rounding: 'ceil' or 'floor' of kappa n, the latter as in "Implicit
@@ -139,8 +149,15 @@ def columns(
   Values: traced NaN or infinity in a column keeps it; a traced kappa outside
     [0, 1] makes the selected leaves NaN.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 3 (p = 2).
+  Source: [IC], section 3 (p = 2).
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[3.0, 0.5, -2.0], [1.0, 0.25, 2.0]])}
+    >>> pruned = pruning.columns(params, 2 / 3)
+    >>> pruned.params['w'].tolist()
+    [[3.0, 0.0, -2.0], [1.0, 0.0, 2.0]]
   """
   return _prune_fraction(
     params, kappa, rounding, unit='columns', p=p, center=center, select=select
@@ -166,22 +183,32 @@ def rows(
     params: pytree of arrays.
     kappa: kept fraction in (0, 1], traced.
     p: order of the norm, static.
-    center: None, or 'median' as in `magnitude`.
+    center: 'median' prunes by |w - median| of each leaf and puts its median in
+      place of what is pruned; None prunes |w| to zeros.
     protocol: which medians are taken and counted: 'paper', one a layer, or
       'authors', one for each output, none counted.
     select: which leaves; None is every weight, [fan_in, n] or [h, w, in, n].
-    rounding: as in `columns`.
+    rounding: 'ceil' or 'floor' of kappa times the number of rows.
 
   Returns:
-    Pruned, as `columns`.
+    Pruned, each selected leaf with exactly the rounded number of rows; of
+    equal norms the one of lower index is kept.
 
   Raises:
     ValueError: as `columns`; an unknown protocol.
 
-  Values: as `columns`.
+  Values: traced NaN or infinity in a row keeps it; a traced kappa outside
+    [0, 1] makes the selected leaves NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", Theorem 3 (k-best column approximation).
+  Source: [HT], Theorem 3 (k-best column approximation).
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[3.0, 0.5, -2.0], [1.0, 0.25, 2.0]])}
+    >>> pruned = pruning.rows(params, 0.5)
+    >>> pruned.params['w'].tolist()
+    [[3.0, 0.5, -2.0], [0.0, 0.0, 0.0]]
   """
   return _prune_fraction(
     params,
@@ -213,19 +240,30 @@ def filters(
     params: pytree of arrays.
     kappa: kept fraction in (0, 1], traced.
     p: order of the norm, static.
-    center: None, or 'median' as in `magnitude`.
-    select: which leaves; None is every weight.
-    rounding: as in `columns`.
+    center: 'median' prunes by |w - median| of each leaf and puts its median in
+      place of what is pruned; None prunes |w| to zeros.
+    select: which leaves, of rank 3 or more; None is every weight.
+    rounding: 'ceil' or 'floor' of kappa n.
 
   Returns:
-    Pruned, as `columns`.
+    Pruned, each selected leaf with exactly the rounded number of filters; of
+    equal norms the one of lower index is kept.
 
   Raises:
     ValueError: as `columns`, with rank below 3.
 
-  Values: as `columns`.
+  Values: traced NaN or infinity in a filter keeps it; a traced kappa outside
+    [0, 1] makes the selected leaves NaN.
 
-  Source: as `columns`.
+  Source: [IC], section 5 (filters of the convolutional network).
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> kernel = jnp.ones((3, 3, 1, 4)).at[..., 1].set(5).at[..., 3].set(2)
+    >>> pruned = pruning.filters({'conv': kernel}, 0.5)
+    >>> pruned.params['conv'][0, 0, 0].tolist()
+    [0.0, 5.0, 0.0, 2.0]
   """
   return _prune_fraction(
     params, kappa, rounding, unit='filters', p=p, center=center, select=select
@@ -250,22 +288,33 @@ def kernels(
     params: pytree of arrays.
     kappa: kept fraction in (0, 1], traced, of the in * out kernels of a leaf.
     p: order of the norm, static.
-    center: None, or 'median' as in `magnitude`.
+    center: 'median' prunes by |w - median| of each leaf and puts its median in
+      place of what is pruned; None prunes |w| to zeros.
     protocol: which medians are taken and counted: 'paper', one a layer, or
       'authors', one for each position in the kernel, none counted.
     select: which leaves, of rank 3 or more; None is every weight.
-    rounding: as in `columns`.
+    rounding: 'ceil' or 'floor' of kappa in * out.
 
   Returns:
-    Pruned, as `columns`; of equal norms the first in order of (i, o) is kept.
+    Pruned, each selected leaf with exactly the rounded number of kernels; of
+    equal norms the first in order of (i, o) is kept.
 
   Raises:
     ValueError: as `rows`, with rank below 3.
 
-  Values: as `columns`.
+  Values: traced NaN or infinity in a kernel keeps it; a traced kappa outside
+    [0, 1] makes the selected leaves NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", section 5 (kernel pruning of convolutional layers).
+  Source: [HT], section 5 (kernel pruning of convolutional layers).
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> one = jnp.array([[1.0, 4.0], [3.0, 2.0]])
+    >>> kernel = jnp.broadcast_to(one, (3, 3, 2, 2))
+    >>> pruned = pruning.kernels({'conv': kernel}, 0.5)
+    >>> pruned.params['conv'][0, 0].tolist()
+    [[0.0, 4.0], [3.0, 0.0]]
   """
   return _prune_fraction(
     params,
@@ -297,8 +346,8 @@ def columns_to_error(
     params: pytree of arrays.
     tolerance: in [0, 1], traced.
     squared: whether `tolerance` is a share of the squared norm, as in the
-      paper's tables, or a relative error, as in `to_error`.
-    select: as in `columns`.
+      paper's tables, or a share of the norm, which `to_error` takes.
+    select: which leaves, [fan_in, n] or [h, w, in, n]; None is every weight.
 
   Returns:
     Pruned. A leaf of zeros loses all its columns, which costs nothing.
@@ -309,8 +358,15 @@ def columns_to_error(
   Values: traced NaN or infinity in a leaf prunes nothing of it; a traced
     tolerance outside [0, 1] makes the selected leaves NaN.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 5, the columns "a.p." of the tables.
+  Source: [IC], section 5, the columns "a.p." of the tables.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[3.0, 0.5, -2.0], [1.0, 0.25, 2.0]])}
+    >>> pruned = pruning.columns_to_error(params, 0.1)
+    >>> print(f"{pruned.leaf_ratios['w']:.3f}")
+    0.333
   """
   check_range('tolerance', tolerance, 0.0, 1.0)
   check_scalar('tolerance', tolerance)
@@ -349,9 +405,9 @@ def prune_units(
     amount: in [0, 1], or else the selected leaves become NaN.
     unit: a key of `MIN_RANKS`.
     p: order of the units' norm, static.
-    center: as in `magnitude`.
-    protocol: as in `magnitude`.
-    select: as in `magnitude`.
+    center: None or 'median'.
+    protocol: 'paper' or 'authors'.
+    select: which leaves; None is every weight.
 
   Returns:
     Pruned.

@@ -66,7 +66,14 @@ def sample(
   Values: traced alpha outside (0, 2] (or so small that the dtype holds 0), or a
     traced scale that is negative, infinite or NaN, gives NaN.
 
-  Source: Chambers, Mallows & Stuck (1976), JASA 71, eq. (2.3) with beta = 0.
+  Source: [Chambers1976], eq. (2.3) with beta = 0.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable
+    >>> x = stable.sample(jax.random.key(0), 1.5, (1000,))
+    >>> x.shape, bool(abs(x).max() > 20)
+    ((1000,), True)
   """
   key, dtype, shape = _check(key, alpha, 2.0, shape, dtype, scale)
   return _sample(key, alpha, scale, shape, dtype)
@@ -117,7 +124,14 @@ def sample_positive(
 
   Values: traced alpha outside (0, 1] gives NaN.
 
-  Source: Kanter (1975), Annals of Probability 3, corollary 4.1.
+  Source: [Kanter1975], corollary 4.1.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable
+    >>> a = stable.sample_positive(jax.random.key(0), 0.8, (1000,))
+    >>> a.shape, bool((a >= 0).all())
+    ((1000,), True)
   """
   key, dtype, shape = _check(key, alpha, 1.0, shape, dtype, 1.0)
   return _sample_positive(key, alpha, shape, dtype)
@@ -178,8 +192,14 @@ def sample_vectors(
     ValueError: as `sample`; alpha not a scalar; unknown kind; an axis that
       `shape` does not have.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 2; Samorodnitsky & Taqqu (1994), sec. 2.5.
+  Source: [IC], section 2; [Samorodnitsky1994], sec. 2.5.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable
+    >>> x = stable.sample_vectors(jax.random.key(0), 1.5, (4, 3), kind='type1')
+    >>> x.shape, bool((x[:, 0] == x[:, 2]).all())
+    ((4, 3), True)
   """
   key, dtype, shape = _check(key, alpha, 2.0, shape, dtype, scale)
   axes = _check_vectors(alpha, shape, kind, axis)
@@ -215,7 +235,7 @@ def levy_increments(
 ) -> Array:
   """Increments of a stable Lévy process over consecutive equal steps.
 
-  Each increment is step_size^(1/alpha) X with X as in `sample_vectors`; sums
+  Each increment is step_size^(1/alpha) X with X from `sample_vectors`; sums
   of m neighbours are increments of the same path over steps m times as long.
 
   Args:
@@ -237,7 +257,16 @@ def levy_increments(
 
   Values: as `sample`; a traced step_size < 0 gives NaN.
 
-  Source: "Implicit Compressibility ...", section 2, definition of L_t.
+  Source: [IC], section 2, definition of L_t.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable
+    >>> steps = stable.levy_increments(
+    ...   jax.random.key(0), 1.5, 0.01, 100, (2,), kind='type3'
+    ... )
+    >>> steps.shape, steps.reshape(50, 2, 2).sum(axis=1).shape
+    ((100, 2), (50, 2))
   """
   check_count('num_steps', num_steps)
   check_range(

@@ -63,8 +63,16 @@ def mmo(
   Values: zero vectors, which have no logarithm, are left out of the means.
     Traced NaN or infinity gives NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", eq. (S1) and Theorem S5; Mohammadi, Mohammadpour & Ogata (2015).
+  Source: [HT], eq. (S1) and Theorem S5; [Mohammadi2015].
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable, tail_index
+    >>> key = jax.random.key(0)
+    >>> x = stable.sample_vectors(key, 1.5, (10_000, 3), kind='type3')
+    >>> estimate = tail_index.mmo(x)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
   check_cap(cap)
   x = check_samples('x', x, 2, 4 if block else 16, finite=False)
@@ -81,18 +89,31 @@ def mmo_univariate(
 
   Args:
     x: any shape, taken in row-major order; independent and centred.
-    block: numbers per sum, as in `mmo`.
-    cap: as in `mmo`.
+    block: numbers per sum, static, a divisor of x.size, 2 <= block <=
+      x.size / 2. None is m^2 with the largest m for which m^4 <= x.size, and
+      leaves out the last numbers.
+    cap: None, or the largest alpha to return (the papers take 2), static.
 
   Returns:
-    TailEstimate, as `mmo`.
+    TailEstimate, whose fields mean what they do for `mmo`.
 
   Raises:
-    ValueError: as `mmo`.
+    ValueError: fewer than 16 numbers and no block, block not a divisor or out
+      of range; concrete x with NaN or infinity, or constant.
 
-  Values: as `mmo`.
+  Values: zeros, which have no logarithm, are left out of the means. Traced NaN
+    or infinity gives NaN.
 
-  Source: as `mmo`, with |.| in place of the norm.
+  Source: [HT], eq. (S1) and Theorem S5, with |.| in place of the norm;
+    [Mohammadi2015].
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable, tail_index
+    >>> x = stable.sample(jax.random.key(0), 1.5, (10_000,))
+    >>> estimate = tail_index.mmo_univariate(x)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
   check_cap(cap)
   x = check_samples('x', x, 1, 4 if block else 16, finite=False)
@@ -107,7 +128,8 @@ def max_ratio(x: ArrayLike, block: int | None = None) -> TailEstimate:
 
   Args:
     x: any shape, taken in row-major order; independent.
-    block: numbers per block, as in `mmo`.
+    block: numbers per block, static, a divisor of x.size, 2 <= block <=
+      x.size / 2. None is m^2 with the largest m for which m^4 <= x.size.
 
   Returns:
     TailEstimate without a test of fit. `num_used` is the number of blocks; the
@@ -119,8 +141,16 @@ def max_ratio(x: ArrayLike, block: int | None = None) -> TailEstimate:
 
   Values: traced NaN gives NaN; a block of zeros gives NaN.
 
-  Source: Davydov, Paulauskas & Rackauskas (2000), with the authors' estimator
-    of the tail index p / (1 - p).
+  Source: [Davydov2000], with the authors' estimator of the tail index p / (1 -
+    p).
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable, tail_index
+    >>> x = stable.sample(jax.random.key(0), 1.5, (10_000,))
+    >>> estimate = tail_index.max_ratio(x)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
   x = check_samples('x', x, 1, 4 if block else 16)
   block = check_block(block, x.size)

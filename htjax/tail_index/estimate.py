@@ -1,4 +1,4 @@
-"""What every estimator of a tail index returns, and the checks they share."""
+"""The result of every estimator of a tail index, and the checks they share."""
 
 from typing import Any, NamedTuple
 
@@ -57,7 +57,7 @@ class TailEstimate(NamedTuple):
     return self.alpha + 1
 
   def capped(self, cap: ArrayLike = 2.0) -> 'TailEstimate':
-    """The same with alpha at most `cap`, as the papers plot it.
+    """This estimate with alpha at most `cap`, as the papers plot it.
 
     The standard error stays that of the estimate before the cap.
 

@@ -74,8 +74,15 @@ def layer_samples(leaf: ArrayLike, samples: str = 'units') -> Array:
 
   Values: NaN makes its coordinate NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", section 5 and the authors' code.
+  Source: [HT], section 5 and the authors' code.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import tail_index
+    >>> tail_index.layer_samples(jnp.ones((64, 10))).shape  # matrix
+    (10, 64)
+    >>> tail_index.layer_samples(jnp.ones((3, 3, 4, 8))).shape  # convolution
+    (32, 9)
   """
   check_choice('samples', samples, SAMPLES)
   leaf = as_floating('leaf', leaf)
@@ -108,8 +115,12 @@ def protocol_blocks(num: int) -> tuple[int, ...]:
   Raises:
     ValueError: no divisor is left.
 
-  Source: the authors' code of "Heavy Tails in SGD and Compressibility of
-    Overparametrized Neural Networks".
+  Source: the authors' code of [HT].
+
+  Examples:
+    >>> from htjax import tail_index
+    >>> tail_index.protocol_blocks(100)
+    (2, 5, 10, 20, 50)
   """
   check_count('num', num, 1)
   limits = [size for size in _SIZES if 2 * size <= num] + [math.isqrt(num)]
@@ -145,7 +156,8 @@ def layer_protocol(
     leaf: [fan_in, fan_out], or [.., in, out] for a convolution.
     estimator: 'mmo', 'mmo_univariate', 'max_ratio', 'hill', 'moment',
       'pickands' or 'de_haan_resnick', static.
-    samples: as in `layer_samples`; the paper has 'inputs' for the last layer.
+    samples: 'units' for the columns of a matrix, or 'inputs' for its rows,
+      which the paper takes for the last layer; static.
     protocol: 'authors', as above and as their program has it; or 'paper',
       what the text says: one block size, for which we take the largest divisor
       up to the root of the number of samples, in the stored order.
@@ -166,8 +178,16 @@ def layer_protocol(
   Values: as the estimator. Zeros are left out of mean logarithms, where the
     authors' code takes them as 2e-16.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", section 5, eq. (S1), and the authors' code.
+  Source: [HT], section 5, eq. (S1), and the authors' code.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable, tail_index
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> leaf = stable.sample(keys[0], 1.8, (20, 200))
+    >>> estimate = tail_index.layer_protocol(keys[1], leaf, num_permutations=0)
+    >>> bool(1.5 < estimate.alpha < 2.1)
+    True
   """
   key = check_key(key)
   check_cap(cap)
@@ -260,9 +280,16 @@ def layer_table(
     ValueError: no leaf selected, or a bad selection, key or num_top. What is
       wrong with one leaf becomes the note of its row.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", section 5; "Implicit Compressibility of Overparametrized Neural
-    Networks Trained with Heavy-Tailed SGD", section 5.
+  Source: [HT], section 5; [IC], section 5.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable, tail_index
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> params = {'hidden': stable.sample(keys[0], 1.8, (10, 100))}
+    >>> (row,) = tail_index.layer_table(params, key=keys[1])
+    >>> row['layer'], row['shape'], row['stable_mle_se'] > 0
+    ('hidden', '10x100', True)
   """
   key = check_key(key)
   if num_top is not None:

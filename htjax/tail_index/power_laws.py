@@ -101,8 +101,16 @@ def power_law(
 
   Values: NaN in x, or a traced xmin out of range, gives NaN.
 
-  Source: Clauset, Shalizi & Newman (2009), SIAM Review 51(4), eq. (3.1) and
-    section 3.3. Their alpha is `pdf_exponent`.
+  Source: [Clauset2009], eq. (3.1) and section 3.3. Their alpha is
+    `pdf_exponent`.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> x = jax.random.pareto(jax.random.key(0), 1.5, (500,))
+    >>> estimate = tail_index.power_law(x)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
   check_count('min_tail', min_tail, 2)
   check_count('num_candidates', num_candidates, 2)
@@ -138,9 +146,10 @@ def power_law_p_value(
     x: any shape; only |x| counts.
     num_draws: static; the p-value has a standard error of at most
       0.5 / sqrt(num_draws). The cost is that of as many sorts of x.
-    xmin: as in `power_law`.
-    min_tail: as in `power_law`.
-    num_candidates: as in `power_law`.
+    xmin: > 0, traced, the start of the tail, or None to search in x and in
+      each draw.
+    min_tail: fewest values a searched tail may have, static, >= 2.
+    num_candidates: thresholds to try when x is large, static.
 
   Returns:
     Array []: (1 + count) / (1 + num_draws), so never 0. Clauset, Shalizi &
@@ -151,7 +160,16 @@ def power_law_p_value(
 
   Values: as `power_law`.
 
-  Source: Clauset, Shalizi & Newman (2009), SIAM Review 51(4), section 4.1.
+  Source: [Clauset2009], section 4.1.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> x = jax.random.normal(keys[0], (500,))  # no power law
+    >>> p_value = tail_index.power_law_p_value(keys[1], x, 20, xmin=0.1)
+    >>> print(f'{p_value:.3f}')
+    0.048
   """
   key = check_key(key)
   check_count('num_draws', num_draws)
@@ -184,8 +202,8 @@ def power_law_standard_error(
     x: any shape; only |x| counts.
     num_draws: static, >= 2; the result has a relative error of about
       1.2 / sqrt(num_draws). The cost is that of as many sorts of x.
-    min_tail: as in `power_law`.
-    num_candidates: as in `power_law`.
+    min_tail: fewest values a searched tail may have, static, >= 2.
+    num_candidates: thresholds to try when x is large, static.
 
   Returns:
     Array [], in units of alpha.
@@ -195,8 +213,16 @@ def power_law_standard_error(
 
   Values: as `power_law`.
 
-  Source: the draws are those of Clauset, Shalizi & Newman (2009), SIAM Review
-    51(4), section 4.1.
+  Source: the draws are those of [Clauset2009], section 4.1.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> x = jax.random.pareto(keys[0], 1.5, (200,))
+    >>> error = tail_index.power_law_standard_error(keys[1], x, 20)
+    >>> bool(0.05 < error < 0.5)
+    True
   """
   key = check_key(key)
   check_count('num_draws', num_draws, 2)
@@ -232,8 +258,15 @@ def power_law_against(
 
   Values: as `power_law`.
 
-  Source: Clauset, Shalizi & Newman (2009), SIAM Review 51(4), section 5 and
-    appendix C; Vuong (1989), Econometrica 57(2).
+  Source: [Clauset2009], section 5 and appendix C; [Vuong1989].
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> x = jax.random.pareto(jax.random.key(0), 1.5, (500,))
+    >>> comparison = tail_index.power_law_against(x, 'exponential', xmin=1.0)
+    >>> bool(comparison.log_ratio > 0), bool(comparison.p_value < 0.01)
+    (True, True)
   """
   check_choice('alternative', alternative, ALTERNATIVES)
   x, xmin, _ = _in_range(check_samples('x', x, 1, 2), xmin)

@@ -77,7 +77,15 @@ def stable_mle(x: ArrayLike, *, num_nodes: int | None = None) -> TailEstimate:
     near 2 the 95 % interval needs many: at alpha = 1.95 it covered 90 % of the
     time for n = 1000 and 94 % for n = 10^4.
 
-  Source: DuMouchel (1973), Annals of Statistics 1(5).
+  Source: [DuMouchel1973].
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable, tail_index
+    >>> x = stable.sample(jax.random.key(0), 1.5, (10_000,))
+    >>> estimate = tail_index.stable_mle(x[:1000])
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
   x = check_samples('x', x, 1, 10)
   if num_nodes is None:
@@ -216,9 +224,9 @@ def _step(gradient: Array, information: Array) -> Array:
 
 
 def _standard_error(histogram: _Histogram, theta: Array, num: Array) -> Array:
-  """How far below alpha the log-likelihood falls by one half, to second order.
+  """Distance below alpha at which the log-likelihood has fallen by one half.
 
-  Inside the range that is one over the root of the information.
+  To second order; inside the range, one over the root of the information.
   """
   alpha, log_scale = jnp.minimum(theta[0], _HIGH - _TOUCH), theta[1]
   # The scores change over distances of 2 - alpha.

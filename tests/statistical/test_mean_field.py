@@ -293,7 +293,7 @@ def test_order_and_bound():
   # drift is not linear may be worth as much.
   steeper, _ = np.polyfit(np.log(STEPS), np.log(np.array(STEPS) - FINE), 1)
   check_slope(STEPS, found.largest, steeper, allowed=steeper - 1)
-  refused(check_slope, STEPS, found.largest, 1 / 1.5)
+  refused(check_slope, STEPS, found.largest, 0.5)
   regularity = mean_field.regularity(tanh_problem())
   norms = {
     name: mean_field.mean_largest_norm(
@@ -345,8 +345,8 @@ def test_intervals_cover(statistic, shared):
   covered = sum(r.covers(-0.5) for r in rates)
   highest = 0.97 if statistic == 'mean' else 1.0
   check_share(covered, 1000, 0.93, highest)
-  # Two thirds of the error as it should be covers 81 %.
-  short = sum(abs(r.slope + 0.5) < (r.high - r.low) / 2 * 2 / 3 for r in rates)
+  # Half of the error as it should be covers 67 %.
+  short = sum(abs(r.slope + 0.5) < (r.high - r.low) / 2 / 2 for r in rates)
   refused(check_share, short, 1000, 0.93, highest)
 
 
@@ -393,7 +393,7 @@ def test_mean_largest_norm_approaches_frechet(kind):
 
 @pytest.mark.parametrize('kind', ['type1', 'type2', 'type3'])
 def test_norm_tail_constant_by_counting(kind):
-  alpha, dim, num = 1.5, 4, 2**20
+  alpha, dim, num = 1.5, 4, 2**22
   constant = mean_field.norm_tail_constant(alpha, dim, kind)
   x = stable.sample_vectors(seeds.key(17), alpha, (num, dim), kind=kind)
   norms = np.linalg.norm(np.asarray(x, np.float64), axis=1)

@@ -38,7 +38,7 @@ def test_entries_go_with_their_probability(strength, shape):
   for part in np.array_split(order, 10):
     p = probability[off][part]
     check_mean((~kept)[off][part] - p, 0.0, np.mean(p * (1 - p)))
-  wrong = np.exp(-(matrix**2) / (0.9 * strength * np.mean(matrix**2)))
+  wrong = np.exp(-(matrix**2) / (0.8 * strength * np.mean(matrix**2)))
   refused(check_mean, (~kept - wrong)[off], 0.0, spread**2)
   np.testing.assert_array_equal(
     pruned.params['w'], np.where(pruned.mask['w'], leaf, 0)
