@@ -31,6 +31,8 @@ def pytest_sessionfinish(session) -> None:
 
 def pytest_terminal_summary(terminalreporter, config) -> None:
   count = config.stash.get(_STASH, 0)
+  if not count:
+    return
   terminalreporter.write_line(
     f'{count} statistical comparisons of at most {checks.MAX_COMPARISONS}: '
     f'together they fail a right library with probability below '
