@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import optax
 import pytest
-from stat_checks import check_count, check_mean
+from statistical.checks import check_count, check_mean
 
 from htjax import noise
 from htjax.rounding import stochastic_round
