@@ -99,6 +99,7 @@ def spread(
   value: str | Callable[[Row], Any],
   digits: int = 2,
   unit: float = 1.0,
+  over: Callable[[list[Row]], list[Row]] = list,
 ) -> Column:
   """A column with mean and standard deviation over the rows of a group.
 
@@ -107,10 +108,11 @@ def spread(
     value: a column of the rows, or a function of a row.
     digits: after the point.
     unit: the values are multiplied by it, by 100 for %.
+    over: picks those rows of a group that count.
   """
 
-  def values(item: Sequence[Row]) -> list[Any]:
-    return [value(row) if callable(value) else row[value] for row in item]
+  def values(own: list[Row]) -> list[Any]:
+    return [value(row) if callable(value) else row[value] for row in over(own)]
 
   return Column(header, values, lambda found: mean_sd(found, digits, unit))
 
