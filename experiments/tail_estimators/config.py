@@ -1,8 +1,8 @@
-"""Presets of `experiments/tail_estimators.py`."""
+"""Presets of `experiments/tail_estimators`."""
 
 from ml_collections import ConfigDict
 
-from experiments.configs.presets import choose
+from experiments.common.presets import choose
 
 PRESETS = {
   'smoke': {

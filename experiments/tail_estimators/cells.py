@@ -1,12 +1,4 @@
-"""Which tail-index estimator to believe: bias on each other's models, coverage.
-
-Every estimator of `htjax.tail_index` is given samples of laws whose tail index
-is known, most of which are not its own model. Then the 95 % intervals are
-counted that hold the truth where each estimator is at home.
-
-  python -m experiments.tail_estimators \
-    --config=experiments/configs/tail_estimators.py:cpu --workdir=runs/tails
-"""
+"""Samples of laws, estimators, and what is measured of them."""
 
 import functools
 import math
@@ -19,12 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
-from experiments import program
-from htjax import plotting, records, stable, tail_index
+from experiments.common.cells import Cell, Row, run_cells
+from experiments.tail_estimators.report import report
+from htjax import stable, tail_index
 
-Row = dict[str, Any]
 # (key, shape [K, d]) -> samples.
 Draw = Callable[[Any, tuple[int, int]], Any]
 
@@ -119,17 +110,23 @@ def _divisor(num: int) -> int:
   return max(d for d in range(1, math.isqrt(num) + 1) if num % d == 0)
 
 
-class Cell(NamedTuple):
-  """A row to be measured, kept as soon as it is."""
-
-  study: str
-  name: str
-  measure: Callable[[], Row]
+def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
+  """Measure what is not measured yet and report; returns all rows."""
+  return run_cells(config, workdir, cells(config), report)
 
 
 def cells(config: ConfigDict) -> Iterator[Cell]:
   """All rows, in the order of the tables."""
-  shape = (config.bias['vectors'], config.bias['dim'])
+  if 'bias' in config.studies:
+    yield from bias_cells(config)
+  if 'coverage' in config.studies:
+    yield from coverage_cells(config)
+
+
+def bias_cells(config: ConfigDict) -> Iterator[Cell]:
+  """Every estimator on every law."""
+  settings = config.bias
+  shape = settings.vectors, settings.dim
   compiled = {
     name: _compiled(estimate)
     for name, estimate in estimators(*shape).items()
@@ -140,20 +137,23 @@ def cells(config: ConfigDict) -> Iterator[Cell]:
       continue
     for name, estimate in compiled.items():
       yield Cell(
-        'bias',
         f'{law.name}, {name}',
         functools.partial(
-          _bias, i, law, name, estimate, shape, config.bias['repeats']
+          _bias, i, law, name, estimate, shape, settings.repeats
         ),
+        'bias',
       )
-  for i, own in enumerate(own_models(config.coverage['stable_size'])):
-    if own.estimator not in (config.estimators or (own.estimator,)):
-      continue
-    yield Cell(
-      'coverage',
-      f'{own.estimator}, {own.law}',
-      functools.partial(_coverage, i, own, config.coverage['replicates']),
-    )
+
+
+def coverage_cells(config: ConfigDict) -> Iterator[Cell]:
+  """Each estimator on its own model."""
+  for i, own in enumerate(own_models(config.coverage.stable_size)):
+    if own.estimator in (config.estimators or (own.estimator,)):
+      yield Cell(
+        f'{own.estimator}, {own.law}',
+        functools.partial(_coverage, i, own, config.coverage.replicates),
+        'coverage',
+      )
 
 
 # [R, ..] samples -> alpha, standard error and p-value, [R] each.
@@ -286,108 +286,3 @@ def _coverage(index: int, own: OwnModel, replicates: int) -> Row:
     'standard_error': math.sqrt(covered * (1 - covered) / replicates),
     'holds': bool(0.93 <= covered <= 0.97),
   }
-
-
-def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
-  """Measure what is not measured yet and report; returns all rows."""
-  workdir = Path(workdir)
-  with records.open_run(workdir, config.to_dict()) as output:
-    rows = output.read_results()
-    done = {(row['study'], row['cell']) for row in rows}
-    left = [
-      cell
-      for cell in cells(config)
-      if cell.study in config.studies and (cell.study, cell.name) not in done
-    ]
-    for cell in tqdm(left, desc='measuring'):
-      rows.append({'study': cell.study, 'cell': cell.name} | cell.measure())
-      output.write_results(rows)
-    if jax.process_index() == 0:
-      print(write(rows, workdir))
-  return rows
-
-
-def write(rows: list[Row], workdir: Path) -> str:
-  """Write the tables and the figure; returns the tables' text."""
-  bias = [row for row in rows if row['study'] == 'bias']
-  coverage = [row for row in rows if row['study'] == 'coverage']
-  parts = []
-  if bias:
-    parts += [bias_table(bias, 'median'), bias_table(bias, 'coverage')]
-    plotting.save(bias_figure(bias), workdir / 'bias.png')
-  if coverage:
-    parts.append(coverage_table(coverage))
-  text = '\n\n'.join(parts)
-  records.atomic_write(workdir / 'table.txt', text + '\n')
-  return f'{text}\n\nwritten to {workdir}'
-
-
-def bias_table(rows: list[Row], column: str) -> str:
-  """Laws down, estimators across."""
-  names = list(dict.fromkeys(row['estimator'] for row in rows))
-  of = {(row['law'], row['estimator']): row for row in rows}
-  lines = []
-  for law in dict.fromkeys(row['law'] for row in rows):
-    own = [of[law, name] for name in names]
-    lines.append([law, *(_number(row[column]) for row in own)])
-  title = {
-    'median': 'median estimate; the tail index is in the name of the law',
-    'coverage': 'share of 95 % intervals that hold it',
-  }[column]
-  return f'{title}\n' + records.table(['law', *names], lines)
-
-
-def coverage_table(rows: list[Row]) -> str:
-  """Each estimator on its own model."""
-  lines = [
-    [
-      *(row['estimator'], row['law'], row['size'], f'{row["median"]:.3f}'),
-      f'{100 * row["coverage"]:.1f}+-{100 * row["standard_error"]:.1f}',
-      'yes' if row['holds'] else 'NO',
-    ]
-    for row in rows
-  ]
-  headers = ['estimator', 'law', 'n', 'median', 'coverage (%)', '93-97 %']
-  return "95 % intervals on the estimators' own models\n" + records.table(
-    headers, lines
-  )
-
-
-def bias_figure(rows: list[Row]) -> Any:
-  """The middle 90 % of the estimates beside the truth, law by law."""
-  from matplotlib.figure import Figure
-
-  names = list(dict.fromkeys(row['law'] for row in rows))
-  columns = 4
-  lines = -(-len(names) // columns)
-  figure = Figure(figsize=(4 * columns, 2.6 * lines), layout='constrained')
-  axes = np.ravel(figure.subplots(lines, columns, squeeze=False))
-  for ax in axes[len(names) :]:
-    ax.set_visible(False)
-  for i, (ax, name) in enumerate(zip(axes, names, strict=False)):
-    own = [row for row in rows if row['law'] == name]
-    y = np.arange(len(own))
-    ax.hlines(
-      y,
-      [row['low'] for row in own],
-      [row['high'] for row in own],
-      color='#0072B2',
-      lw=3,
-    )
-    ax.plot([row['median'] for row in own], y, 'o', color='#222222', ms=4)
-    if own[0]['truth'] is not None:
-      ax.axvline(own[0]['truth'], color='#D55E00', lw=1)
-    labels = [row['estimator'] for row in own] if i % columns == 0 else []
-    ax.set_yticks(y[: len(labels) or len(y)], labels or [''] * len(y))
-    ax.set(title=name, xlim=(0, 6), ylim=(len(own) - 0.5, -0.5))
-    if i >= len(names) - columns:
-      ax.set_xlabel('tail index')
-  return figure
-
-
-def _number(value: float | None) -> str:
-  return '' if value is None else f'{value:.2f}'
-
-
-if __name__ == '__main__':
-  program.main(run)

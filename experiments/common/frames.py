@@ -1,0 +1,134 @@
+"""Rows of `results.json` picked, grouped, and shown as tables.
+
+A table is a list of columns over a list of items, and an item is a row or the
+group of rows that one line sums up.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from htjax import records
+
+Row = dict[str, Any]
+Item = Any  # a Row, or a list of them
+
+
+def where(rows: Iterable[Row], **values: Any) -> list[Row]:
+  """The rows that have these values, as in `where(rows, study='bias')`."""
+  return [row for row in rows if values.items() <= row.items()]
+
+
+def group(rows: Iterable[Row], *columns: str) -> dict[Any, list[Row]]:
+  """Rows by their value in a column, or by their values in several.
+
+  Args:
+    rows: any.
+    columns: at least one.
+
+  Returns:
+    {value: rows}, or {(value, value, ..): rows}, in the order in which the
+    values come first.
+  """
+  groups: dict[Any, list[Row]] = {}
+  for row in rows:
+    key = tuple(row[column] for column in columns)
+    groups.setdefault(key if len(columns) > 1 else key[0], []).append(row)
+  return groups
+
+
+class Column(NamedTuple):
+  """A column of a table.
+
+  Attributes:
+    header: its title.
+    value: a column of the rows (of a group its first row counts), or a
+      function of the item.
+    format: of the value: a format specification, with which None is shown as
+      nothing, or a function that gives the text.
+  """
+
+  header: str
+  value: str | Callable[[Item], Any]
+  format: str | Callable[[Any], str] = ''
+
+  def text(self, item: Item) -> str:
+    """The cell of an item."""
+    if callable(self.value):
+      value = self.value(item)
+    else:
+      value = (item if isinstance(item, Mapping) else item[0]).get(self.value)
+    if callable(self.format):
+      return self.format(value)
+    return '' if value is None else format(value, self.format)
+
+
+def table(
+  title: str,
+  columns: Sequence[Column],
+  items: Iterable[Item],
+  *,
+  beneath: Callable[[Item], Mapping[str, str] | None] | None = None,
+) -> str:
+  """Aligned text with a line for each item.
+
+  Args:
+    title: above the table; may be empty.
+    columns: from left to right.
+    items: rows, or lists of rows.
+    beneath: gives the line that stands under an item's, such as the published
+      one, as {header: text}; None or nothing where there is no such line.
+
+  Returns:
+    The table, '' if there are no items.
+  """
+  lines = []
+  for item in items:
+    lines.append([column.text(item) for column in columns])
+    if beneath and (more := beneath(item)):
+      lines.append([more.get(column.header, '') for column in columns])
+  if not lines:
+    return ''
+  text = records.table([column.header for column in columns], lines)
+  return f'{title}\n{text}' if title else text
+
+
+def spread(
+  header: str,
+  value: str | Callable[[Row], Any],
+  digits: int = 2,
+  unit: float = 1.0,
+) -> Column:
+  """A column with mean and standard deviation over the rows of a group.
+
+  Args:
+    header: its title.
+    value: a column of the rows, or a function of a row.
+    digits: after the point.
+    unit: the values are multiplied by it, by 100 for %.
+  """
+
+  def values(item: Sequence[Row]) -> list[Any]:
+    return [value(row) if callable(value) else row[value] for row in item]
+
+  return Column(header, values, lambda found: mean_sd(found, digits, unit))
+
+
+def mean_sd(values: Sequence[float], digits: int = 2, unit: float = 1.0) -> str:
+  """'mean+-sd', the sd of a single value 0; '-' of none."""
+  if not len(values):
+    return '-'
+  x = unit * np.asarray(values, float)
+  sd = x.std(ddof=1) if len(x) > 1 else 0.0
+  return f'{x.mean():.{digits}f}+-{sd:.{digits}f}'
+
+
+def yes(value: bool | None) -> str:
+  """'yes' or 'NO'; nothing where there is no claim."""
+  return {None: '', True: 'yes', False: 'NO'}[value]
+
+
+def tail(alpha: float | None) -> str:
+  """A tail index; None is a network trained without noise."""
+  return 'no noise' if alpha is None else f'{alpha:g}'
