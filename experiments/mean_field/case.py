@@ -12,11 +12,10 @@ from jax import lax
 from ml_collections import ConfigDict
 
 from experiments.common import program
+from experiments.common.cells import Row
 from htjax import mean_field
 from htjax.mean_field import Problem
 from htjax.types import Array, PRNGKey
-
-Row = dict[str, Any]
 
 # Bounds drawn, and the variant of the theorem that each is.
 VARIANTS = {'bound': 'corrected', 'sharp_bound': 'sharp'}

@@ -11,15 +11,22 @@ slope with its interval, what the theorem predicts, and whether it holds:
 
 import functools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
-from experiments.common.cells import Cell, key_for
+from experiments.common.cells import Cell, Row, key_for, run_cells
 from experiments.mean_field import coupled, extremes, laws
-from experiments.mean_field.case import Case, Row
+from experiments.mean_field.case import Case
+from experiments.mean_field.report import report
 
 Study = Callable[[Case], Iterator[Row]]
+
+
+def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
+  """Measure what is not measured yet and report; returns all rows."""
+  return run_cells(config, workdir, cells(config), report)
 
 
 def cells(config: ConfigDict) -> list[Cell]:

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.mean_field.case import VARIANTS, Case, Row, below, rate_row
+from experiments.common.cells import Row
+from experiments.mean_field.case import VARIANTS, Case, below, rate_row
 from htjax import mean_field
 from htjax.types import PRNGKey
 

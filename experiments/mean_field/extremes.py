@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from experiments.mean_field.case import Case, Row, rate_row
+from experiments.common.cells import Row
+from experiments.mean_field.case import Case, rate_row
 from htjax import mean_field, stable
 from htjax.types import Array
 

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from experiments.mean_field.case import Case, Row, rate_row, value_row
+from experiments.common.cells import Row
+from experiments.mean_field.case import Case, rate_row, value_row
 from htjax import compressibility, mean_field
 from htjax.mean_field import Problem
 from htjax.types import Array, PRNGKey

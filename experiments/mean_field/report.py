@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.common import figures
 from experiments.common.cells import Report
 from experiments.common.frames import Column, Row, group, table, yes
+from htjax import plotting
 
 AXES = {
   'chaos': ('width n', 'distance to the limit'),
@@ -21,7 +21,6 @@ AXES = {
   'largest_norm': ('number of vectors n', 'mean largest norm'),
   'controls': ('width n, or step size', 'distance'),
 }
-_KINDS = {'type1': 'Type I', 'type2': 'Type II', 'type3': 'Type III'}
 
 
 def _interval(ends: list[float | None]) -> str:
@@ -33,7 +32,7 @@ _COLUMNS = (
   Column('statement', 'statement'),
   Column('what', 'what'),
   Column('alpha', 'alpha', 'g'),
-  Column('kind', lambda row: _KINDS[row['kind']]),
+  Column('kind', lambda row: plotting.KINDS[row['kind']]),
   Column('measured', 'slope', '.4g'),
   Column('interval', lambda row: [row.get('low'), row.get('high')], _interval),
   Column('predicted', 'predicted', '.4g'),
@@ -59,18 +58,19 @@ def figure(rows: list[Row]) -> Any:
   """
   titled = [row | {'title': row['what'].split(', n')[0]} for row in rows]
   groups = group(titled, 'title', 'kind')
-  drawn, axes = figures.panels(len(groups), columns=3, size=(4.2, 3.4))
+  drawn, axes = plotting.panels(len(groups), size=(4.2, 3.4))
   for ax, ((what, kind), own) in zip(axes, groups.items(), strict=True):
     for i, row in enumerate(own):
-      _curve(ax, row, figures.COLOURS[i])
-    ax.set_xscale('log')
+      _curve(ax, row, plotting.COLOURS[i])
+    x = own[0]['x']
+    plotting.log_x(ax, min(x) / 1.2, max(x) * 1.2)
     if all(level > 0 for row in own for level in row['levels']):
       ax.set_yscale('log')
     x_label, y_label = AXES[own[0]['study']]
     if what == 'correlation':
       y_label = 'correlation of two particles'
     ax.set(xlabel=x_label, ylabel=y_label)
-    ax.set_title(f'{what}, {_KINDS[kind]}', fontsize='medium')
+    ax.set_title(f'{what}, {plotting.KINDS[kind]}', fontsize='medium')
     ax.legend(fontsize='x-small')
   return drawn
 

@@ -12,20 +12,27 @@ after Algorithm 1) holds a network's errors and, for each method,
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.common.cells import Cell, Row, key_for
+from experiments.common.cells import Cell, Row, key_for, run_cells
 from experiments.sketching_bounds import lemmas, methods, networks
 from experiments.sketching_bounds.networks import Net
 from experiments.sketching_bounds.recovery import recovery
+from experiments.sketching_bounds.report import report
 from htjax import bounds
 from htjax.bounds import ingredients
 from htjax.bounds import sketching as sketch_bounds
 from htjax.types import PRNGKey
+
+
+def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
+  """Measure what is not measured yet and report; returns all rows."""
+  return run_cells(config, workdir, cells(config), report)
 
 
 def cells(config: ConfigDict) -> list[Cell]:
