@@ -10,6 +10,7 @@ after Algorithm 1) holds a network's errors and, for each method,
 `counts` one for each network, `recovery` one for each kind of sketch.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +22,10 @@ from ml_collections import ConfigDict
 
 from experiments.common.cells import Cell, Row, key_for, run_cells
 from experiments.sketching_bounds import lemmas, methods, networks
-from experiments.sketching_bounds.networks import Net
+from experiments.sketching_bounds.networks import Network
 from experiments.sketching_bounds.recovery import recovery
 from experiments.sketching_bounds.report import report
 from htjax import bounds
-from htjax.bounds import ingredients
 from htjax.bounds import sketching as sketch_bounds
 from htjax.types import PRNGKey
 
@@ -56,19 +56,17 @@ def cells(config: ConfigDict) -> list[Cell]:
 def _network(
   config: ConfigDict, key: PRNGKey, name: str, width: int
 ) -> list[Row]:
-  ((_, net),) = networks.train(config, name, width, [config.epochs])
-  rows: list[Row] = [{'study': 'bounds'} | _measured(config, key, name, net)]
+  ((_, net),) = networks.train(config, key, name, width, [config.epochs])
+  rows = [{'study': 'bounds'} | _measured(net)]
   asked = (name, width) in [tuple(pair) for pair in config.pruned]
   if asked and rows[0]['methods']:
-    strength = sketch_bounds.pruning_strength(config.kept)
-    pruned = lemmas.prune(key, net.layers, strength)
-    after = _measured(config, key, name, net._replace(layers=pruned.params))
-    task = networks.load_task(name)
+    pruned = lemmas.prune(net, sketch_bounds.pruning_strength(config.kept))
+    after = _measured(dataclasses.replace(net, layers=pruned.params))
     rows += [
       {'study': 'pruned', 'kept_fraction': float(1 - pruned.ratio)} | after,
-      lemmas.counts(config, net.layers, pruned),
-      *lemmas.weights(net.layers),
-      *lemmas.strengths(config, key, task, net.layers),
+      lemmas.counts(net, pruned.mask),
+      *lemmas.weights(net),
+      *lemmas.strengths(net),
     ]
   common = {'dataset': name, 'width': width, 'epoch': config.epochs}
   return [common | row for row in rows]
@@ -77,40 +75,39 @@ def _network(
 def _trace(
   config: ConfigDict, key: PRNGKey, name: str, width: int
 ) -> list[Row]:
+  trained = networks.train(config, key, name, width, config.trace_epochs)
   return [
     {'study': 'trace', 'dataset': name, 'width': width, 'epoch': epoch}
-    | _measured(config, key, name, net)
-    for epoch, net in networks.train(config, name, width, config.trace_epochs)
+    | _measured(net)
+    for epoch, net in trained
   ]
 
 
-def _measured(config: ConfigDict, key: PRNGKey, name: str, net: Net) -> Row:
+def _measured(net: Network) -> Row:
   """Errors of a network, and all bounds if it has a margin."""
-  task = networks.load_task(name)
-  logits = networks.outputs(net.layers, task.x)
-  test_logits = networks.outputs(net.layers, task.test_x)
   row = {
     'status': 'trained',
-    'train_error': networks.error_rate(logits, task.y),
-    'test_error': networks.error_rate(test_logits, task.test_y),
-    'num_samples': len(task.y),
-    'shapes': [w.shape for w in net.layers],
+    'train_error': net.train_error,
+    'test_error': net.test_error,
+    'num_samples': len(net.task.y),
+    'shapes': net.shapes,
   }
-  if not bool(jnp.all(jnp.isfinite(logits))):
+  if not bool(jnp.all(jnp.isfinite(net.logits))):
     return row | {'status': 'diverged', 'methods': {}}
-  margins = np.asarray(bounds.margins(logits, task.y), np.float64)
-  if not np.any(margins > 0):
+  if not np.any(net.margins > 0):
     return row | {'status': 'no margin', 'methods': {}}
-  gamma = float(np.quantile(margins[margins > 0], config.margin_quantile))
-  norms = ingredients.layer_norms(*net)
-  found = methods.evaluate(
-    methods.Evidence(config, key, task, net, logits, margins, gamma, norms)
-  )
+  norms = ('spectral', 'frobenius', 'two_one')
   return row | {
-    'gamma': gamma,
-    'norms': {
-      name: getattr(norms, name).tolist()
-      for name in ('spectral', 'frobenius', 'two_one')
-    },
-    'methods': {k: methods.summary(bound) for k, bound in found.items()},
+    'gamma': net.gamma,
+    'norms': {name: getattr(net.norms, name).tolist() for name in norms},
+    'methods': {k: _summary(b) for k, b in methods.evaluate(net).items()},
+  }
+
+
+def _summary(bound: bounds.Bound) -> Row:
+  return {
+    'complexity': bound.terms['complexity'],
+    'bound': bound.log_value,
+    'failure': bound.failure,
+    'broken': [a.name for a in bound.assumptions if a.holds is False],
   }

@@ -1,50 +1,43 @@
 """A network pruned by Algorithm 1, beside what the lemmas say of it."""
 
+import dataclasses
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 from scipy import stats
 
 from experiments.common.cells import Row
 from experiments.sketching_bounds.methods import Code
-from experiments.sketching_bounds.networks import (
-  PRUNING,
-  Task,
-  error_rate,
-  outputs,
-)
+from experiments.sketching_bounds.networks import PRUNING, Network, outputs
 from htjax import bounds, pruning, sketching
 from htjax.bounds import compression, ingredients
 from htjax.bounds import sketching as sketch_bounds
-from htjax.types import Array, PRNGKey
+from htjax.types import Array
 
 # Edges of the histograms, in standard deviations of the layer.
 BINS = np.linspace(-6, 6, 121)
 
 
-def prune(key: PRNGKey, layers: list[Array], strength: float) -> pruning.Pruned:
+def prune(net: Network, strength: float) -> pruning.Pruned:
   """By Algorithm 1; the same draws at every strength."""
-  key = jax.random.fold_in(key, PRUNING)
-  return pruning.randomized_magnitude(key, list(layers), strength)
+  key = jax.random.fold_in(net.key, PRUNING)
+  return pruning.randomized_magnitude(key, list(net.layers), strength)
 
 
-def counts(
-  config: ConfigDict, layers: list[Array], pruned: pruning.Pruned
-) -> Row:
+def counts(net: Network, masks: Sequence[Array]) -> Row:
   """Nats of the three counts on the pruned network as it is."""
-  sizes = [w.size for w in layers]
-  nonzeros = [int(jnp.sum(m)) for m in pruned.mask]
-  values = config.num_values
+  sizes = [w.size for w in net.layers]
+  nonzeros = [int(jnp.sum(mask)) for mask in masks]
+  values = net.config.num_values
   measured = [
     sketching.sketch_dimension(*_fullest(mask), mask.shape) ** 2
-    for mask in pruned.mask
+    for mask in masks
   ]
   formula = sketch_bounds.count_lengths(
-    [w.shape for w in layers], kept=config.kept, num_values=values
+    net.shapes, kept=net.config.kept, num_values=values
   )
   return {
     'study': 'counts',
@@ -63,66 +56,60 @@ def _fullest(mask: Array) -> tuple[int, int]:
   return j_r, j_c
 
 
-def weights(layers: list[Array]) -> list[Row]:
+def weights(net: Network) -> list[Row]:
   """Histograms in standard deviations, and the excess kurtosis."""
-  rows = []
-  for i, w in enumerate(layers):
+
+  def of_layer(i: int, w: Array) -> Row:
     scaled = np.asarray(w, np.float64).ravel()
     deviation = scaled.std()
     scaled = (scaled - scaled.mean()) / deviation
     found, _ = np.histogram(scaled, BINS)
-    rows.append(
-      {
-        'study': 'weights',
-        'layer': i + 1,
-        'deviation': float(deviation),
-        'kurtosis': float(np.mean(scaled**4) - 3),
-        'density': (found / scaled.size / np.diff(BINS)).tolist(),
-      }
-    )
-  return rows
+    return {
+      'study': 'weights',
+      'layer': i,
+      'deviation': float(deviation),
+      'kurtosis': float(np.mean(scaled**4) - 3),
+      'density': (found / scaled.size / np.diff(BINS)).tolist(),
+    }
+
+  return [of_layer(i, w) for i, w in enumerate(net.layers, 1)]
 
 
-def strengths(
-  config: ConfigDict, key: PRNGKey, task: Task, layers: list[Array]
-) -> list[Row]:
+def strengths(net: Network) -> list[Row]:
   """Algorithm 1 at each strength: what it does, and what the lemmas say."""
-  few = task.x[: config.output_inputs]
-  before = outputs(layers, few)
-  input_norm = float(jnp.max(jnp.linalg.norm(few, axis=1)))
-  code = Code(
-    config, layers, ingredients.layer_norms(layers).spectral, input_norm
-  )
+  few = net.task.x[: net.config.output_inputs]
+  before = outputs(net.layers, few)
+  code = Code(net, float(jnp.max(jnp.linalg.norm(few, axis=1))))
 
   def at(strength: float) -> Row:
-    pruned = prune(key, layers, strength)
+    pruned = prune(net, strength)
     kept = sketch_bounds.kept_probability(strength)
-    change = jnp.linalg.norm(outputs(pruned.params, few) - before, axis=1)
+    after = dataclasses.replace(net, layers=pruned.params)
+    change = jnp.linalg.norm(outputs(after.layers, few) - before, axis=1)
     gammas = code.changes(strength)
     moved = [
       float(ingredients.spectral_norm(a - b).value)
-      for a, b in zip(pruned.params, layers, strict=True)
+      for a, b in zip(after.layers, net.layers, strict=True)
     ]
-    after = outputs(pruned.params, task.test_x)
     return {
       'study': 'strengths',
       'strength': strength,
       'kept_expected': kept,
       'kept_fraction': float(1 - pruned.ratio),
-      'test_error': error_rate(after, task.test_y),
+      'test_error': after.test_error,
       'change_max': float(jnp.max(change)),
       'change_mean': float(jnp.mean(change)),
       'norm_ratio': max(m / g for m, g in zip(moved, gammas, strict=True)),
       'bound_markov': _summary(code.moved(gammas, code.multiplier)),
       'bound_mean': _summary(code.moved(gammas, 1.0)),
       'bound_measured': _summary(code.moved(moved, None)),
-      **_sparsity(config, pruned.mask, kept),
+      **_sparsity(pruned.mask, kept, net.config.delta),
     }
 
-  return [at(strength) for strength in config.strengths]
+  return [at(strength) for strength in net.config.strengths]
 
 
-def _summary(bound: bounds.Bound) -> dict[str, Any]:
+def _summary(bound: bounds.Bound) -> Row:
   small = [a for a in bound.assumptions if a.name != 'confidence']
   return {
     'log': bound.log_value,
@@ -131,15 +118,15 @@ def _summary(bound: bounds.Bound) -> dict[str, Any]:
   }
 
 
-def _sparsity(config: ConfigDict, masks: list[Array], kept: float) -> Row:
+def _sparsity(masks: Sequence[Array], kept: float, delta: float) -> Row:
   """Most nonzeros in a row or column: measured, Lemma 5.1, and the law's."""
 
   def claimed(shape):
     return sketch_bounds.distributed_sparsity(shape, kept=kept, factor=1.0)
 
   def quantile(d1, d2):
-    # The union bound over rows and columns, at the confidence of the config.
-    share = config.delta / (d1 + d2)
+    # The union bound over rows and columns, at the confidence 1 - delta.
+    share = delta / (d1 + d2)
     return 1 + max(int(stats.binom.isf(share, d - 1, kept)) for d in (d1, d2))
 
   return {

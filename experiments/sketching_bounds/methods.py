@@ -2,111 +2,73 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 from scipy import optimize
 
-from experiments.sketching_bounds.networks import (
-  PROBES,
-  SMOOTHNESS,
-  Net,
-  Task,
-)
+from experiments.sketching_bounds import networks
+from experiments.sketching_bounds.networks import Network
 from htjax import bounds
 from htjax.bounds import hessian, ingredients, norms
 from htjax.bounds import sketching as sketch_bounds
-from htjax.types import Array, PRNGKey
+from htjax.types import Array
+
+Bounds = dict[str, bounds.Bound]
 
 
-class Evidence(NamedTuple):
-  """What the bounds read.
-
-  Attributes:
-    config: of the run.
-    key: for probes.
-    task: the data.
-    net: the network.
-    logits: of the training set [n, k].
-    margins: of the training set [n], float64.
-    gamma: the margin at which bounds are taken.
-    norms: of the layers.
-  """
-
-  config: ConfigDict
-  key: PRNGKey
-  task: Task
-  net: Net
-  logits: Array
-  margins: np.ndarray
-  gamma: float
-  norms: ingredients.LayerNorms
-
-  @property
-  def input_norms(self) -> Array:
-    """Lengths of the inputs [n]."""
-    return jnp.linalg.norm(self.task.x, axis=1)
-
-  @property
-  def shared(self) -> dict[str, float]:
-    """What all norm bounds take."""
-    shared = {name: self.config[name] for name in ('delta', 'constant')}
-    return {'gamma': self.gamma, **shared}
-
-
-def evaluate(given: Evidence) -> dict[str, bounds.Bound]:
+def evaluate(net: Network) -> Bounds:
   """By method; Arora 2018 is missing where a dead layer has no cushion."""
-  found = _norm_bounds(given)
-  cushions = _cushions(given)
-  if all(
-    np.all(np.isfinite(cushions[name]) & (np.asarray(cushions[name]) > 0))
-    for name in ('cushions', 'interlayer', 'contraction')
-  ):
-    largest = float(jnp.max(jnp.linalg.norm(given.logits, axis=1)))
+  names = 'delta', 'constant'
+  shared = {'gamma': net.gamma, **{name: net.config[name] for name in names}}
+  found = _norm_bounds(net, shared)
+  cushions = _cushions(net)
+  needed = (cushions[n] for n in ('cushions', 'interlayer', 'contraction'))
+  if all(np.all(np.isfinite(x) & (np.asarray(x) > 0)) for x in needed):
+    largest = float(jnp.max(jnp.linalg.norm(net.logits, axis=1)))
     found['arora_2018'] = norms.arora_2018(
-      given.margins, output_norm=largest, **cushions, **given.shared
+      net.margins, output_norm=largest, **cushions, **shared
     )
-  return found | {'ju_2022': _ju(given)} | _counted(given)
+  return found | {'ju_2022': _ju(net)} | _counted(net)
 
 
-def _norm_bounds(given: Evidence) -> dict[str, bounds.Bound]:
-  measured, sizes = given.norms, given.input_norms
-  width, input_norm = int(measured.fan_out.max()), float(jnp.max(sizes))
+def _norm_bounds(net: Network, shared: dict[str, float]) -> Bounds:
+  widest = int(net.norms.fan_out.max())
+  shared = {'input_norm': float(jnp.max(net.input_norms)), **shared}
+  frobenius, spectral = net.norms.frobenius, net.norms.spectral
+  first = norms.neyshabur_2015(net.margins, frobenius=frobenius, **shared)
+  second = norms.neyshabur_2017(
+    net.margins,
+    spectral=spectral,
+    frobenius=frobenius,
+    width=widest,
+    **shared,
+  )
+  del shared['input_norm']
+  third = norms.bartlett_2017(
+    net.margins,
+    spectral=spectral,
+    two_one=net.norms.two_one,
+    width=max(widest, int(net.norms.fan_in.max())),
+    data_norm=float(jnp.linalg.norm(net.input_norms)),
+    **shared,
+  )
   return {
-    'neyshabur_2015': norms.neyshabur_2015(
-      given.margins,
-      frobenius=measured.frobenius,
-      input_norm=input_norm,
-      **given.shared,
-    ),
-    'neyshabur_2017': norms.neyshabur_2017(
-      given.margins,
-      spectral=measured.spectral,
-      frobenius=measured.frobenius,
-      width=width,
-      input_norm=input_norm,
-      **given.shared,
-    ),
-    'bartlett_2017': norms.bartlett_2017(
-      given.margins,
-      spectral=measured.spectral,
-      two_one=measured.two_one,
-      width=max(width, int(measured.fan_in.max())),
-      data_norm=float(jnp.linalg.norm(sizes)),
-      **given.shared,
-    ),
+    'neyshabur_2015': first,
+    'neyshabur_2017': second,
+    'bartlett_2017': third,
   }
 
 
-def _cushions(given: Evidence) -> dict[str, Any]:
-  config, layers = given.config, given.net.layers
-  x = given.task.x[: config.cushion_inputs]
+def _cushions(net: Network) -> dict[str, Any]:
+  config, layers = net.config, list(net.layers)
+  x = net.task.x[: config.cushion_inputs]
   probes, draws = (
-    jax.random.fold_in(given.key, i) for i in (PROBES, SMOOTHNESS)
+    jax.random.fold_in(net.key, i)
+    for i in (networks.PROBES, networks.SMOOTHNESS)
   )
   smoothness = ingredients.interlayer_smoothness(
     draws,
@@ -116,27 +78,28 @@ def _cushions(given: Evidence) -> dict[str, Any]:
     noise_scale=0.01,
     num_draws=config.smoothness_draws,
   )
+  interlayer = ingredients.interlayer_cushions(
+    layers, x, key=probes, num_probes=config.cushion_probes
+  )
   return {
     'cushions': ingredients.layer_cushions(layers, x),
-    'interlayer': ingredients.interlayer_cushions(
-      layers, x, key=probes, num_probes=config.cushion_probes
-    ).minimal,
+    'interlayer': interlayer.minimal,
     'contraction': float(ingredients.activation_contraction(layers, x)),
     'smoothness': float(smoothness),
   }
 
 
-def _ju(given: Evidence) -> bounds.Bound:
+def _ju(net: Network) -> bounds.Bound:
   """The loss is bounded by the largest that occurs in training."""
-  task, few = given.task, given.config.curvature_inputs
-  losses = optax.softmax_cross_entropy_with_integer_labels(given.logits, task.y)
+  few, (x, y, *_) = net.config.curvature_inputs, net.task
+  losses = optax.softmax_cross_entropy_with_integer_labels(net.logits, y)
   curvatures = hessian.layer_curvatures(
-    _loss, *given.net, task.x[:few], task.y[:few]
+    _loss, list(net.layers), list(net.start), x[:few], y[:few]
   )
   return hessian.ju_2022(
     float(jnp.mean(losses)),
     curvatures=curvatures,
-    num_samples=len(task.y),
+    num_samples=len(y),
     loss_bound=float(jnp.max(losses)),
   )
 
@@ -146,43 +109,41 @@ def _loss(layers: list[Array], x: Array, label: Array) -> Array:
   return optax.softmax_cross_entropy_with_integer_labels(logits, label)
 
 
-def _counted(given: Evidence) -> dict[str, bounds.Bound]:
+def _counted(net: Network) -> Bounds:
   """The paper's bounds at 1/60 kept, and at what the margin allows."""
-  config, layers = given.config, given.net.layers
-  shapes = [w.shape for w in layers]
-  input_norm = float(jnp.max(given.input_norms))
-  code = Code(config, layers, given.norms.spectral, input_norm)
-  sixtieth = sketch_bounds.pruning_strength(config.kept)
-  grid = [2 * w / config.num_values for w in code.largest]
+  kept, delta = net.config.kept, net.config.delta
+  code = Code(net, float(jnp.max(net.input_norms)))
+  sixtieth = sketch_bounds.pruning_strength(kept)
+  grid = [2 * w / net.config.num_values for w in code.largest]
   naive = sketch_bounds.naive_risk(
-    given.margins,
-    gamma=given.gamma,
+    net.margins,
+    gamma=net.gamma,
     output_error=code.error(sixtieth, grid),
-    nonzeros=[math.ceil(config.kept * a * b) for a, b in shapes],
-    shapes=shapes,
+    nonzeros=[math.ceil(kept * a * b) for a, b in net.shapes],
+    shapes=net.shapes,
     num_values=code.num_values(grid),
-    delta=config.delta,
+    delta=delta,
   )
   return {
-    'sketched': _sketched(given, code, sixtieth, grid),
-    'sketched_margin': _sketched(given, code, *code.within(given.gamma)),
+    'sketched': _sketched(code, sixtieth, grid),
+    'sketched_margin': _sketched(code, *code.within(net.gamma)),
     'naive': naive,
   }
 
 
-def _sketched(
-  given: Evidence, code: 'Code', strength: float, steps: list[float]
-) -> bounds.Bound:
-  kept, failure = _kept(strength), given.config.sparsity_failure
+def _sketched(code: 'Code', strength: float, steps: list[float]):
+  net, kept = code.net, _kept(strength)
   return sketch_bounds.sketched_risk(
-    given.margins,
-    gamma=given.gamma,
+    net.margins,
+    gamma=net.gamma,
     output_error=code.error(strength, steps),
-    shapes=code.shapes,
+    shapes=net.shapes,
     kept=kept,
     num_values=code.num_values(steps),
-    factors=np.array([_factor(s, kept, failure) for s in code.shapes]),
-    constant=given.config.constant,
+    factors=np.array(
+      [_factor(s, kept, net.config.sparsity_failure) for s in net.shapes]
+    ),
+    constant=net.config.constant,
   )
 
 
@@ -203,26 +164,24 @@ def _kept(strength: float) -> float:
 
 
 class Code:
-  """How far pruning and rounding move the outputs of a network: Lemma 4.2."""
+  """How far pruning and rounding move a network's outputs: Lemma 4.2.
 
-  def __init__(
-    self,
-    config: ConfigDict,
-    layers: list[Array],
-    spectral: np.ndarray,
-    input_norm: float,
-  ):
-    self.shapes = [w.shape for w in layers]
-    self.largest = [float(jnp.max(jnp.abs(w))) for w in layers]
-    self.variances = [float(jnp.mean(w**2)) for w in layers]
-    self.spectral, self.input_norm = spectral, input_norm
-    self.multiplier = config.markov_factor * len(layers)
+  Args:
+    net: the network.
+    input_norm: of the longest input.
+  """
+
+  def __init__(self, net: Network, input_norm: float):
+    self.net, self.input_norm = net, input_norm
+    self.largest = [float(jnp.max(jnp.abs(w))) for w in net.layers]
+    self.variances = [float(jnp.mean(w**2)) for w in net.layers]
+    self.multiplier = net.config.markov_factor * len(net.layers)
 
   def changes(self, strength: float) -> list[float]:
     """Mean spectral norms of what pruning takes from each layer."""
     return [
       sketch_bounds.pruning_error(s, variance=v, strength=strength).value
-      for s, v in zip(self.shapes, self.variances, strict=True)
+      for s, v in zip(self.net.shapes, self.variances, strict=True)
     ]
 
   def moved(
@@ -231,9 +190,9 @@ class Code:
     multipliers: float | None,
     rounding: Sequence[float] | float = 0.0,
   ) -> bounds.Bound:
-    """Where each layer changes by so much."""
+    """The error where each layer changes by so much."""
     return sketch_bounds.pruned_output_error(
-      self.spectral,
+      self.net.norms.spectral,
       np.array(changes),
       input_norm=self.input_norm,
       multipliers=multipliers,
@@ -248,17 +207,14 @@ class Code:
 
   def nonzeros(self, strength: float) -> list[int]:
     """Of each layer after pruning, at least the expected number."""
-    return [
-      math.ceil(sketch_bounds.expected_nonzeros(s, kept=_kept(strength)))
-      for s in self.shapes
-    ]
+    kept = _kept(strength)
+    expected = sketch_bounds.expected_nonzeros
+    return [math.ceil(expected(s, kept=kept)) for s in self.net.shapes]
 
-  def num_values(self, steps: list[float]) -> list[int]:
+  def num_values(self, steps: Sequence[float]) -> list[int]:
     """Points of each layer's grid."""
-    return [
-      max(2, sketch_bounds.num_grid_values(w, step))
-      for w, step in zip(self.largest, steps, strict=True)
-    ]
+    pairs = zip(self.largest, steps, strict=True)
+    return [max(2, sketch_bounds.num_grid_values(*pair)) for pair in pairs]
 
   def within(self, gamma: float) -> tuple[float, list[float]]:
     """Strength and grids that the margin pays for, half and half.
@@ -277,20 +233,8 @@ class Code:
       high if excess(high) <= 0 else optimize.brentq(excess, low, high)
     )
     # The lemma's error is this much times the sum of the relative changes.
-    front = math.log(math.e * self.input_norm) + np.sum(np.log(self.spectral))
-    share = math.exp(half - front) / len(self.shapes)
-    nonzeros = self.nonzeros(strength)
-    return strength, [
-      2 * share * top / math.sqrt(n)
-      for top, n in zip(self.spectral, nonzeros, strict=True)
-    ]
-
-
-def summary(bound: bounds.Bound) -> dict[str, Any]:
-  """A bound as it stands in a row."""
-  return {
-    'complexity': bound.terms['complexity'],
-    'bound': bound.log_value,
-    'failure': bound.failure,
-    'broken': [a.name for a in bound.assumptions if a.holds is False],
-  }
+    spectral = self.net.norms.spectral
+    front = math.log(math.e * self.input_norm) + np.sum(np.log(spectral))
+    share = math.exp(half - front) / len(spectral)
+    pairs = zip(spectral, self.nonzeros(strength), strict=True)
+    return strength, [2 * share * top / math.sqrt(n) for top, n in pairs]

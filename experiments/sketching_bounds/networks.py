@@ -1,19 +1,21 @@
-"""The trained networks, and what they say of some inputs."""
+"""The trained networks, and what the bounds read of them."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from ml_collections import ConfigDict
 
 from experiments.common.cells import key_for
-from htjax import data, models
+from htjax import bounds, data, models
 from htjax.bounds import ingredients
-from htjax.types import Array
+from htjax.types import Array, PRNGKey
 
 _CHUNK = 5000
 # What the children of a key are for.
@@ -30,13 +32,6 @@ class Task(NamedTuple):
   num_classes: int
 
 
-class Net(NamedTuple):
-  """Layers [fan_in, fan_out], as trained and as initialised."""
-
-  layers: list[Array]
-  start: list[Array]
-
-
 @functools.lru_cache(maxsize=1)
 def load_task(name: str) -> Task:
   """A data set, flattened."""
@@ -45,30 +40,107 @@ def load_task(name: str) -> Task:
   return Task(x, y, test_x, test_y, found.num_classes)
 
 
+@dataclasses.dataclass(frozen=True)
+class Network:
+  """A network of dense layers without biases.
+
+  Attributes:
+    config: of the run.
+    key: for what is drawn after the training.
+    task: what it is trained on.
+    layers: weights [fan_in, fan_out], as trained.
+    start: as initialised.
+  """
+
+  config: ConfigDict
+  key: PRNGKey
+  task: Task
+  layers: Sequence[Array]
+  start: Sequence[Array]
+
+  @functools.cached_property
+  def logits(self) -> Array:
+    """Of the training set, [n, k]."""
+    return outputs(self.layers, self.task.x)
+
+  @functools.cached_property
+  def margins(self) -> np.ndarray:
+    """Of the training set, float64 [n]."""
+    return np.asarray(bounds.margins(self.logits, self.task.y), np.float64)
+
+  @functools.cached_property
+  def gamma(self) -> float:
+    """The margin at which bounds are taken."""
+    positive = self.margins[self.margins > 0]
+    return float(np.quantile(positive, self.config.margin_quantile))
+
+  @functools.cached_property
+  def norms(self) -> ingredients.LayerNorms:
+    """Of the layers."""
+    return ingredients.layer_norms(list(self.layers), list(self.start))
+
+  @functools.cached_property
+  def input_norms(self) -> Array:
+    """Lengths of the training inputs, [n]."""
+    return jnp.linalg.norm(self.task.x, axis=1)
+
+  @property
+  def shapes(self) -> list[tuple[int, ...]]:
+    """Of the layers."""
+    return [w.shape for w in self.layers]
+
+  @property
+  def train_error(self) -> float:
+    """Share of the training set that it gets wrong."""
+    return _share_wrong(self.logits, self.task.y)
+
+  @property
+  def test_error(self) -> float:
+    """Share of the test set that it gets wrong."""
+    logits = outputs(self.layers, self.task.test_x)
+    return _share_wrong(logits, self.task.test_y)
+
+
+def _share_wrong(logits: Array, y: Array) -> float:
+  return float(jnp.mean(jnp.argmax(logits, axis=1) != y))
+
+
+@jax.jit
+def _apply(layers: list[Array], x: Array) -> Array:
+  return ingredients.pre_activations(layers, x)[-1]
+
+
+def outputs(layers: Sequence[Array], x: Array) -> Array:
+  """Outputs [n, k], some thousand inputs at a time."""
+  parts = [x[i : i + _CHUNK] for i in range(0, len(x), _CHUNK)]
+  return jnp.concatenate([_apply(list(layers), part) for part in parts])
+
+
 def train(
-  config: ConfigDict, name: str, width: int, epochs: Sequence[int]
-) -> Iterator[tuple[int, Net]]:
+  config: ConfigDict, key: PRNGKey, name: str, width: int, epochs: Sequence[int]
+) -> Iterator[tuple[int, Network]]:
   """Train with Adam and give the network after each of these epochs.
 
-  The seed fixes initialisation and batches; the last incomplete batch of an
-  epoch is left out. A network's arrays are reused for the next one.
+  The config's seed, not the key, fixes initialisation and batches: a trace and
+  a table are of the same network. The last incomplete batch of an epoch is
+  left out. A network's arrays are reused for the next one.
   """
   task = load_task(name)
   setting = _setting(
     *(task.x.shape[1], width, task.num_classes, config.hidden_layers),
     *(len(task.y), config.batch_sizes[name], config.learning_rate),
   )
-  # Not the cell's key: a trace and a table are of the same network.
-  key = key_for(config.seed, f'{name} {width}')
-  params = setting.init(jax.random.fold_in(key, TRAINING))
+  own = key_for(config.seed, f'{name} {width}')
+  params = setting.init(jax.random.fold_in(own, TRAINING))
   start = ingredients.dense_layers(params)
   state = jax.tree.map(jnp.copy, params), setting.optimizer.init(params)
   for epoch in range(1, max(epochs) + 1):
     state = setting.advance(
-      state, jax.random.fold_in(key, 1000 + epoch), task.x, task.y
+      state, jax.random.fold_in(own, 1000 + epoch), task.x, task.y
     )
     if epoch in epochs:
-      yield epoch, Net(ingredients.dense_layers(state[0]), start)
+      layers = ingredients.dense_layers(state[0])
+      yield epoch, Network(config, key, task, layers, start)
 
 
 class _Setting(NamedTuple):
@@ -105,19 +177,3 @@ def _setting(dim, width, classes, hidden, num_samples, batch_size, rate):
     return lax.scan(step, state, order.reshape(steps, size))[0]
 
   return _Setting(jax.jit(network.init), optimizer, advance)
-
-
-@jax.jit
-def _apply(layers: list[Array], x: Array) -> Array:
-  return ingredients.pre_activations(layers, x)[-1]
-
-
-def outputs(layers: Sequence[Array], x: Array) -> Array:
-  """Outputs [n, k], some thousand inputs at a time."""
-  parts = [x[i : i + _CHUNK] for i in range(0, len(x), _CHUNK)]
-  return jnp.concatenate([_apply(list(layers), part) for part in parts])
-
-
-def error_rate(logits: Array, y: Array) -> float:
-  """Share of the inputs that are not classified as labelled."""
-  return float(jnp.mean(jnp.argmax(logits, axis=1) != y))
