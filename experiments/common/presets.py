@@ -1,6 +1,6 @@
 """How a preset is looked up, the same for every study."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -30,3 +30,25 @@ def choose(
   config = ConfigDict({**base, 'preset': preset})
   config.update(presets[preset])
   return config
+
+
+def getter(
+  base: Mapping[str, Any],
+  presets: Mapping[str, Mapping[str, Any]],
+  default: str,
+) -> Callable[..., ConfigDict]:
+  """Make the `get_config` of a config file.
+
+  Args:
+    base: as in `choose`.
+    presets: as in `choose`.
+    default: the preset of a flag that names none.
+
+  Returns:
+    A function of a preset's name; its errors are those of `choose`.
+  """
+
+  def get_config(preset: str = default) -> ConfigDict:
+    return choose(preset, base, presets)
+
+  return get_config

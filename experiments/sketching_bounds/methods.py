@@ -1,0 +1,240 @@
+"""Every bound that the paper compares, on one network."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from scipy import optimize
+
+from experiments.sketching_bounds import networks
+from experiments.sketching_bounds.networks import Network
+from htjax import bounds
+from htjax.bounds import hessian, ingredients, norms
+from htjax.bounds import sketching as sketch_bounds
+from htjax.types import Array
+
+Bounds = dict[str, bounds.Bound]
+
+
+def evaluate(net: Network) -> Bounds:
+  """By method; Arora 2018 is missing where a dead layer has no cushion."""
+  names = 'delta', 'constant'
+  shared = {'gamma': net.gamma, **{name: net.config[name] for name in names}}
+  found = _norm_bounds(net, shared)
+  cushions = _cushions(net)
+  needed = (cushions[n] for n in ('cushions', 'interlayer', 'contraction'))
+  if all(np.all(np.isfinite(x) & (np.asarray(x) > 0)) for x in needed):
+    largest = float(jnp.max(jnp.linalg.norm(net.logits, axis=1)))
+    found['arora_2018'] = norms.arora_2018(
+      net.margins, output_norm=largest, **cushions, **shared
+    )
+  return found | {'ju_2022': _ju(net)} | _counted(net)
+
+
+def _norm_bounds(net: Network, shared: dict[str, float]) -> Bounds:
+  widest = int(net.norms.fan_out.max())
+  shared = {'input_norm': float(jnp.max(net.input_norms)), **shared}
+  frobenius, spectral = net.norms.frobenius, net.norms.spectral
+  first = norms.neyshabur_2015(net.margins, frobenius=frobenius, **shared)
+  second = norms.neyshabur_2017(
+    net.margins,
+    spectral=spectral,
+    frobenius=frobenius,
+    width=widest,
+    **shared,
+  )
+  del shared['input_norm']
+  third = norms.bartlett_2017(
+    net.margins,
+    spectral=spectral,
+    two_one=net.norms.two_one,
+    width=max(widest, int(net.norms.fan_in.max())),
+    data_norm=float(jnp.linalg.norm(net.input_norms)),
+    **shared,
+  )
+  return {
+    'neyshabur_2015': first,
+    'neyshabur_2017': second,
+    'bartlett_2017': third,
+  }
+
+
+def _cushions(net: Network) -> dict[str, Any]:
+  config, layers = net.config, list(net.layers)
+  x = net.task.x[: config.cushion_inputs]
+  probes, draws = (
+    jax.random.fold_in(net.key, i)
+    for i in (networks.PROBES, networks.SMOOTHNESS)
+  )
+  smoothness = ingredients.interlayer_smoothness(
+    draws,
+    layers,
+    x,
+    delta=config.delta,
+    noise_scale=0.01,
+    num_draws=config.smoothness_draws,
+  )
+  interlayer = ingredients.interlayer_cushions(
+    layers, x, key=probes, num_probes=config.cushion_probes
+  )
+  return {
+    'cushions': ingredients.layer_cushions(layers, x),
+    'interlayer': interlayer.minimal,
+    'contraction': float(ingredients.activation_contraction(layers, x)),
+    'smoothness': float(smoothness),
+  }
+
+
+def _ju(net: Network) -> bounds.Bound:
+  """The loss is bounded by the largest that occurs in training."""
+  few, (x, y, *_) = net.config.curvature_inputs, net.task
+  losses = optax.softmax_cross_entropy_with_integer_labels(net.logits, y)
+  curvatures = hessian.layer_curvatures(
+    _loss, list(net.layers), list(net.start), x[:few], y[:few]
+  )
+  return hessian.ju_2022(
+    float(jnp.mean(losses)),
+    curvatures=curvatures,
+    num_samples=len(y),
+    loss_bound=float(jnp.max(losses)),
+  )
+
+
+def _loss(layers: list[Array], x: Array, label: Array) -> Array:
+  logits = ingredients.pre_activations(layers, x[None])[-1][0]
+  return optax.softmax_cross_entropy_with_integer_labels(logits, label)
+
+
+def _counted(net: Network) -> Bounds:
+  """The paper's bounds at 1/60 kept, and at what the margin allows."""
+  kept, delta = net.config.kept, net.config.delta
+  code = Code(net, float(jnp.max(net.input_norms)))
+  sixtieth = sketch_bounds.pruning_strength(kept)
+  grid = [2 * w / net.config.num_values for w in code.largest]
+  naive = sketch_bounds.naive_risk(
+    net.margins,
+    gamma=net.gamma,
+    output_error=code.error(sixtieth, grid),
+    nonzeros=[math.ceil(kept * a * b) for a, b in net.shapes],
+    shapes=net.shapes,
+    num_values=code.num_values(grid),
+    delta=delta,
+  )
+  return {
+    'sketched': _sketched(code, sixtieth, grid),
+    'sketched_margin': _sketched(code, *code.within(net.gamma)),
+    'naive': naive,
+  }
+
+
+def _sketched(code: 'Code', strength: float, steps: list[float]):
+  net, kept = code.net, _kept(strength)
+  return sketch_bounds.sketched_risk(
+    net.margins,
+    gamma=net.gamma,
+    output_error=code.error(strength, steps),
+    shapes=net.shapes,
+    kept=kept,
+    num_values=code.num_values(steps),
+    factors=np.array(
+      [_factor(s, kept, net.config.sparsity_failure) for s in net.shapes]
+    ),
+    constant=net.config.constant,
+  )
+
+
+def _factor(shape: tuple[int, ...], kept: float, failure: float) -> float:
+  """Least lambda (in steps of 1.1) that fails with at most this probability."""
+  factor = 1.0
+  while (
+    sketch_bounds.distributed_sparsity(shape, kept=kept, factor=factor).failure
+    > failure
+  ):
+    factor *= 1.1
+  return factor
+
+
+def _kept(strength: float) -> float:
+  """The kept fraction; it may round to 1, which the bounds do not take."""
+  return min(sketch_bounds.kept_probability(strength), 1 - 2**-53)
+
+
+class Code:
+  """How far pruning and rounding move a network's outputs: Lemma 4.2.
+
+  Args:
+    net: the network.
+    input_norm: of the longest input.
+  """
+
+  def __init__(self, net: Network, input_norm: float):
+    self.net, self.input_norm = net, input_norm
+    self.largest = [float(jnp.max(jnp.abs(w))) for w in net.layers]
+    self.variances = [float(jnp.mean(w**2)) for w in net.layers]
+    self.multiplier = net.config.markov_factor * len(net.layers)
+
+  def changes(self, strength: float) -> list[float]:
+    """Mean spectral norms of what pruning takes from each layer."""
+    return [
+      sketch_bounds.pruning_error(s, variance=v, strength=strength).value
+      for s, v in zip(self.net.shapes, self.variances, strict=True)
+    ]
+
+  def moved(
+    self,
+    changes: Sequence[float],
+    multipliers: float | None,
+    rounding: Sequence[float] | float = 0.0,
+  ) -> bounds.Bound:
+    """The error where each layer changes by so much."""
+    return sketch_bounds.pruned_output_error(
+      self.net.norms.spectral,
+      np.array(changes),
+      input_norm=self.input_norm,
+      multipliers=multipliers,
+      rounding=np.array(rounding),
+    )
+
+  def error(self, strength: float, steps: Sequence[float] = ()) -> bounds.Bound:
+    """Of pruning at a strength, and rounding each layer to a grid if given."""
+    pairs = zip(steps, self.nonzeros(strength), strict=True) if steps else ()
+    rounding = [sketch_bounds.rounding_error(*pair) for pair in pairs]
+    return self.moved(self.changes(strength), self.multiplier, rounding or 0.0)
+
+  def nonzeros(self, strength: float) -> list[int]:
+    """Of each layer after pruning, at least the expected number."""
+    kept = _kept(strength)
+    expected = sketch_bounds.expected_nonzeros
+    return [math.ceil(expected(s, kept=kept)) for s in self.net.shapes]
+
+  def num_values(self, steps: Sequence[float]) -> list[int]:
+    """Points of each layer's grid."""
+    pairs = zip(self.largest, steps, strict=True)
+    return [max(2, sketch_bounds.num_grid_values(*pair)) for pair in pairs]
+
+  def within(self, gamma: float) -> tuple[float, list[float]]:
+    """Strength and grids that the margin pays for, half and half.
+
+    The error of pruning grows with the strength, so that the largest one is
+    where it meets its half; each layer takes an equal part of the other.
+    """
+    # A hair less, or rounding decides whether it is enough.
+    half = math.log(gamma / (2 * math.sqrt(2))) - 1e-9
+
+    def excess(log_strength: float) -> float:
+      return self.error(math.exp(log_strength)).log_value - half
+
+    low, high = -200.0, 10.0
+    strength = math.exp(
+      high if excess(high) <= 0 else optimize.brentq(excess, low, high)
+    )
+    # The lemma's error is this much times the sum of the relative changes.
+    spectral = self.net.norms.spectral
+    front = math.log(math.e * self.input_norm) + np.sum(np.log(spectral))
+    share = math.exp(half - front) / len(spectral)
+    pairs = zip(spectral, self.nonzeros(strength), strict=True)
+    return strength, [2 * share * top / math.sqrt(n) for top, n in pairs]
