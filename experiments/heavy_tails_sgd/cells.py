@@ -71,9 +71,7 @@ def make_task(config: ConfigDict, panel: Mapping[str, Any]) -> Task:
   dataset = data.load(panel['dataset'])
   dataset = tasks.first(dataset, panel['limit'], ('train',))
   network = make_network(panel, dataset)
-  return Task(
-    dataset, network, make_analysis(config, panel, network, dataset)
-  )
+  return Task(dataset, network, make_analysis(config, panel, network, dataset))
 
 
 def make_network(
@@ -293,4 +291,3 @@ def histogram(key: Any, weights: Any) -> Row:
     'law_distance': float(fitted.ks_distance),
     'halves_p_value': float(stats.ks_2samp(*halves).pvalue),
   }
-

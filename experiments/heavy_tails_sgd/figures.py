@@ -79,7 +79,7 @@ def _draw_tail_index(ax: 'Axes', rows: list[Row]) -> None:
   sizes = frames.group(rows, 'batch_size')
   for i, (batch_size, own) in enumerate(sizes.items()):
     x, y = [row['eta_over_b'] for row in own], list(map(model_alpha, own))
-    style = {'color': COLOURS[-i - 2], 'label': f'b = {batch_size}'}
+    style = {'color': COLOURS[4 * (i + 1) % 6], 'label': f'b = {batch_size}'}
     ax.plot(x, y, 'os'[i % 2], **style)
   ax.set(xscale='log', xlabel='step size / batch size')
   ax.set_ylabel('mean tail index of the layers')
@@ -151,9 +151,7 @@ def random_networks(config: ConfigDict, rows: list[Row]) -> 'Figure':
   """Mean agreement after pruning, a curve for each alpha."""
   settings = config.networks
   repeats = len({row['seed'] for row in rows})
-  title = (
-    f'random networks, width {settings.width}, mean of {repeats} repeats'
-  )
+  title = f'random networks, width {settings.width}, mean of {repeats} repeats'
   figure, axes = panels(2, title=title, sharey=True)
   groups = frames.group(rows, 'alpha')
   colours = ColourMap('plasma', groups)

@@ -64,7 +64,9 @@ def training_table(config: ConfigDict, rows: list[Row]) -> str:
     Column('eta', 'learning_rate', 'g'),
     Column('eta/b', 'eta_over_b', '.3g'),
     Column('met', lambda own: f'{len(good(own))}/{len(own)}'),
-    *(frames.spread(*item, digits=None, over=good) for item in measured.items()),
+    *(
+      frames.spread(*item, digits=None, over=good) for item in measured.items()
+    ),
   ]
   title = (
     'trained networks: alpha is the mean over layers of the capped protocol;\n'
@@ -131,9 +133,7 @@ def survival_table(rows: list[Row]) -> str:
   def rho(share: float, item: tuple[str, list[Row]]) -> str:
     method, own = item
     return _interval(
-      pairs_of(
-        own, lambda r: [(model_alpha(r), survival_at(r, method, share))]
-      )
+      pairs_of(own, lambda r: [(model_alpha(r), survival_at(r, method, share))])
     )
 
   columns = [
@@ -250,9 +250,7 @@ def matrices_table(rows: list[Row]) -> str:
 
   def median(centre: float, own: list[Row]) -> float | None:
     near = [
-      row['pruning_ratio']
-      for row in own
-      if abs(row['alpha'] - centre) <= 0.025
+      row['pruning_ratio'] for row in own if abs(row['alpha'] - centre) <= 0.025
     ]
     return float(np.median(near)) if near else None
 

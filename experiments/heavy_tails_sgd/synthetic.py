@@ -147,7 +147,9 @@ def matrix_rows(config: ConfigDict, first: int) -> Iterator[Row]:
   """Random tail indices, and what can be pruned at each."""
   settings = config.matrices
   for i in range(first, min(first + _DRAWS_IN_A_CELL, settings.draws)):
-    alpha_key, key = (jax.random.fold_in(_key('matrices', i), j) for j in (0, 1))
+    alpha_key, key = (
+      jax.random.fold_in(_key('matrices', i), j) for j in (0, 1)
+    )
     alpha = jax.random.uniform(
       alpha_key, minval=settings.low, maxval=settings.high
     )
@@ -178,7 +180,9 @@ def _matrix_ratios(key: Any, alpha: Any, error: float, size: int) -> Any:
 # Limits.
 
 
-def _repeats(config: ConfigDict, cell: int, measure: Callable[[Any], Any]) -> Any:
+def _repeats(
+  config: ConfigDict, cell: int, measure: Callable[[Any], Any]
+) -> Any:
   """`measure(key)` of each repeat, one after the other; in float64."""
   numbers = jnp.arange(config.limits.repeats)
   found = jax.lax.map(

@@ -13,11 +13,9 @@ where no other number is said, `.. seeds` is `--config.num_seeds`.
 import math
 from typing import Any
 
-from ml_collections import ConfigDict
+from experiments.common.presets import getter
 
-from experiments.common.presets import choose
-
-_BASE: dict[str, Any] = {
+BASE: dict[str, Any] = {
   'table': '',  # the published table that stands beside ours
   'dataset': '',
   'dataset_options': {},
@@ -171,25 +169,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def get_config(preset: str = 'demo') -> ConfigDict:
-  """The locked settings of a preset.
-
-  Args:
-    preset: a name in `PRESETS`, or `sweep_` and one.
-
-  Returns:
-    A ConfigDict with every value that a run depends on.
-
-  Raises:
-    ValueError: an unknown preset.
-  """
-  sweeps = {f'sweep_{name}': own | _sweep(own) for name, own in PRESETS.items()}
-  return choose(preset, _BASE, PRESETS | sweeps)
-
-
 def _sweep(preset: dict[str, Any]) -> dict[str, Any]:
   """Scan sigma over factors of the preset's own, a factor sqrt(2) apart."""
-  settings = _BASE | preset
+  settings = BASE | preset
   return {
     'sweep': tuple(2.0 ** (i / 2) for i in range(-4, 9)),
     'num_seeds': 3,
@@ -197,3 +179,8 @@ def _sweep(preset: dict[str, Any]) -> dict[str, Any]:
     'law_draws': 0,
     'table': '',
   }
+
+
+_SWEEPS = {f'sweep_{name}': own | _sweep(own) for name, own in PRESETS.items()}
+
+get_config = getter(BASE, PRESETS | _SWEEPS, 'demo')
