@@ -26,10 +26,8 @@ def evaluate(net: Network) -> Bounds:
   names = 'delta', 'constant'
   shared = {'gamma': net.gamma, **{name: net.config[name] for name in names}}
   found = _norm_bounds(net, shared)
-  found_cushions = _cushions(net)
-  needed = (
-    found_cushions[n] for n in ('cushions', 'interlayer', 'contraction')
-  )
+  of_layers = _cushions(net)
+  needed = [of_layers[n] for n in ('cushions', 'interlayer', 'contraction')]
   if all(np.all(np.isfinite(x) & (np.asarray(x) > 0)) for x in needed):
     largest = float(jnp.max(jnp.linalg.norm(net.logits, axis=1)))
     found['arora_2018'] = baselines.arora_2018(
