@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from experiments.common.frames import Column, table
 from htjax import plotting, stable
-from htjax.bounds import compression
+from htjax.bounds.gaussian_compression import bracket_tail, nonzero_tail
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
@@ -37,11 +37,9 @@ def bracket_values(
   rates = above[:, 0] - above[:, 1]
 
   def at(i: float, alpha: float, rate: float) -> tuple[float, ...]:
-    tail = compression.bracket_tail(i, alpha, base=c, top=top, row_length=n)
-    exact = compression.nonzero_tail(
-      c ** (top - i), num_entries=n, rate=rate
-    ).details['log_exact']
-    logs = tail.log_value, tail.details['log_exact'], exact
+    tail = bracket_tail(i, alpha, base=c, top=top, row_length=n)
+    exact = nonzero_tail(c ** (top - i), num_entries=n, rate=rate)
+    logs = tail.log_value, tail.details['log_exact'], exact.details['log_exact']
     return (*map(math.exp, logs), tail.valid)
 
   found = np.vectorize(at)(indices[:, None], alphas, rates)

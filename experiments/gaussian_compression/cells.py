@@ -13,7 +13,7 @@ from experiments.common.cells import Cell, Row, run_cells
 from experiments.gaussian_compression.report import report
 from experiments.gaussian_compression.weights import Model, load_models
 from htjax import data, pruning, resnets, tail_index
-from htjax.bounds import ingredients
+from htjax.bounds import spectral
 from htjax.types import Array, PyTree
 
 
@@ -62,7 +62,7 @@ def measure_layer(matrix: np.ndarray) -> Row:
   """Power law of |w|, and stable rank; None and why for a constant layer."""
   try:
     fit = tail_index.power_law(matrix)
-    rank = float(ingredients.stable_rank(jnp.asarray(matrix)))
+    rank = float(spectral.stable_rank(jnp.asarray(matrix)))
   except ValueError as error:
     return {'pdf_exponent': None, 'stable_rank': None, 'fault': str(error)}
   return {

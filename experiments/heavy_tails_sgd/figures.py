@@ -20,7 +20,7 @@ from experiments.heavy_tails_sgd.networks import (
 )
 from experiments.heavy_tails_sgd.synthetic import AGREEMENTS, STRUCTURES
 from htjax import stable
-from htjax.bounds import perturbation
+from htjax.bounds import heavy_tails
 from htjax.plotting import COLOURS, panels
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def volume_factors(num_weights: int = 10_000) -> 'Figure':
   figure, (ax,) = panels(1, size=(7, 4.5))
   for epsilon, colour in zip(_EPSILONS, COLOURS, strict=False):
     factor = [
-      perturbation.volume_factor(epsilon, kappa, num_weights)
+      heavy_tails.volume_factor(epsilon, kappa, num_weights)
       for kappa in kappas
     ]
     ax.plot(kappas, factor, color=colour, label=f'epsilon = {epsilon:g}')

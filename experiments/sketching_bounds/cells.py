@@ -26,7 +26,7 @@ from experiments.sketching_bounds.networks import Network
 from experiments.sketching_bounds.recovery import recovery
 from experiments.sketching_bounds.report import report
 from htjax import bounds
-from htjax.bounds import sketching as sketch_bounds
+from htjax.bounds.magnitude_sketching import pruning_strength
 from htjax.types import PRNGKey
 
 
@@ -60,7 +60,7 @@ def _network(
   rows = [{'study': 'bounds'} | _measured(net)]
   asked = (name, width) in [tuple(pair) for pair in config.pruned]
   if asked and rows[0]['methods']:
-    pruned = lemmas.prune(net, sketch_bounds.pruning_strength(config.kept))
+    pruned = lemmas.prune(net, pruning_strength(config.kept))
     after = _measured(dataclasses.replace(net, layers=pruned.params))
     rows += [
       {'study': 'pruned', 'kept_fraction': float(1 - pruned.ratio)} | after,

@@ -13,8 +13,8 @@ from experiments.common.cells import Row
 from experiments.sketching_bounds.methods import Code
 from experiments.sketching_bounds.networks import PRUNING, Network, outputs
 from htjax import bounds, pruning, sketching
-from htjax.bounds import compression, ingredients
-from htjax.bounds import sketching as sketch_bounds
+from htjax.bounds import gaussian_compression, spectral
+from htjax.bounds import magnitude_sketching as paper
 from htjax.types import Array
 
 # Edges of the histograms, in standard deviations of the layer.
@@ -36,14 +36,14 @@ def counts(net: Network, masks: Sequence[Array]) -> Row:
     sketching.sketch_dimension(*_fullest(mask), mask.shape) ** 2
     for mask in masks
   ]
-  formula = sketch_bounds.count_lengths(
+  formula = paper.count_lengths_nats(
     net.shapes, kept=net.config.kept, num_values=values
   )
   return {
     'study': 'counts',
     'nonzeros': sum(nonzeros),
     'entries': sum(sizes),
-    'naive': compression.code_length(nonzeros, sizes, values),
+    'naive': gaussian_compression.code_length_nats(nonzeros, sizes, values),
     'sketch': formula['sketch'],
     'sketch_measured': sum(measured) * math.log(values),
     'dense': formula['dense'],
@@ -83,12 +83,12 @@ def strengths(net: Network) -> list[Row]:
 
   def at(strength: float) -> Row:
     pruned = prune(net, strength)
-    kept = sketch_bounds.kept_probability(strength)
+    kept = paper.kept_probability(strength)
     after = dataclasses.replace(net, layers=pruned.params)
     change = jnp.linalg.norm(outputs(after.layers, few) - before, axis=1)
     gammas = code.changes(strength)
     moved = [
-      float(ingredients.spectral_norm(a - b).value)
+      float(spectral.spectral_norm(a - b).value)
       for a, b in zip(after.layers, net.layers, strict=True)
     ]
     return {
@@ -122,7 +122,7 @@ def _sparsity(masks: Sequence[Array], kept: float, delta: float) -> Row:
   """Most nonzeros in a row or column: measured, Lemma 5.1, and the law's."""
 
   def claimed(shape):
-    return sketch_bounds.distributed_sparsity(shape, kept=kept, factor=1.0)
+    return paper.distributed_sparsity(shape, kept=kept, factor=1.0)
 
   def quantile(d1, d2):
     # The union bound over rows and columns, at the confidence 1 - delta.

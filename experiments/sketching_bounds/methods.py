@@ -13,8 +13,9 @@ from scipy import optimize
 from experiments.sketching_bounds import networks
 from experiments.sketching_bounds.networks import Network
 from htjax import bounds
-from htjax.bounds import hessian, ingredients, norms
-from htjax.bounds import sketching as sketch_bounds
+from htjax.bounds import baselines, cushions
+from htjax.bounds import magnitude_sketching as paper
+from htjax.bounds.networks import pre_activations
 from htjax.types import Array
 
 Bounds = dict[str, bounds.Bound]
@@ -25,12 +26,12 @@ def evaluate(net: Network) -> Bounds:
   names = 'delta', 'constant'
   shared = {'gamma': net.gamma, **{name: net.config[name] for name in names}}
   found = _norm_bounds(net, shared)
-  cushions = _cushions(net)
-  needed = (cushions[n] for n in ('cushions', 'interlayer', 'contraction'))
+  of_layers = _cushions(net)
+  needed = [of_layers[n] for n in ('cushions', 'interlayer', 'contraction')]
   if all(np.all(np.isfinite(x) & (np.asarray(x) > 0)) for x in needed):
     largest = float(jnp.max(jnp.linalg.norm(net.logits, axis=1)))
-    found['arora_2018'] = norms.arora_2018(
-      net.margins, output_norm=largest, **cushions, **shared
+    found['arora_2018'] = baselines.arora_2018(
+      net.margins, output_norm=largest, **of_layers, **shared
     )
   return found | {'ju_2022': _ju(net)} | _counted(net)
 
@@ -39,8 +40,8 @@ def _norm_bounds(net: Network, shared: dict[str, float]) -> Bounds:
   widest = int(net.norms.fan_out.max())
   shared = {'input_norm': float(jnp.max(net.input_norms)), **shared}
   frobenius, spectral = net.norms.frobenius, net.norms.spectral
-  first = norms.neyshabur_2015(net.margins, frobenius=frobenius, **shared)
-  second = norms.neyshabur_2017(
+  first = baselines.neyshabur_2015(net.margins, frobenius=frobenius, **shared)
+  second = baselines.neyshabur_2017(
     net.margins,
     spectral=spectral,
     frobenius=frobenius,
@@ -48,7 +49,7 @@ def _norm_bounds(net: Network, shared: dict[str, float]) -> Bounds:
     **shared,
   )
   del shared['input_norm']
-  third = norms.bartlett_2017(
+  third = baselines.bartlett_2017(
     net.margins,
     spectral=spectral,
     two_one=net.norms.two_one,
@@ -70,7 +71,7 @@ def _cushions(net: Network) -> dict[str, Any]:
     jax.random.fold_in(net.key, i)
     for i in (networks.PROBES, networks.SMOOTHNESS)
   )
-  smoothness = ingredients.interlayer_smoothness(
+  smoothness = cushions.interlayer_smoothness(
     draws,
     layers,
     x,
@@ -78,13 +79,13 @@ def _cushions(net: Network) -> dict[str, Any]:
     noise_scale=0.01,
     num_draws=config.smoothness_draws,
   )
-  interlayer = ingredients.interlayer_cushions(
+  interlayer = cushions.interlayer_cushions(
     layers, x, key=probes, num_probes=config.cushion_probes
   )
   return {
-    'cushions': ingredients.layer_cushions(layers, x),
+    'cushions': cushions.layer_cushions(layers, x),
     'interlayer': interlayer.minimal,
-    'contraction': float(ingredients.activation_contraction(layers, x)),
+    'contraction': float(cushions.activation_contraction(layers, x)),
     'smoothness': float(smoothness),
   }
 
@@ -93,10 +94,10 @@ def _ju(net: Network) -> bounds.Bound:
   """The loss is bounded by the largest that occurs in training."""
   few, (x, y, *_) = net.config.curvature_inputs, net.task
   losses = optax.softmax_cross_entropy_with_integer_labels(net.logits, y)
-  curvatures = hessian.layer_curvatures(
+  curvatures = baselines.layer_curvatures(
     _loss, list(net.layers), list(net.start), x[:few], y[:few]
   )
-  return hessian.ju_2022(
+  return baselines.ju_2022(
     float(jnp.mean(losses)),
     curvatures=curvatures,
     num_samples=len(y),
@@ -105,7 +106,7 @@ def _ju(net: Network) -> bounds.Bound:
 
 
 def _loss(layers: list[Array], x: Array, label: Array) -> Array:
-  logits = ingredients.pre_activations(layers, x[None])[-1][0]
+  logits = pre_activations(layers, x[None])[-1][0]
   return optax.softmax_cross_entropy_with_integer_labels(logits, label)
 
 
@@ -113,9 +114,9 @@ def _counted(net: Network) -> Bounds:
   """The paper's bounds at 1/60 kept, and at what the margin allows."""
   kept, delta = net.config.kept, net.config.delta
   code = Code(net, float(jnp.max(net.input_norms)))
-  sixtieth = sketch_bounds.pruning_strength(kept)
+  sixtieth = paper.pruning_strength(kept)
   grid = [2 * w / net.config.num_values for w in code.largest]
-  naive = sketch_bounds.naive_risk(
+  naive = paper.naive_risk(
     net.margins,
     gamma=net.gamma,
     output_error=code.error(sixtieth, grid),
@@ -133,7 +134,7 @@ def _counted(net: Network) -> Bounds:
 
 def _sketched(code: 'Code', strength: float, steps: list[float]):
   net, kept = code.net, _kept(strength)
-  return sketch_bounds.sketched_risk(
+  return paper.sketched_risk(
     net.margins,
     gamma=net.gamma,
     output_error=code.error(strength, steps),
@@ -151,7 +152,7 @@ def _factor(shape: tuple[int, ...], kept: float, failure: float) -> float:
   """Least lambda (in steps of 1.1) that fails with at most this probability."""
   factor = 1.0
   while (
-    sketch_bounds.distributed_sparsity(shape, kept=kept, factor=factor).failure
+    paper.distributed_sparsity(shape, kept=kept, factor=factor).failure
     > failure
   ):
     factor *= 1.1
@@ -160,7 +161,7 @@ def _factor(shape: tuple[int, ...], kept: float, failure: float) -> float:
 
 def _kept(strength: float) -> float:
   """The kept fraction; it may round to 1, which the bounds do not take."""
-  return min(sketch_bounds.kept_probability(strength), 1 - 2**-53)
+  return min(paper.kept_probability(strength), 1 - 2**-53)
 
 
 class Code:
@@ -180,7 +181,7 @@ class Code:
   def changes(self, strength: float) -> list[float]:
     """Mean spectral norms of what pruning takes from each layer."""
     return [
-      sketch_bounds.pruning_error(s, variance=v, strength=strength).value
+      paper.pruning_error(s, variance=v, strength=strength).value
       for s, v in zip(self.net.shapes, self.variances, strict=True)
     ]
 
@@ -191,7 +192,7 @@ class Code:
     rounding: Sequence[float] | float = 0.0,
   ) -> bounds.Bound:
     """The error where each layer changes by so much."""
-    return sketch_bounds.pruned_output_error(
+    return paper.pruned_output_error(
       self.net.norms.spectral,
       np.array(changes),
       input_norm=self.input_norm,
@@ -202,19 +203,19 @@ class Code:
   def error(self, strength: float, steps: Sequence[float] = ()) -> bounds.Bound:
     """Of pruning at a strength, and rounding each layer to a grid if given."""
     pairs = zip(steps, self.nonzeros(strength), strict=True) if steps else ()
-    rounding = [sketch_bounds.rounding_error(*pair) for pair in pairs]
+    rounding = [paper.rounding_error(*pair) for pair in pairs]
     return self.moved(self.changes(strength), self.multiplier, rounding or 0.0)
 
   def nonzeros(self, strength: float) -> list[int]:
     """Of each layer after pruning, at least the expected number."""
     kept = _kept(strength)
-    expected = sketch_bounds.expected_nonzeros
+    expected = paper.expected_nonzeros
     return [math.ceil(expected(s, kept=kept)) for s in self.net.shapes]
 
   def num_values(self, steps: Sequence[float]) -> list[int]:
     """Points of each layer's grid."""
     pairs = zip(self.largest, steps, strict=True)
-    return [max(2, sketch_bounds.num_grid_values(*pair)) for pair in pairs]
+    return [max(2, paper.num_grid_values(*pair)) for pair in pairs]
 
   def within(self, gamma: float) -> tuple[float, list[float]]:
     """Strength and grids that the margin pays for, half and half.

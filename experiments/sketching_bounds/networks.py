@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 
 from experiments.common.cells import key_for
 from htjax import bounds, data, models
-from htjax.bounds import ingredients
+from htjax.bounds import spectral
+from htjax.bounds.networks import dense_layers, pre_activations
 from htjax.types import Array, PRNGKey
 
 _CHUNK = 5000
@@ -75,9 +76,9 @@ class Network:
     return float(np.quantile(positive, self.config.margin_quantile))
 
   @functools.cached_property
-  def norms(self) -> ingredients.LayerNorms:
+  def norms(self) -> spectral.LayerNorms:
     """Of the layers."""
-    return ingredients.layer_norms(list(self.layers), list(self.start))
+    return spectral.layer_norms(list(self.layers), list(self.start))
 
   @functools.cached_property
   def input_norms(self) -> Array:
@@ -107,7 +108,7 @@ def _share_wrong(logits: Array, y: Array) -> float:
 
 @jax.jit
 def _apply(layers: list[Array], x: Array) -> Array:
-  return ingredients.pre_activations(layers, x)[-1]
+  return pre_activations(layers, x)[-1]
 
 
 def outputs(layers: Sequence[Array], x: Array) -> Array:
@@ -132,14 +133,14 @@ def train(
   )
   own = key_for(config.seed, f'{name} {width}')
   params = setting.init(jax.random.fold_in(own, TRAINING))
-  start = ingredients.dense_layers(params)
+  start = dense_layers(params)
   state = jax.tree.map(jnp.copy, params), setting.optimizer.init(params)
   for epoch in range(1, max(epochs) + 1):
     state = setting.advance(
       state, jax.random.fold_in(own, 1000 + epoch), task.x, task.y
     )
     if epoch in epochs:
-      layers = ingredients.dense_layers(state[0])
+      layers = dense_layers(state[0])
       yield epoch, Network(config, key, task, layers, start)
 
 
