@@ -14,7 +14,8 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from htjax import plotting, records, training
+from htjax import plotting, training
+from htjax.io import files, records
 from htjax.types import PRNGKey
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def publish(report: Report, workdir: Path) -> None:
   if jax.process_index() != 0:
     return
   text = '\n\n'.join(filter(None, report.tables))
-  records.atomic_write(workdir / 'table.txt', text + '\n')
+  files.atomic_write(workdir / 'table.txt', text + '\n')
   for name, figure in report.figures.items():
     plotting.save(figure, workdir / f'{name}.png')
   print(f'{text}\n\nwritten to {workdir}')

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from htjax import records
+from htjax.io import tables
 
 Row = dict[str, Any]
 Item = Any  # a Row, or a list of them
@@ -90,7 +90,7 @@ def table(
       lines.append([more.get(column.header, '') for column in columns])
   if not lines:
     return ''
-  text = records.table([column.header for column in columns], lines)
+  text = tables.table([column.header for column in columns], lines)
   return f'{title}\n{text}' if title else text
 
 
