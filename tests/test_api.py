@@ -134,7 +134,9 @@ FLOORS = {
   'pruning': 2,
   'mean_field': 2,
   'bounds': 2,
+  'analysis': 3,
   'checkpoints': 3,
+  'cli': 3,
   'data': 3,
   'io': 3,
   'models': 3,
@@ -146,6 +148,10 @@ FLOORS = {
 SIDEWAYS = {
   # The key that a check returns has an alias.
   ('checks', 'types'),
+  # A file is read, analysed and reported; the program runs whatever there is.
+  ('analysis', 'io'),
+  ('cli', 'analysis'),
+  ('cli', 'data'),
   # Stable draws are what the expected curves are averaged over.
   ('compressibility', 'stable'),
   # Older addresses, which programs outside still import.

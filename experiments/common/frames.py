@@ -97,30 +97,37 @@ def table(
 def spread(
   header: str,
   value: str | Callable[[Row], Any],
-  digits: int = 2,
+  digits: int | None = 2,
   unit: float = 1.0,
+  over: Callable[[list[Row]], list[Row]] = list,
 ) -> Column:
   """A column with mean and standard deviation over the rows of a group.
 
   Args:
     header: its title.
     value: a column of the rows, or a function of a row.
-    digits: after the point.
+    digits: after the point; None is 3 for means below 10, 0 from 1000 on, and
+      2 between.
     unit: the values are multiplied by it, by 100 for %.
+    over: picks those rows of a group that count.
   """
 
-  def values(item: Sequence[Row]) -> list[Any]:
-    return [value(row) if callable(value) else row[value] for row in item]
+  def values(own: list[Row]) -> list[Any]:
+    return [value(row) if callable(value) else row[value] for row in over(own)]
 
   return Column(header, values, lambda found: mean_sd(found, digits, unit))
 
 
-def mean_sd(values: Sequence[float], digits: int = 2, unit: float = 1.0) -> str:
+def mean_sd(
+  values: Sequence[float], digits: int | None = 2, unit: float = 1.0
+) -> str:
   """'mean+-sd', the sd of a single value 0; '-' of none."""
   if not len(values):
     return '-'
   x = unit * np.asarray(values, float)
   sd = x.std(ddof=1) if len(x) > 1 else 0.0
+  if digits is None:
+    digits = 0 if x.mean() >= 1000 else 3 if x.mean() < 10 else 2
   return f'{x.mean():.{digits}f}+-{sd:.{digits}f}'
 
 

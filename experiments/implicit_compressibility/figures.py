@@ -1,4 +1,22 @@
-def ratio_against_alpha(rows: Sequence[Row]) -> Figure:
+"""The figures of Tables 1-6, one point for each network."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from experiments.common.figures import legend_once
+from htjax import plotting
+from htjax.plotting import GREY, Group, Row
+from htjax.types import check_range
+
+if TYPE_CHECKING:
+  from matplotlib.axes import Axes
+  from matplotlib.figure import Figure
+  from matplotlib.lines import Line2D
+
+
+def ratio_against_alpha(rows: Sequence[Row]) -> 'Figure':
   """Draw the pruning ratio of every network, by tail index.
 
   Beside the points stand their median and quartiles; the quartiles and the 5 %
@@ -43,10 +61,8 @@ def ratio_against_alpha(rows: Sequence[Row]) -> Figure:
       _quartiles(ax, at + 0.07, ratios, group.colour, 'median, quartiles')
     if len(law):
       at = i + offsets[1]
-      ax.vlines(
-        at, *np.percentile(law, (5, 95)), color=plotting.GREY, linewidth=1
-      )
-      _quartiles(ax, at, law, plotting.GREY, 'closed form (thin: 5 to 95 %)')
+      ax.vlines(at, *np.percentile(law, (5, 95)), color=GREY, linewidth=1)
+      _quartiles(ax, at, law, GREY, 'closed form (thin: 5 to 95 %)')
     if mark:
       ax.errorbar(
         i + offsets[2],
@@ -66,11 +82,11 @@ def ratio_against_alpha(rows: Sequence[Row]) -> Figure:
     xlim=(-0.6, len(groups) - 0.4),
     ylim=(0, 104),
   )
-  _legend_once(figure, ax)
+  legend_once(figure, ax)
   return figure
 
 
-def sweep(rows: Sequence[Row]) -> Figure:
+def sweep(rows: Sequence[Row]) -> 'Figure':
   """Draw what a larger noise scale buys, and where training ends.
 
   A point is the mean over the networks of one (alpha, sigma). It is filled if
@@ -135,7 +151,7 @@ def _jitter(n: int, width: float) -> np.ndarray:
 
 
 def _quartiles(
-  ax: Axes, x: float, values: np.ndarray, colour: Any, label: str
+  ax: 'Axes', x: float, values: np.ndarray, colour: Any, label: str
 ) -> None:
   low, median, high = np.percentile(values, (25, 50, 75))
   ax.errorbar(
@@ -151,7 +167,7 @@ def _quartiles(
   )
 
 
-def _category(group: plotting.Group) -> str:
+def _category(group: Group) -> str:
   name = 'no noise' if group.alpha is None else f'{group.alpha:g}'
   sigmas = {r['sigma'] for r in group.all_rows}
   lines = [name]
@@ -164,33 +180,19 @@ def _category(group: plotting.Group) -> str:
   return '\n'.join(lines)
 
 
-def _law(group: plotting.Group) -> np.ndarray:
+def _law(group: Group) -> np.ndarray:
   """All draws of a group's closed-form law, in %."""
   draws = [r.get('law_pruning_ratios') or [] for r in group.rows]
   return 100 * np.concatenate([np.empty(0), *draws])
 
 
-def _published(group: plotting.Group) -> tuple[float, float] | None:
+def _published(group: Group) -> tuple[float, float] | None:
   """Mean and standard deviation that were printed for a group."""
   for row in group.all_rows:
     if row.get('published_pruning_ratio') is not None:
       sd = row.get('published_pruning_ratio_sd') or 0.0
       return row['published_pruning_ratio'], sd
   return None
-
-
-def _legend_once(figure: Figure, ax: Axes) -> None:
-  """A legend beside the axes with one entry for each label."""
-  handles, labels = ax.get_legend_handles_labels()
-  first = dict(zip(reversed(labels), reversed(handles), strict=True))
-  names = list(dict.fromkeys(labels))
-  figure.legend(
-    [first[name] for name in names],
-    names,
-    loc='outside lower center',
-    ncols=2,
-    frameon=False,
-  )
 
 
 class _Setting(NamedTuple):
@@ -222,9 +224,9 @@ def _setting(rows: list[Row], sigma: float, area: float) -> _Setting:
 
 
 def _sweep_group(
-  trade: Axes,
-  scale: Axes,
-  group: plotting.Group,
+  trade: 'Axes',
+  scale: 'Axes',
+  group: Group,
   sigmas: list[float],
   foot: float,
 ) -> bool:
@@ -273,7 +275,7 @@ def _paint(status: str, colour: Any) -> dict[str, Any]:
   }
 
 
-def _sweep_reference(trade: Axes, scale: Axes, group: plotting.Group) -> None:
+def _sweep_reference(trade: 'Axes', scale: 'Axes', group: Group) -> None:
   mean = _setting(group.rows, 0.0, 70.0)
   trade.scatter(
     mean.ratio,
@@ -288,11 +290,11 @@ def _sweep_reference(trade: Axes, scale: Axes, group: plotting.Group) -> None:
   scale.axhline(mean.ratio, **line)
 
 
-def _sweep_legend(figure: Figure, groups: list[plotting.Group]) -> None:
+def _sweep_legend(figure: 'Figure', groups: list[Group]) -> None:
   """Colours are tail indices, shapes are what became of the networks."""
   from matplotlib.lines import Line2D
 
-  def entry(label: str, colour: Any = plotting.GREY, **style: Any) -> Line2D:
+  def entry(label: str, colour: Any = GREY, **style: Any) -> 'Line2D':
     style = {'marker': 'o', 'markersize': 7, 'linewidth': 0, **style}
     return Line2D([], [], color=colour, label=label, **style)
 

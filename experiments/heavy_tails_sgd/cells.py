@@ -1,32 +1,20 @@
-"""The experiments of "Heavy Tails in SGD and Compressibility of
-Overparametrized Neural Networks".
-
-Networks are trained by plain SGD over a range of step size / batch size, to
-accuracy 1 and a tiny loss; the tail index of every layer is estimated from an
-average of iterates, and the last iterate is pruned in five ways. Beside them,
-random networks and matrices with exactly stable weights, and what the theorems
-say of such weights.
-
-  python -m experiments.heavy_tails_sgd \
-    --config=experiments/configs/heavy_tails_sgd.py:cpu --workdir=runs/ht
-
-Every panel and batch size is a run in a directory of its own, so a program
-that was killed goes on where it was.
-"""
+"""Networks trained over step and batch sizes, and what is measured of them."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 from scipy import stats
-from tqdm import tqdm
 
-from experiments import heavy_tails_reports, heavy_tails_synthetic, program
+from experiments.common import tasks
+from experiments.common.cells import Cell, Row, run_cells, train_lanes
+from experiments.heavy_tails_sgd import synthetic
+from experiments.heavy_tails_sgd.report import report
 from htjax import (
   compressibility,
   data,
@@ -38,105 +26,59 @@ from htjax import (
   training,
 )
 
-Row = dict[str, Any]
-
 _BINS = 80
+# Settings that go from a preset to the training program as they are.
+_RECIPE = (
+  *('eval_every', 'target_accuracy', 'target_loss', 'average_steps'),
+  *('average_delay', 'max_steps', 'eval_batch'),
+)
+_OTHER_SETTINGS = ('preset', 'panels', 'studies', *synthetic.STUDIES)
 
 
 def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
   """Train, prune, simulate and report; returns the rows of results.json."""
   workdir = Path(workdir)
-  with records.open_run(workdir, config.to_dict()) as output:
-    rows = output.read_results()
-    for name, cells in heavy_tails_synthetic.cells(config).items():
-      if name not in config.studies:
-        continue
-      done = {row['cell'] for row in rows if row['study'] == name}
-      for cell in tqdm([c for c in cells if c.name not in done], desc=name):
-        rows += [
-          {'study': name, 'cell': cell.name} | row for row in cell.measure()
-        ]
-        output.write_results(rows)
-    if 'training' in config.studies:
-      rows = [row for row in rows if row['study'] != 'training']
-      for panel in config.panels:
-        rows += train_panel(config, panel, workdir)
-        output.write_results(rows)
-    if jax.process_index() == 0:
-      print(heavy_tails_reports.write(config, rows, workdir))
-  return rows
+  plan = [*synthetic.cells(config), *panel_cells(config, workdir)]
+  wanted = [cell for cell in plan if cell.study in config.studies]
+  return run_cells(config, workdir, wanted, report)
 
 
-def train_panel(
-  config: ConfigDict, panel: Mapping[str, Any], workdir: Path
-) -> list[Row]:
-  """Train and analyse one network at all its step and batch sizes."""
-  dataset = load_data(panel)
-  network = make_network(panel, dataset)
-  analyse = make_analysis(config, panel, network, dataset)
-  rows = []
-  for batch_size, rates in panel['rates']:
-    lanes = [
-      training.Lane(seed, 2.0, 0.0, rate)
-      for rate in rates
-      for seed in config.seeds
-    ]
-    name = f'{panel["name"]}_b{batch_size}'
-    about = {'panel': panel, 'batch_size': batch_size} | {
-      key: value
-      for key, value in config.to_dict().items()
-      if key
-      not in ('preset', 'panels', 'studies', *heavy_tails_synthetic.STUDIES)
-    }
-    with records.open_run(workdir / name, about) as output:
-      done = {row['lane']: row for row in output.read_results()}
-      finished = training.train(
-        training.make_program(
-          network.init, network.apply, make_recipe(config, batch_size)
+class Task(NamedTuple):
+  """A panel's data, its network, and what is measured on a trained lane."""
+
+  dataset: data.Dataset
+  network: models.Network
+  analyse: Callable[[training.Finished], Row]
+
+
+def panel_cells(config: ConfigDict, workdir: Path) -> Iterator[Cell]:
+  """A cell for each panel and batch size, a run in a directory of its own."""
+  for panel in config.panels:
+    # Read when it is needed, once for all batch sizes.
+    task = functools.cache(functools.partial(make_task, config, panel))
+    for batch_size, rates in panel['rates']:
+      yield Cell(
+        {'panel': panel['name'], 'batch_size': batch_size},
+        functools.partial(
+          train, config, panel, batch_size, rates, task, workdir
         ),
-        lanes,
-        training.Examples(*dataset.train),
-        at_once=config.at_once or None,
-        done=frozenset(done),
-        run=output,
-        checkpoint_every=config.checkpoint_every,
+        'training',
       )
-      with tqdm(total=len(lanes), initial=len(done), desc=name) as bar:
-        for lane in finished:
-          row = make_row(panel, batch_size, lane)
-          done[lane.lane_index] = row | analyse(lane)
-          output.write_results([done[i] for i in sorted(done)])
-          bar.update(len(done) - bar.n)
-      rows += [done[i] for i in sorted(done)]
-  return rows
 
 
-def load_data(panel: Mapping[str, Any]) -> data.Dataset:
-  """The data set of a panel, or its first `limit` training examples."""
+def make_task(config: ConfigDict, panel: Mapping[str, Any]) -> Task:
+  """A panel's data, or its first `limit` training examples, and network."""
   dataset = data.load(panel['dataset'])
-  if not panel['limit']:
-    return dataset
-  first = data.Split(*(a[: panel['limit']] for a in dataset.train))
-  return dataset._replace(train=first)
+  dataset = tasks.first(dataset, panel['limit'], ('train',))
+  network = make_network(panel, dataset)
+  return Task(dataset, network, make_analysis(config, panel, network, dataset))
 
 
 def make_network(
   panel: Mapping[str, Any], dataset: data.Dataset
 ) -> models.Network:
   """The network of a panel, of as many parameters as it promises."""
-  if panel['network'] == 'cnn':
-    network = models.cnn(
-      dataset.input_shape[-1],
-      dataset.num_classes,
-      channels=tuple(panel['channels']),
-    )
-  else:
-    network = models.fcn(
-      int(np.prod(dataset.input_shape)),
-      panel['width'],
-      dataset.num_classes,
-      hidden_layers=panel['hidden_layers'],
-    )
+  network = tasks.network(panel, dataset)
   shapes = jax.eval_shape(network.init, jax.random.key(0))
   found = models.num_params(shapes)
   if panel['num_params'] not in (0, found):
@@ -146,19 +88,46 @@ def make_network(
   return network
 
 
-def make_recipe(config: ConfigDict, batch_size: int) -> training.Recipe:
-  """Plain SGD to the paper's stopping rule, and the averaging after it."""
-  return training.Recipe(
+def train(
+  config: ConfigDict,
+  panel: Mapping[str, Any],
+  batch_size: int,
+  rates: tuple[float, ...],
+  make: Callable[[], Task],
+  workdir: Path,
+) -> list[Row]:
+  """Train and analyse one network at one batch size, all step sizes."""
+  task = make()
+  recipe = training.Recipe(
     learning_rate=0.0,  # every lane has its own
     batch_size=batch_size,
-    eval_every=config.eval_every,
-    target_accuracy=config.target_accuracy,
-    target_loss=config.target_loss,
-    average_steps=config.average_steps,
-    average_delay=config.average_delay,
-    max_steps=config.max_steps,
-    eval_batch=config.eval_batch,
+    **{name: config[name] for name in _RECIPE},
   )
+  lanes = [
+    training.Lane(seed, 2.0, 0.0, rate)
+    for rate in rates
+    for seed in config.seeds
+  ]
+
+  def measure(lane: training.Finished) -> Row:
+    return make_row(panel, batch_size, lane) | task.analyse(lane)
+
+  name = f'{panel["name"]}_b{batch_size}'
+  about = {'panel': panel, 'batch_size': batch_size} | {
+    key: value
+    for key, value in config.to_dict().items()
+    if key not in _OTHER_SETTINGS
+  }
+  with records.open_run(workdir / name, about) as output:
+    return train_lanes(
+      output,
+      training.make_program(task.network.init, task.network.apply, recipe),
+      lanes,
+      training.Examples(*task.dataset.train),
+      measure,
+      config,
+      name,
+    )
 
 
 def make_row(
@@ -322,7 +291,3 @@ def histogram(key: Any, weights: Any) -> Row:
     'law_distance': float(fitted.ks_distance),
     'halves_p_value': float(stats.ks_2samp(*halves).pvalue),
   }
-
-
-if __name__ == '__main__':
-  program.main(run)

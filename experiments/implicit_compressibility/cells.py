@@ -1,17 +1,4 @@
-"""Tables 1-6 and Figure 2 of "Implicit Compressibility of Overparametrized
-Neural Networks Trained with Heavy-Tailed SGD".
-
-Networks trained with heavy-tailed noise lose far more columns at the same
-error than those trained without. Each preset trains its lanes (alpha x sigma x
-seed, and seeds without noise) to the stopping rule, prunes every network, and
-writes the paper's table beside the published one, and the figures.
-
-  python -m experiments.implicit_compressibility \
-    --config=experiments/configs/implicit_compressibility.py:demo \
-    --workdir=runs/demo
-
-Run it again and it goes on where it was killed, or draws its figures anew.
-"""
+"""Training, pruning, and what is measured of a network."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import program, published, reports
+from experiments.common import tasks
+from experiments.common.cells import Row, publish, train_lanes
+from experiments.implicit_compressibility.report import published_row, report
 from htjax import (
   compressibility,
   data,
@@ -34,76 +23,36 @@ from htjax import (
   training,
 )
 
+# Settings that go from a preset to the training program as they are.
+_RECIPE = (
+  *('learning_rate', 'batch_size', 'kind', 'unit', 'eval_every'),
+  *('target_accuracy', 'max_steps', 'eval_batch'),
+)
 
-def run(config: ConfigDict, workdir: str | Path) -> list[dict[str, Any]]:
+
+def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
   """Train, prune and report; returns the rows of results.json."""
-  dataset = load_data(config)
-  network = make_network(config, dataset)
-  lanes = make_lanes(config)
-  with records.open_run(workdir, config.to_dict()) as output:
-    rows = {row['lane']: row for row in output.read_results()}
-    mask = selection.exclude(*network.excluded)
-    recipe = training.Recipe(
-      learning_rate=config.learning_rate,
-      batch_size=config.batch_size,
-      kind=config.kind,
-      unit=config.unit,
-      eval_every=config.eval_every,
-      target_accuracy=config.target_accuracy,
-      max_steps=config.max_steps,
-      eval_batch=config.eval_batch,
-    )
-    finished = training.train(
-      training.make_program(network.init, network.apply, recipe, mask=mask),
-      lanes,
-      training.Examples(*dataset.train),
-      at_once=config.at_once or None,
-      done=frozenset(rows),
-      run=output,
-      checkpoint_every=config.checkpoint_every,
-    )
-    analyse = make_analysis(config, network, dataset)
-    with reports.progress(len(lanes), len(rows)) as bar:
-      for lane in finished:
-        rows[lane.lane_index] = make_row(config, lane, analyse(lane.params))
-        if config.law_draws:
-          rows[lane.lane_index] |= law_draws(config, network, lane)
-        output.write_results([rows[i] for i in sorted(rows)])
-        bar.update(len(rows) - bar.n)
-    ordered = [rows[i] for i in sorted(rows)]
-    print(reports.write(config, ordered, Path(workdir)))
-  return ordered
-
-
-def load_data(config: ConfigDict) -> data.Dataset:
-  """The data set of the config, or its first `limit` examples."""
   dataset = data.load(config.dataset, **config.dataset_options)
-  if not config.limit:
-    return dataset
-  first = [
-    data.Split(*(a[: config.limit] for a in split))
-    for split in (dataset.train, dataset.test)
-  ]
-  return dataset._replace(train=first[0], test=first[1])
-
-
-def make_network(config: ConfigDict, dataset: data.Dataset) -> models.Network:
-  """The network of the config, for the shape of the data."""
-  shape = dataset.train.inputs.shape[1:]
-  if config.network == 'cnn':
-    return models.cnn(
-      shape[-1], dataset.num_classes, channels=tuple(config.channels)
-    )
-  if config.network != 'fcn':
-    raise ValueError(
-      f"config.network must be 'fcn' or 'cnn', got {config.network!r}"
-    )
-  return models.fcn(
-    int(np.prod(shape)),
-    config.width,
-    dataset.num_classes,
-    hidden_layers=config.hidden_layers,
+  dataset = tasks.first(dataset, config.limit)
+  network = tasks.network(config, dataset)
+  lanes = make_lanes(config)
+  program = training.make_program(
+    network.init,
+    network.apply,
+    training.Recipe(**{name: config[name] for name in _RECIPE}),
+    mask=selection.exclude(*network.excluded),
   )
+  analyse = make_analysis(config, network, dataset)
+
+  def measure(lane: training.Finished) -> Row:
+    row = make_row(config, lane, analyse(lane.params))
+    return row | law_draws(config, network, lane) if config.law_draws else row
+
+  with records.open_run(workdir, config.to_dict()) as output:
+    examples = training.Examples(*dataset.train)
+    rows = train_lanes(output, program, lanes, examples, measure, config)
+    publish(report(config, rows), Path(workdir))
+  return rows
 
 
 def make_lanes(config: ConfigDict) -> list[training.Lane]:
@@ -122,7 +71,7 @@ def make_lanes(config: ConfigDict) -> list[training.Lane]:
 
 def make_analysis(
   config: ConfigDict, network: models.Network, dataset: data.Dataset
-) -> Callable[[Any], dict[str, Any]]:
+) -> Callable[[Any], Row]:
   """What is measured on a trained network, as one compiled function."""
   prunable = selection.exclude(*network.excluded)
   train = jax.tree.map(jnp.asarray, dataset.train)
@@ -174,7 +123,7 @@ def make_analysis(
 
 def make_row(
   config: ConfigDict, lane: training.Finished, measured: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> Row:
   """One row of results.json; fractions in [0, 1], null where diverged."""
   noisy = lane.lane.sigma > 0
   alpha = lane.lane.alpha if noisy else None
@@ -195,14 +144,14 @@ def make_row(
   }
   if row['diverged']:
     row |= dict.fromkeys(('train_accuracy', *measured))
-  for column, (mean, sd) in (published.row(config.table, alpha) or {}).items():
+  for column, (mean, sd) in published_row(config, alpha).items():
     row[f'published_{column}'], row[f'published_{column}_sd'] = mean, sd
   return row
 
 
 def law_draws(
   config: ConfigDict, network: models.Network, lane: training.Finished
-) -> dict[str, Any]:
+) -> Row:
   """Draws of the pruning ratio's closed-form law at this lane's own steps.
 
   On inputs that sum to zero no gradient has a component along the vector of
@@ -225,7 +174,3 @@ def law_draws(
     tolerance=config.tolerance,
   )
   return {'law_pruning_ratios': np.asarray(ratios).round(6).tolist()}
-
-
-if __name__ == '__main__':
-  program.main(run)

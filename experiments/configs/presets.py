@@ -1,1 +1,0 @@
-from experiments.common.presets import choose  # noqa: F401

@@ -1,1 +1,0 @@
-from experiments.common.program import main, mesh  # noqa: F401
