@@ -7,7 +7,15 @@ from ml_collections import ConfigDict
 
 from experiments.common import published
 from experiments.common.cells import Report
-from experiments.common.frames import Column, Row, group, table, where, yes
+from experiments.common.frames import (
+  Column,
+  Row,
+  columns,
+  group,
+  table,
+  where,
+  yes,
+)
 from experiments.sketching_bounds import numbers
 from experiments.sketching_bounds.figures import FIGURES
 from experiments.sketching_bounds.numbers import LABELS
@@ -131,6 +139,8 @@ def _recovered(rows: list[Row]) -> Iterator[Row]:
 
 # Columns ---------------------------------------------------------------------
 
+_FEWER = {None: '', True: 'yes', False: 'no'}.get
+
 
 def _by_method(
   function: Callable[[Row], Mapping[str, float]], names: Iterable[str]
@@ -155,19 +165,23 @@ def _joined(values: Iterable[float]) -> str:
   return ' '.join(f'{value:.1f}' for value in values)
 
 
+def _largest(values: list[float]) -> str:
+  return f'{max(values):.0f}'
+
+
 def _bound(found: Row) -> str:
   return f'{found["log"]:.1f}' + ('' if found['premise'] else ' broken')
 
 
 _FEWER = {None: '', True: 'yes', False: 'no'}.get
-_NETWORK = (Column('data', 'dataset'), Column('width', 'width'))
+_NETWORK = columns('data=dataset', 'width')
 _METHOD = Column('method', lambda row: LABELS[row['method']])
 _METHODS = (
   *_NETWORK,
-  Column('', 'status'),
+  *columns('=status'),
   *_by_method(numbers.complexities, LABELS),
   Column('gap', _gap, '.2f'),
-  Column('margin', 'gamma', '.3f'),
+  *columns('margin=gamma:.3f'),
 )
 _FORMS = (
   *_NETWORK,
@@ -176,64 +190,48 @@ _FORMS = (
   Column('spectral norms', lambda row: row['norms']['spectral'], _joined),
 )
 _SLOPES = (
-  Column('data', 'dataset'),
+  *columns('data=dataset'),
   _METHOD,
-  Column('slope', 'slope', '.2f'),
-  Column('published', 'published', '.2f'),
+  *columns('slope:.2f', 'published:.2f'),
 )
 _PREMISES = (
   *_NETWORK,
   _METHOD,
-  Column('may fail with', 'failure', '.3g'),
-  Column('ln bound', 'bound', '.2f'),
+  *columns('may fail with=failure:.3g', 'ln bound=bound:.2f'),
   Column('broken', 'broken', lambda names: ', '.join(names) or '-'),
 )
 _PRUNED = (
   *_NETWORK,
   _METHOD,
-  Column('trained', 'trained', '.4f'),
-  Column('pruned', 'pruned', '.4f'),
-  Column('published', 'published', '.4f'),
-  Column('test error', 'first_error', '.3f'),
-  Column('pruned', 'test_error', '.3f'),
-  Column('kept', 'kept_fraction', '.4f'),
+  *columns('trained:.4f', 'pruned:.4f', 'published:.4f'),
+  *columns('test error=first_error:.3f', 'pruned=test_error:.3f'),
+  *columns('kept=kept_fraction:.4f'),
 )
 _COUNTS = (
   *_NETWORK,
-  Column('nonzeros', 'nonzeros'),
-  Column('entries', 'entries'),
-  Column('plain', 'naive', '.4g'),
-  Column('sketch', 'sketch', '.4g'),
-  Column('sketch of this one', 'sketch_measured', '.4g'),
-  Column('dense', 'dense', '.4g'),
+  *columns('nonzeros', 'entries', 'plain=naive:.4g', 'sketch:.4g'),
+  *columns('sketch of this one=sketch_measured:.4g', 'dense:.4g'),
   Column('plain is least', _is_least, yes),
 )
 _STRENGTHS = (
   *_NETWORK,
-  Column('d', 'strength', '.4g'),
-  Column('chi', 'kept_expected', '.3f'),
-  Column('kept', 'kept_fraction', '.3f'),
-  Column('test error', 'test_error', '.3f'),
-  Column('change', 'change_max', '.3g'),
+  *columns('d=strength:.4g', 'chi=kept_expected:.3f', 'kept=kept_fraction:.3f'),
+  *columns('test error=test_error:.3f', 'change=change_max:.3g'),
   Column('ln bound, Markov', 'bound_markov', _bound),
   Column('mean', 'bound_mean', _bound),
   Column('from norms', 'bound_measured', _bound),
-  Column('norm / Gamma', 'norm_ratio', '.2f'),
-  Column('nonzeros', lambda row: max(row['most_nonzeros'])),
-  Column('Lemma 5.1', lambda row: max(row['most_claimed']), '.0f'),
-  Column('95 %', lambda row: max(row['most_quantile'])),
+  *columns('norm / Gamma=norm_ratio:.2f'),
+  Column('nonzeros', 'most_nonzeros', _largest),
+  Column('Lemma 5.1', 'most_claimed', _largest),
+  Column('95 %', 'most_quantile', _largest),
 )
 _WEIGHTS = (
   *_NETWORK,
-  Column('layer', 'layer'),
-  Column('deviation', 'deviation', '.4g'),
-  Column('excess kurtosis', 'kurtosis', '.4g'),
+  *columns('layer', 'deviation:.4g', 'excess kurtosis=kurtosis:.4g'),
 )
 _RECOVERY = (
-  *(Column(name, name) for name in ('p', 'j', 'ones')),
+  *columns('p', 'j', 'ones'),
   Column('m:recovered', 'curve'),
-  Column('m for 90 %', 'enough', '.0f'),
-  Column('sqrt(jp) ln p', 'theorem', '.0f'),
-  Column('ratio', 'ratio', '.2f'),
+  *columns('m for 90 %=enough:.0f', 'sqrt(jp) ln p=theorem:.0f', 'ratio:.2f'),
   Column('fewer than p and the theorem', 'fewer', _FEWER),
 )
