@@ -162,21 +162,6 @@ def test_points_on_the_lines_exactly():
   np.testing.assert_allclose(mixture.deviation, 1e-3 * y.std(), rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-  ('x', 'y', 'num_lines', 'message'),
-  [
-    (range(6), range(6), 2, r'\[n\] with n >= 7, got shapes \(6,\)'),
-    (range(6), range(7), 1, r'got shapes \(6,\) and \(7,\)'),
-    ([1.0] * 9, range(9), 1, 'x must be a vector of finite numbers that'),
-    (range(9), [math.nan] * 9, 1, 'y must be a vector of finite numbers that'),
-    (range(9), range(9), 0, 'num_lines must be an integer >= 1'),
-  ],
-)
-def test_bad_points_are_named(x, y, num_lines, message):
-  with pytest.raises(ValueError, match=message):
-    line_mixture.fit(jax.random.key(0), list(x), list(y), num_lines)
-
-
 # Figure 2.
 
 

@@ -18,7 +18,7 @@ from experiments.sketching_bounds import (
   networks,
   numbers,
   recovery,
-  tables,
+  report,
 )
 from experiments.sketching_bounds import config as configs
 
@@ -162,7 +162,7 @@ def test_slopes_are_those_of_the_rows():
 
 def test_networks_that_learned_nothing_have_a_row():
   rows = [fake_row(500, status='no margin'), fake_row(784, status='diverged')]
-  text, _, slopes, *_ = tables.tables(rows)
+  text, _, slopes, *_ = report.tables(rows)
   assert 'no margin' in text
   assert 'diverged' in text
   assert re.search(r'published +22\.29', text)

@@ -10,6 +10,7 @@ from experiments.common.cells import Report
 from experiments.common.frames import (
   Column,
   Row,
+  columns,
   group,
   spread,
   table,
@@ -39,13 +40,11 @@ def _percent(header: str, name: str) -> Column:
 
 
 _COLUMNS = (
-  Column('study', 'study'),
+  *columns('study'),
   Column('alpha', 'alpha', tail),
-  *(Column(name, name) for name in ('seed', 'kept', 'bits')),
-  Column('positions', 'position_bits', '.0f'),
-  Column('values', 'value_bits', '.0f'),
-  _percent('train err.', 'train_error'),
-  _percent('test err.', 'test_error'),
+  *columns('seed', 'kept', 'bits'),
+  *columns('positions=position_bits:.0f', 'values=value_bits:.0f'),
+  *(_percent(f'{name} err.', f'{name}_error') for name in ('train', 'test')),
   _percent('bound', 'bound'),
   _percent('Hoeffding', 'hoeffding'),
 )
@@ -53,22 +52,17 @@ _COLUMNS = (
 
 def alpha_table(rows: list[Row]) -> str:
   """Mean +- sd over seeds at equal size; differences from no noise by seed."""
-  clean = {row['seed']: row for row in where(rows, alpha=None)}
-  columns = (
+  clean = {row['seed']: row['bound'] for row in where(rows, alpha=None)}
+  rows = [row | {'gain': row['bound'] - clean[row['seed']]} for row in rows]
+  shares = {'train err.': 'train_error', 'test err.': 'test_error'}
+  shares |= {'bound': 'bound', 'less no noise': 'gain'}
+  shown = (
     Column('alpha', 'alpha', tail),
     Column('runs', len),
-    spread('kept', 'kept', 0),
-    spread('bits', 'bits', 0),
-    spread('train err.', 'train_error', unit=100),
-    spread('test err.', 'test_error', unit=100),
-    spread('bound', 'bound', unit=100),
-    spread(
-      'less no noise',
-      lambda row: row['bound'] - clean[row['seed']]['bound'],
-      unit=100,
-    ),
+    *(spread(name, name, 0) for name in ('kept', 'bits')),
+    *(spread(header, name, unit=100) for header, name in shares.items()),
   )
-  return table('', columns, group(rows, 'alpha').values())
+  return table('', shown, group(rows, 'alpha').values())
 
 
 def _axes(xlabel: str, title: str) -> tuple[Any, Any]:
@@ -88,26 +82,16 @@ def bound_against_bits(rows: list[Row]) -> Any:
       points = [row['bits'] for row in own], [row[name] for row in own]
       label, size = (_NAMES[name], 6) if own is curve else (None, 14)
       ax.plot(*points, style, color=colour, label=label, markersize=size)
+  beside: dict[str, Any] = {'textcoords': 'offset points'}
   for row in curve:
-    ax.annotate(
-      f'{row["kept"]}',
-      (row['bits'], row['bound']),
-      xytext=(0, 6),
-      textcoords='offset points',
-      ha='center',
-    )
+    place = row['bits'], row['bound']
+    ax.annotate(row['kept'], place, xytext=(0, 6), ha='center', **beside)
   ax.plot([], [], 'k*', markersize=12, label='trained for longer')
   best = published.value('LOTFI-2022', ('mnist',), 'bound')
   ax.axhline(best, color=plotting.GREY, linestyle='--', linewidth=1)
-  ax.annotate(
-    'Lotfi et al. 2022, MNIST',
-    (1, best),
-    xycoords=('axes fraction', 'data'),
-    xytext=(0, 3),
-    textcoords='offset points',
-    ha='right',
-    color=plotting.GREY,
-  )
+  beside |= {'xycoords': ('axes fraction', 'data'), 'color': plotting.GREY}
+  name = 'Lotfi et al. 2022, MNIST'
+  ax.annotate(name, (1, best), xytext=(0, 3), ha='right', **beside)
   ax.margins(x=0.1, y=0.1)
   ax.set_ylim(bottom=0)
   ax.legend(frameon=False)

@@ -64,6 +64,20 @@ class Column(NamedTuple):
     return '' if value is None else format(value, self.format)
 
 
+def columns(*texts: str) -> list[Column]:
+  """Columns in short: 'header=column:format', or less of it.
+
+  'd=strength:.4g' is Column('d', 'strength', '.4g'), and 'width' is
+  Column('width', 'width').
+  """
+  parts = [text.partition(':') for text in texts]
+  names = [(head.partition('='), format) for head, _, format in parts]
+  return [
+    Column(header, value or header, format)
+    for (header, _, value), format in names
+  ]
+
+
 def table(
   title: str,
   columns: Sequence[Column],

@@ -3,6 +3,10 @@
 Each point lies on one of k lines, line j with probability w_j, and departs
 from it by normal noise of one deviation for all lines: with a deviation of
 its own, a line through two points would have an unbounded likelihood.
+
+Source: "Compressing Heavy-Tailed Weight Matrices for Non-Vacuous
+  Generalization Bounds", Figure 3 and Appendix D, which name the method;
+  Bishop (2006), Pattern Recognition and Machine Learning, section 14.5.1.
 """
 
 import functools
@@ -13,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.checks import check_count, check_key
 from htjax.types import Array, ArrayLike, PRNGKey
 
 # Least deviation, in units of the spread of y: points that lie on the lines
@@ -52,6 +55,21 @@ class _State(NamedTuple):
   deviation: Array
 
 
+def choose(
+  key: PRNGKey, x: ArrayLike, y: ArrayLike, max_lines: int = 3, **options: int
+) -> LineMixture:
+  """The fit of 1, .. , max_lines lines (at most n / 3) of smallest BIC.
+
+  The options are those of `fit`.
+  """
+  most = max(1, min(max_lines, (np.size(x) - 1) // 3))
+  fits = [
+    fit(jax.random.fold_in(key, k), x, y, k, **options)
+    for k in range(1, most + 1)
+  ]
+  return min(fits, key=lambda one: float(one.bic))
+
+
 def fit(
   key: PRNGKey,
   x: ArrayLike,
@@ -63,39 +81,12 @@ def fit(
 ) -> LineMixture:
   """The most likely of the mixtures that EM finds from random lines.
 
-  Each restart begins with lines through random pairs of points.
-
-  Args:
-    key: typed key.
-    x: [n], any unit; not constant.
-    y: [n], any unit; not constant.
-    num_lines: k, static.
-    num_restarts: static.
-    num_steps: EM steps of each restart, static.
-
-  Returns:
-    LineMixture, in the units of x and y; the deviation is at least 1e-3 of the
-    standard deviation of y.
-
-  Raises:
-    ValueError: counts below 1, fewer than 3 k + 1 points, x and y of different
-      shapes, not finite or constant; a key not typed.
-
-  Source: "Compressing Heavy-Tailed Weight Matrices for Non-Vacuous
-    Generalization Bounds", Figure 3 and Appendix D, which name the method;
-    Bishop (2006), Pattern Recognition and Machine Learning, section 14.5.1.
+  x and y are [n], n > 3 num_lines, finite and not constant, in any units,
+  which are those of the lines. Each restart begins with lines through random
+  pairs of points; the deviation is at least 1e-3 of y's.
   """
-  key = check_key(key)
-  check_count('num_lines', num_lines)
-  check_count('num_restarts', num_restarts)
-  check_count('num_steps', num_steps)
-  x, x_mean, x_spread = _standardised('x', x)
-  y, y_mean, y_spread = _standardised('y', y)
-  if x.shape != y.shape or x.size < 3 * num_lines + 1:
-    raise ValueError(
-      f'x and y must be [n] with n >= {3 * num_lines + 1}, got shapes '
-      f'{x.shape} and {y.shape}'
-    )
+  x, x_mean, x_spread = _standardised(x)
+  y, y_mean, y_spread = _standardised(y)
   state, log_likelihood = _fit(key, x, y, num_lines, num_restarts, num_steps)
   order = jnp.argsort(state.slopes)
   slopes = state.slopes * (y_spread / x_spread)
@@ -111,56 +102,9 @@ def fit(
   )
 
 
-def choose(
-  key: PRNGKey,
-  x: ArrayLike,
-  y: ArrayLike,
-  max_lines: int = 3,
-  *,
-  num_restarts: int = 64,
-  num_steps: int = 300,
-) -> LineMixture:
-  """The fit of 1, .. , max_lines lines with the smallest BIC.
-
-  Args:
-    key: typed key.
-    x: as in `fit`.
-    y: as in `fit`.
-    max_lines: static; as many as the points allow are tried, at least one.
-    num_restarts: as in `fit`.
-    num_steps: as in `fit`.
-
-  Returns:
-    LineMixture.
-
-  Raises:
-    ValueError: as `fit`.
-  """
-  key = check_key(key)
-  check_count('max_lines', max_lines)
-  most = max(1, min(max_lines, (np.size(x) - 1) // 3))
-  fits = [
-    fit(
-      jax.random.fold_in(key, k),
-      x,
-      y,
-      k,
-      num_restarts=num_restarts,
-      num_steps=num_steps,
-    )
-    for k in range(1, most + 1)
-  ]
-  return min(fits, key=lambda one: float(one.bic))
-
-
-def _standardised(name: str, values: ArrayLike) -> tuple[Array, float, float]:
+def _standardised(values: ArrayLike) -> tuple[Array, float, float]:
   """The values with mean 0 and variance 1, and what they had."""
   v = np.asarray(values, np.float64)
-  if v.ndim != 1 or not np.isfinite(v).all() or np.ptp(v) == 0:
-    raise ValueError(
-      f'{name} must be a vector of finite numbers that are not all equal, got '
-      f'{values!r}'
-    )
   mean, spread = float(v.mean()), float(v.std())
   return jnp.asarray((v - mean) / spread), mean, spread
 

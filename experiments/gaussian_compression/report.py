@@ -11,7 +11,15 @@ from ml_collections import ConfigDict
 
 from experiments.common import published
 from experiments.common.cells import Report
-from experiments.common.frames import Column, Row, group, mean_sd, table, where
+from experiments.common.frames import (
+  Column,
+  Row,
+  columns,
+  group,
+  mean_sd,
+  table,
+  where,
+)
 from experiments.gaussian_compression import line_mixture
 from experiments.gaussian_compression.brackets import (
   bracket_figure,
@@ -57,17 +65,13 @@ _EXPONENTS = (
 
 def accuracy_table(rows: list[Row]) -> str:
   """Table 1: accuracies in %, before and after, ours above the published."""
-  columns = (
-    Column('weights', 'weights'),
-    Column('variant', 'variant'),
+  shown = (
+    *columns('weights', 'variant'),
     *_EXPONENTS,
-    Column('errors', 'errors'),
-    Column('accuracy', 'accuracy', '.2f'),
-    Column('compressed', 'compressed'),
-    Column('replaced %', 'replaced', '.1f'),
+    *columns('errors', 'accuracy:.2f', 'compressed', 'replaced %=replaced:.1f'),
   )
   title = 'last layer compressed, accuracies in %'
-  return table(title, columns, _accuracies(rows))
+  return table(title, shown, _accuracies(rows))
 
 
 def _accuracies(rows: list[Row]) -> Iterator[Row]:
@@ -104,18 +108,17 @@ def layer_table(rows: list[Row]) -> str:
     found = row.get('num_tail')
     return '' if found is None else f'{found}/{math.prod(row["shape"])}'
 
-  columns = (
-    Column('weights', 'weights'),
-    Column('final layer', 'layer'),
+  shown = (
+    *columns('weights', 'final layer=layer'),
     Column('shape', 'shape', lambda sides: 'x'.join(map(str, sides))),
     *_EXPONENTS,
-    Column('exponent of w > 0', 'pdf_exponent_positive', '.2f'),
+    *columns('exponent of w > 0=pdf_exponent_positive:.2f'),
     Column('in the tail', in_tail),
-    Column('stable rank', 'stable_rank', '.2f'),
+    *columns('stable rank=stable_rank:.2f'),
     Column('note', lambda row: row.get('fault') or row['note']),
   )
   title = 'power law of |w| in the final layers'
-  return table(title, columns, where(rows, final=True))
+  return table(title, shown, where(rows, final=True))
 
 
 def layer_points(config: ConfigDict, rows: list[Row]) -> list[Row]:
@@ -153,13 +156,11 @@ def mixture_text(points: list[Row], mixture: 'Mixture') -> str:
     return f'{head}: too few for a line'
   correlation = np.corrcoef(*_coordinates(points))[0, 1]
   head += f': correlation {correlation:.2f}, deviation '
-  columns = (
-    Column('share', lambda line: line[0], '.2f'),
-    Column('slope', lambda line: line[1], '.3g'),
-    Column('intercept', lambda line: line[2], '.3g'),
-  )
-  lines = np.transpose(mixture[:3])
-  return table(f'{head}{float(mixture.deviation):.3g}', columns, lines)
+  names = ('share', 'slope', 'intercept')
+  found = np.transpose(mixture[:3])
+  lines = [dict(zip(names, line, strict=True)) for line in found]
+  shown = columns('share:.2f', 'slope:.3g', 'intercept:.3g')
+  return table(f'{head}{float(mixture.deviation):.3g}', shown, lines)
 
 
 def rank_figure(points: list[Row], mixture: 'Mixture') -> 'Figure':

@@ -1,6 +1,5 @@
 """One setting in which the statements are measured, and rows about it."""
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -8,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from ml_collections import ConfigDict
 
 from experiments.common import program
@@ -26,111 +24,52 @@ class Case(NamedTuple):
 
   Attributes:
     config: of the run.
-    key: typed key of this cell.
+    problem: the data.
+    constants: gives B and its parts, of the problem.
+    key: typed key of the cell.
     alpha: tail index of the noise.
     kind: its type.
   """
 
   config: ConfigDict
+  problem: Problem
+  constants: Callable[[], mean_field.Regularity]
   key: PRNGKey
   alpha: float
   kind: str
 
   @property
-  def problem(self) -> Problem:
-    """The data of the config."""
-    c = self.config
-    return make_problem(c.seed, c.dim, c.num_data)
-
-  @property
-  def constants(self) -> mean_field.Regularity:
-    """B and its parts, of the problem."""
-    c = self.config
-    return _regularity(c.seed, c.dim, c.num_data)
-
-  @property
   def noise(self) -> dict[str, Any]:
     """The noise of most studies."""
-    return {
-      'alpha': self.alpha,
-      'sigma': self.config.sigma,
-      'kind': self.kind,
-    }
-
-  @property
-  def num_steps(self) -> int:
-    """Steps of the config's size to its horizon."""
-    return round(self.config.horizon / self.config.step_size)
+    sigma = self.config.sigma
+    return {'alpha': self.alpha, 'sigma': sigma, 'kind': self.kind}
 
   @property
   def process(self) -> dict[str, Any]:
     """Noise and time of the studies of the width."""
-    time = {'step_size': self.config.step_size, 'num_steps': self.num_steps}
-    return self.noise | time
+    step_size = self.config.step_size
+    steps = round(self.config.horizon / step_size)
+    return self.noise | {'step_size': step_size, 'num_steps': steps}
 
   def start(self, key: PRNGKey, n: int) -> Array:
     """N(0, I) particles [n, dim]."""
     return jax.random.normal(key, (n, self.config.dim))
 
   def end(
-    self,
-    key: PRNGKey,
-    particles: Array,
-    step_size: float,
-    num_steps: int,
-    **changes: Any,
+    self, key: PRNGKey, start: Array, eta: float, steps: int, **changes: Any
   ) -> Array:
-    """Particles [n, p] after so many steps."""
+    """Particles [n, p] after so many steps of size eta."""
     settings = {'problem': self.problem, **self.noise, **changes}
-    return mean_field.simulate(
-      key,
-      particles=particles,
-      step_size=step_size,
-      num_steps=num_steps,
-      **settings,
-    ).particles[-1]
-
-  def systems(
-    self,
-    sizes: Sequence[int],
-    num: int,
-    clock: Callable[[int], tuple[float, int]],
-    measure: Callable[[Array], Array],
-  ) -> np.ndarray:
-    """A quantity of whole systems, under the noise `size_sigma`.
-
-    Args:
-      sizes: numbers of particles.
-      num: systems of each size.
-      clock: size -> (step size, number of steps).
-      measure: particles [n, p] at the end -> array.
-
-    Returns:
-      [len(sizes), num, ..].
-    """
-
-    def of_size(n: int) -> np.ndarray:
-      def one(own):
-        start_key, noise_key = jax.random.split(own)
-        start = self.start(start_key, n)
-        sigma = self.config.size_sigma
-        return measure(self.end(noise_key, start, *clock(n), sigma=sigma))
-
-      keys = jax.random.split(jax.random.fold_in(self.key, n), num)
-      return np.asarray(jax.jit(lambda k: lax.map(one, k))(keys))
-
-    return np.stack([of_size(n) for n in sizes])
+    settings |= {'step_size': eta, 'num_steps': steps}
+    return mean_field.simulate(key, particles=start, **settings).particles[-1]
 
   def replicas(self, num: int) -> dict[str, Any]:
     """How a study spreads its replicas over devices."""
     mesh = program.mesh()
     share = num if mesh is None else num // mesh.size
-    on_cpu = jax.default_backend() == 'cpu'
-    return {
-      'num_replicas': num,
-      'at_once': self.config.at_once or (1 if on_cpu else share),
-      'mesh': mesh,
-    }
+    usual = 1 if jax.default_backend() == 'cpu' else share
+    at_once = self.config.at_once or usual
+    return {'num_replicas': num, 'at_once': at_once, 'mesh': mesh}
 
   def largest_norm(self, key: PRNGKey, n: int) -> float:
     """E max over n of |X|, X standard stable of this case."""
@@ -140,45 +79,34 @@ class Case(NamedTuple):
     )
 
 
-@functools.lru_cache
-def make_problem(seed: int, dim: int, num_data: int) -> Problem:
+def make_problem(config: ConfigDict) -> Problem:
   """tanh units and the log cosh loss on Gaussian inputs of length about 1."""
-  inputs = np.random.default_rng(seed).normal(size=(num_data, dim))
-  inputs /= math.sqrt(dim)
+  generator = np.random.default_rng(config.seed)
+  inputs = generator.normal(size=(config.num_data, config.dim))
+  inputs /= math.sqrt(config.dim)
   return Problem(
-    _tanh_unit,
-    _log_cosh,
+    lambda theta, x: jnp.tanh(theta @ x),
+    lambda f, y: jnp.logaddexp(f - y, y - f) - math.log(2),
     jnp.asarray(inputs, jnp.float32),
     jnp.asarray(np.sin(2 * inputs[:, 0]), jnp.float32),
   )
 
 
-@functools.lru_cache
-def _regularity(*settings: int) -> mean_field.Regularity:
-  return mean_field.regularity(make_problem(*settings))
-
-
-def _tanh_unit(theta: Array, x: Array) -> Array:
-  return jnp.tanh(theta @ x)
-
-
-def _log_cosh(f: Array, y: Array) -> Array:
-  return jnp.logaddexp(f - y, y - f) - math.log(2)
-
-
 def rate_row(
-  statement: str,
-  what: str,
+  names: tuple[str, str],
   x: Sequence[float],
   rate: mean_field.Rate,
   predicted: float | None,
   holds: bool | None,
   **more: Any,
 ) -> Row:
-  """The points of a fitted rate, its slope, and what a theorem says."""
+  """The points of a fitted rate, its slope, and what a theorem says.
+
+  The names are those of the statement and of what is measured.
+  """
   return {
-    'statement': statement,
-    'what': what,
+    'statement': names[0],
+    'what': names[1],
     'x': np.asarray(x, float).tolist(),
     'levels': rate.levels.tolist(),
     'errors': rate.level_errors.tolist(),
@@ -193,8 +121,7 @@ def rate_row(
 
 
 def value_row(
-  statement: str,
-  what: str,
+  names: tuple[str, str],
   value: float,
   reach: float,
   predicted: float,
@@ -202,8 +129,8 @@ def value_row(
 ) -> Row:
   """A number with its interval value +- reach, and what a theorem says."""
   return {
-    'statement': statement,
-    'what': what,
+    'statement': names[0],
+    'what': names[1],
     'slope': float(value),
     'low': value - reach,
     'high': value + reach,
@@ -212,7 +139,11 @@ def value_row(
   }
 
 
-def below(levels: np.ndarray, bounds: dict[str, list[float]]) -> Row:
-  """Bounds of each point, and whether the sharp one holds at all of them."""
-  holds = bool(np.all(levels <= bounds['sharp_bound']))
+def below(levels: np.ndarray, bound: Callable[[str], list[float]]) -> Row:
+  """Bounds of each point, and whether the sharp one holds at all of them.
+
+  A bound is given its variant.
+  """
+  bounds = {name: bound(variant) for name, variant in VARIANTS.items()}
+  holds = bool(np.all(levels <= np.array(bounds['sharp_bound'])))
   return {'bound_holds': holds, **bounds}

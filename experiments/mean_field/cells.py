@@ -18,8 +18,9 @@ from ml_collections import ConfigDict
 
 from experiments.common.cells import Cell, Row, key_for, run_cells
 from experiments.mean_field import coupled, extremes, laws
-from experiments.mean_field.case import Case
+from experiments.mean_field.case import Case, make_problem
 from experiments.mean_field.report import report
+from htjax import mean_field
 
 Study = Callable[[Case], Iterator[Row]]
 
@@ -31,23 +32,23 @@ def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
 
 def cells(config: ConfigDict) -> list[Cell]:
   """Everything that the config asks for, in the order of the table."""
-  plans = _plans(config)
+  problem, plans = make_problem(config), _plans(config)
+  constants = functools.cache(lambda: mean_field.regularity(problem))
+
+  def rows(name: str, study: Study, alpha: float, kind: str) -> list[Row]:
+    key = key_for(config.seed, f'{name} {alpha:g} {kind}')
+    common = {'study': name, 'alpha': alpha, 'kind': kind}
+    case = Case(config, problem, constants, key, alpha, kind)
+    return [common | row for row in study(case)]
+
   return [
     Cell(
       f'{name} {alpha:g} {kind}',
-      functools.partial(_rows, config, name, plans[name][0], alpha, kind),
+      functools.partial(rows, name, plans[name][0], alpha, kind),
     )
     for name in config.studies
     for alpha, kind in plans[name][1]
   ]
-
-
-def _rows(
-  config: ConfigDict, name: str, study: Study, alpha: float, kind: str
-) -> list[Row]:
-  key = key_for(config.seed, f'{name} {alpha:g} {kind}')
-  common = {'study': name, 'alpha': alpha, 'kind': kind}
-  return [common | row for row in study(Case(config, key, alpha, kind))]
 
 
 def _plans(

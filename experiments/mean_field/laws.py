@@ -7,7 +7,7 @@ Proposition A.1.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -30,27 +30,26 @@ def linear(case: Case) -> Iterator[Row]:
   alpha, config = case.alpha, case.config
   decay = -math.expm1(-alpha * _DECAY * config.horizon)
   process = config.sigma * (decay / (alpha * _DECAY)) ** (1 / alpha)
-  scheme = _scheme_scale(case, case.num_steps)
+  num_steps = case.process['num_steps']
+  scheme = _scheme_scale(case, num_steps)
   # The process is a scheme of finer steps, with fewer particles.
-  for statement, what, expected, finer in (
-    ('eq. (3)', 'scale of the scheme', scheme, 1),
-    ('eq. (4)', 'scale of the process', process, 16),
+  for names, expected, finer in (
+    (('eq. (3)', 'scale of the scheme'), scheme, 1),
+    (('eq. (4)', 'scale of the process'), process, 16),
   ):
-    steps, n = finer * case.num_steps, config.linear_particles // finer
+    steps, n = finer * num_steps, config.linear_particles // finer
     key = jax.random.fold_in(case.key, steps)
-    coordinates = _linear_coordinates(case, key, n, steps)
-    yield _scale_row(case, statement, what, coordinates, expected)
+    yield _scale_row(case, names, expected, _linear(case, key, n, steps))
 
 
 def linear_control(case: Case) -> Iterator[Row]:
   """Noise scaled as if it had a variance."""
-  steps = case.num_steps
-  eta = case.config.horizon / steps
-  sigma = case.config.sigma * eta ** (0.5 - 1 / case.alpha)
-  n, what = case.config.linear_particles, 'control: noise scaled by eta^(1/2)'
-  coordinates = _linear_coordinates(case, case.key, n, steps, sigma=sigma)
-  expected = _scheme_scale(case, steps)
-  yield _scale_row(case, 'eq. (3)', what, coordinates, expected)
+  config, steps = case.config, case.process['num_steps']
+  eta = config.horizon / steps
+  sigma = config.sigma * eta ** (0.5 - 1 / case.alpha)
+  x = _linear(case, case.key, config.linear_particles, steps, sigma=sigma)
+  names = 'eq. (3)', 'control: noise scaled by eta^(1/2)'
+  yield _scale_row(case, names, _scheme_scale(case, steps), x)
 
 
 def _scheme_scale(case: Case, num_steps: int) -> float:
@@ -62,8 +61,8 @@ def _scheme_scale(case: Case, num_steps: int) -> float:
   return s ** (1 / case.alpha)
 
 
-def _linear_coordinates(
-  case: Case, key: PRNGKey, n: int, num_steps: int, **changes: float
+def _linear(
+  case: Case, key: PRNGKey, n: int, steps: int, **changes: float
 ) -> np.ndarray:
   """First coordinates [n] at the horizon."""
   problem = Problem(
@@ -73,13 +72,13 @@ def _linear_coordinates(
     jnp.zeros(1),
   )
   start = jnp.zeros((n, 1 if case.kind == 'type1' else 2))
-  eta = case.config.horizon / num_steps
-  end = case.end(key, start, eta, num_steps, problem=problem, **changes)
+  eta = case.config.horizon / steps
+  end = case.end(key, start, eta, steps, problem=problem, **changes)
   return np.asarray(end[:, 0], np.float64)
 
 
 def _scale_row(
-  case: Case, statement: str, what: str, x: np.ndarray, expected: float
+  case: Case, names: tuple[str, str], expected: float, x: np.ndarray
 ) -> Row:
   """The scale of stable draws, with an interval of five standard errors."""
   # E cos(t X) = exp(-(scale t)^alpha), read at t = 1 / expected.
@@ -88,8 +87,9 @@ def _scale_row(
   exponent = -math.log(phi)
   scale = expected * exponent ** (1 / case.alpha)
   reach = 5 * (scale * deviation / (case.alpha * phi * exponent))
-  holds = abs(scale - expected) <= reach
-  return value_row(statement, what, scale, reach, expected, holds)
+  return value_row(
+    names, scale, reach, expected, abs(scale - expected) <= reach
+  )
 
 
 def tail(case: Case) -> Iterator[Row]:
@@ -100,23 +100,21 @@ def tail(case: Case) -> Iterator[Row]:
   theta, eta = case.start(start_key, n), config.horizon / steps
   early = max(1, steps // 10)
   for stage, (until, since) in enumerate(((early, 0), (steps, early))):
-    key = jax.random.fold_in(noise_key, stage)
+    key, time = jax.random.fold_in(noise_key, stage), until * eta
     theta = case.end(key, theta, eta, until - since)
     norms = np.asarray(_top_norms(theta, top + 1), np.float64)
-    time = until * eta
     index = top / np.sum(np.log(norms[:top] / norms[top]))
+    names = 'Theorem 4.3', f'tail index at t = {time:g}'
     reach = 1.96 * index / math.sqrt(top)
-    holds = abs(index - alpha) <= reach
-    what = f'tail index at t = {time:g}'
-    yield value_row('Theorem 4.3', what, index, reach, alpha, holds)
+    yield value_row(names, index, reach, alpha, abs(index - alpha) <= reach)
     exact = mean_field.norm_tail_constant(alpha, config.dim, case.kind)
     exact *= config.sigma**alpha * time
     constant = top / n * norms[top] ** alpha
+    names = 'Theorem 4.3', f'tail constant at t = {time:g}'
     # A count of `top` has a relative error of top^(-1/2).
     reach = 1.96 * constant / math.sqrt(top)
     holds = abs(constant / exact - 1) <= 0.1
-    what = f'tail constant at t = {time:g}'
-    yield value_row('Theorem 4.3', what, constant, reach, exact, holds)
+    yield value_row(names, constant, reach, exact, holds)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -124,16 +122,38 @@ def _top_norms(theta: Array, top: int) -> Array:
   return lax.top_k(jnp.linalg.norm(theta, axis=-1), top)[0]
 
 
+def _systems(
+  case: Case,
+  sizes: Sequence[int],
+  num: int,
+  clock: Callable[[int], tuple[float, int]],
+  measure: Callable[[Array], Array],
+) -> np.ndarray:
+  """A quantity of the norms in whole systems at their end: [sizes, num, ..].
+
+  The clock gives step size and number of steps for a number of particles; the
+  scale of the noise is `size_sigma`.
+  """
+
+  def of_size(n: int) -> np.ndarray:
+    def one(key):
+      start_key, noise_key = jax.random.split(key)
+      start, sigma = case.start(start_key, n), case.config.size_sigma
+      end = case.end(noise_key, start, *clock(n), sigma=sigma)
+      return measure(jnp.linalg.norm(end, axis=-1))
+
+    keys = jax.random.split(jax.random.fold_in(case.key, n), num)
+    return np.asarray(jax.jit(lambda k: lax.map(one, k))(keys))
+
+  return np.stack([of_size(n) for n in sizes])
+
+
 def _over_sizes(case: Case, measure: Callable[[Array], Array]) -> np.ndarray:
-  """`measure` of the particles' norms, [len(sizes), size_replicas, ..]."""
+  """A quantity of the norms at the horizon, [sizes, size_replicas, ..]."""
   config = case.config
   clock = config.horizon / config.size_steps, config.size_steps
-  return case.systems(
-    config.sizes,
-    config.size_replicas,
-    lambda n: clock,
-    lambda theta: measure(jnp.linalg.norm(theta, axis=-1)),
-  )
+  num = config.size_replicas
+  return _systems(case, config.sizes, num, lambda n: clock, measure)
 
 
 def second_moment(case: Case) -> Iterator[Row]:
@@ -147,50 +167,44 @@ def second_moment(case: Case) -> Iterator[Row]:
   levels = np.exp(_over_sizes(case, log_mean_square).astype(float))
   sizes, predicted = case.config.sizes, 2 / case.alpha - 1
   rate = mean_field.fit_rate(sizes, levels, statistic='median')
-  what, holds = 'mean square norm', rate.covers(predicted)
-  yield rate_row('Theorem 4.3', what, sizes, rate, predicted, holds)
+  names, holds = ('Theorem 4.3', 'mean square norm'), rate.covers(predicted)
+  yield rate_row(names, sizes, rate, predicted, holds)
+
+
+def _errors(norms: Array, kappas: float | Array) -> Array:
+  return compressibility.compression_error(norms, kappas, rounding='floor')
 
 
 def compression(case: Case) -> Iterator[Row]:
   """Errors of keeping kappa n columns vanish like n^(1/2 - 1/alpha)."""
   sizes, kappas = case.config.sizes, case.config.kappas
-
-  def errors(norms):
-    return compressibility.compression_error(
-      norms, jnp.array(kappas), rounding='floor'
-    )
-
-  levels = _over_sizes(case, errors)
+  levels = _over_sizes(case, lambda norms: _errors(norms, jnp.array(kappas)))
+  predicted = 1 / 2 - 1 / case.alpha
   for i, kappa in enumerate(kappas):
     rate = mean_field.fit_rate(sizes, levels[:, :, i], statistic='median')
-    predicted = 1 / 2 - 1 / case.alpha
+    names = 'Theorem 3.1', f'compression error, kappa = {kappa:g}'
     holds = abs(rate.slope - predicted) <= 0.05
-    what = f'compression error, kappa = {kappa:g}'
-    yield rate_row('Theorem 3.1', what, sizes, rate, predicted, holds)
+    yield rate_row(names, sizes, rate, predicted, holds)
 
 
 def step_condition(case: Case) -> Iterator[Row]:
   """Theorem 3.1 at its step size n^(-alpha/2 - 1), and at a larger one."""
   config, kappa = case.config, case.config.kappas[0]
   time, sizes = config.step_condition_time, config.step_condition_sizes
-
-  def error(theta):
-    norms = jnp.linalg.norm(theta, axis=-1)
-    return compressibility.compression_error(norms, kappa, rounding='floor')
-
   for what, steps in (
     ('n^(-alpha/2-1)', lambda n: math.ceil(time * n ** (case.alpha / 2 + 1))),
     ('time / 10', lambda n: 10),
   ):
-    levels = case.systems(
+    levels = _systems(
+      case,
       sizes,
       config.step_condition_replicas,
       lambda n, steps=steps: (time / steps(n), steps(n)),
-      error,
+      lambda norms: _errors(norms, kappa),
     )
     rate = mean_field.fit_rate(sizes, levels, statistic='median')
-    what, falls = f'error at step {what}, kappa = {kappa:g}', rate.slope < 0
-    yield rate_row('Theorem 3.1', what, sizes, rate, None, bool(falls))
+    names = 'Theorem 3.1', f'error at step {what}, kappa = {kappa:g}'
+    yield rate_row(names, sizes, rate, None, bool(rate.slope < 0))
 
 
 def gaussian_limit(case: Case) -> Iterator[Row]:
@@ -205,16 +219,15 @@ def gaussian_limit(case: Case) -> Iterator[Row]:
     # The same noise for both.
     key = jax.random.clone(case.key)
     end = case.end(key, theta, eta, config.size_steps, problem=data)
-    errors = compressibility.compression_error(
-      jnp.linalg.norm(end, axis=-1), kappas
-    )
+    norms = jnp.linalg.norm(end, axis=-1)
+    errors = compressibility.compression_error(norms, kappas)
     for kappa, value, limit in zip(config.kappas, errors, limits, strict=True):
-      claimed = abs(float(value / limit) - 1) <= 0.01
+      # With drift only the limit's being above 0 is claimed.
+      is_limit = abs(float(value / limit) - 1) <= 0.01
       yield {
         'statement': 'Proposition A.1',
         'what': f'error {what}, kappa = {kappa:g}',
         'slope': float(value),
         'predicted': float(limit),
-        # With drift only the limit's being above 0 is claimed.
-        'holds': claimed if what == 'without drift' else bool(value > 0.01),
+        'holds': is_limit if data is free else bool(value > 0.01),
       }

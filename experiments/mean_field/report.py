@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.common.cells import Report
-from experiments.common.frames import Column, Row, group, table, yes
+from experiments.common.frames import Column, Row, columns, group, table, yes
 from htjax import plotting
 
 AXES = {
@@ -29,13 +29,11 @@ def _interval(ends: list[float | None]) -> str:
 
 
 _COLUMNS = (
-  Column('statement', 'statement'),
-  Column('what', 'what'),
-  Column('alpha', 'alpha', 'g'),
-  Column('kind', lambda row: plotting.KINDS[row['kind']]),
-  Column('measured', 'slope', '.4g'),
+  *columns('statement', 'what', 'alpha:g'),
+  Column('kind', 'kind', plotting.KINDS.get),
+  *columns('measured=slope:.4g'),
   Column('interval', lambda row: [row.get('low'), row.get('high')], _interval),
-  Column('predicted', 'predicted', '.4g'),
+  *columns('predicted:.4g'),
   Column('holds', 'holds', yes),
   Column('below bound', 'bound_holds', yes),
 )

@@ -16,16 +16,13 @@ from experiments.sketching_bounds.numbers import (
 )
 from htjax import plotting
 
-_COLOUR = dict(
-  zip(
-    LABELS,
-    (
-      *('#D55E00', '#E69F00', '#A6761D', '#CC79A7', '#999999'),
-      *('#0072B2', '#56B4E9', '#009E73', '#7570B3', '#000000'),
-    ),
-    strict=True,
-  )
-)
+# Where a legend stands above the title.
+_ABOVE: dict[str, Any] = {
+  **{'loc': 'lower left', 'bbox_to_anchor': (0, 1.08)},
+  **{'fontsize': 'xx-small', 'ncols': 2},
+}
+_COLOURS = (*plotting.COLOURS, '#A6761D', '#7570B3', '#999999', '#000000')
+_COLOUR = dict(zip(LABELS, _COLOURS, strict=True))
 
 
 def _by_dataset(
@@ -40,11 +37,6 @@ def _by_dataset(
     ax.set_title(title, fontsize='medium')
   own = axes if panels == 1 else zip(*[iter(axes)] * panels, strict=True)
   return figure, zip(own, groups.values(), strict=True)
-
-
-def _legend_above(ax: Any) -> None:
-  place: dict[str, Any] = {'loc': 'lower left', 'bbox_to_anchor': (0, 1.08)}
-  ax.legend(fontsize='xx-small', ncols=2, **place)
 
 
 def methods_figure(rows: list[Row]) -> Any:
@@ -106,7 +98,7 @@ def epochs_figure(rows: list[Row]) -> Any:
       style = {'color': _COLOUR[name], 'label': METHODS[name]}
       bounds.plot(epochs, values, 'o-', ms=3, **style)
     bounds.set(xlabel='epoch', ylabel='ln of the bound')
-    _legend_above(bounds)
+    bounds.legend(**_ABOVE)
     for name, label in (('train_error', 'training'), ('test_error', 'test')):
       values = [row[name] for row in own]
       errors.plot(epochs, values, 'o-', ms=3, label=label)
@@ -153,7 +145,7 @@ def error_figure(rows: list[Row]) -> Any:
       valid = [f['log'] if f['premise'] else np.nan for f in found]
       ax.plot(d, valid, 'o', color=colour)
     ax.set(xscale='log', xlabel='strength d', ylabel='ln change of the output')
-    _legend_above(ax)
+    ax.legend(**_ABOVE)
   return figure
 
 
@@ -189,3 +181,15 @@ def recovery_figure(rows: list[Row]) -> Any:
     ax.set(xlabel='m / p', ylabel='recovered')
     ax.legend(fontsize='xx-small', loc='upper left')
   return figure
+
+
+# By the names of their files, with the study whose rows they show.
+FIGURES = {
+  'methods': ('bounds', methods_figure),
+  'width': ('bounds', width_figure),
+  'epochs': ('trace', epochs_figure),
+  'weights': ('weights', weights_figure),
+  'pruning_error': ('strengths', error_figure),
+  'sparsity': ('strengths', sparsity_figure),
+  'recovery': ('recovery', recovery_figure),
+}
