@@ -67,13 +67,15 @@ class Column(NamedTuple):
 def columns(*texts: str) -> list[Column]:
   """Columns in short: 'header=column:format', or less of it.
 
-  'd=strength:.4g' is Column('d', 'strength', '.4g'), and 'width' is
-  Column('width', 'width').
+  'd=strength:.4g' is Column('d', 'strength', '.4g'), 'width' is
+  Column('width', 'width'), and 'holds:yes' has `yes` as its format; there is
+  `tail`, too.
   """
+  functions = {'yes': yes, 'tail': tail}
   parts = [text.partition(':') for text in texts]
   names = [(head.partition('='), format) for head, _, format in parts]
   return [
-    Column(header, value or header, format)
+    Column(header, value or header, functions.get(format, format))
     for (header, _, value), format in names
   ]
 
