@@ -5,7 +5,7 @@ group of rows that one line sums up.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,14 +13,15 @@ from htjax.io import tables
 
 Row = dict[str, Any]
 Item = Any  # a Row, or a list of them
+RowT = TypeVar('RowT', bound=Mapping[str, Any])
 
 
-def where(rows: Iterable[Row], **values: Any) -> list[Row]:
+def where(rows: Iterable[RowT], **values: Any) -> list[RowT]:
   """The rows that have these values, as in `where(rows, study='bias')`."""
   return [row for row in rows if values.items() <= row.items()]
 
 
-def group(rows: Iterable[Row], *columns: str) -> dict[Any, list[Row]]:
+def group(rows: Iterable[RowT], *columns: str) -> dict[Any, list[RowT]]:
   """Rows by their value in a column, or by their values in several.
 
   Args:
@@ -31,7 +32,7 @@ def group(rows: Iterable[Row], *columns: str) -> dict[Any, list[Row]]:
     {value: rows}, or {(value, value, ..): rows}, in the order in which the
     values come first.
   """
-  groups: dict[Any, list[Row]] = {}
+  groups: dict[Any, list[RowT]] = {}
   for row in rows:
     key = tuple(row[column] for column in columns)
     groups.setdefault(key if len(columns) > 1 else key[0], []).append(row)
@@ -115,7 +116,7 @@ def spread(
   value: str | Callable[[Row], Any],
   digits: int | None = 2,
   unit: float = 1.0,
-  over: Callable[[list[Row]], list[Row]] = list,
+  over: Callable[[Any], Sequence[Any]] = list,
 ) -> Column:
   """A column with mean and standard deviation over the rows of a group.
 

@@ -15,12 +15,11 @@ def first(
   """A data set with the first `limit` examples of some splits; 0 is all."""
   if not limit:
     return dataset
-  return dataset._replace(
-    **{
-      name: data.Split(*(a[:limit] for a in getattr(dataset, name)))
-      for name in splits
-    }
-  )
+  few: dict[str, Any] = {
+    name: data.Split(*(a[:limit] for a in getattr(dataset, name)))
+    for name in splits
+  }
+  return dataset._replace(**few)
 
 
 def network(

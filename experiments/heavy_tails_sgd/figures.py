@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -79,7 +79,10 @@ def _draw_tail_index(ax: 'Axes', rows: list[Row]) -> None:
   sizes = frames.group(rows, 'batch_size')
   for i, (batch_size, own) in enumerate(sizes.items()):
     x, y = [row['eta_over_b'] for row in own], list(map(model_alpha, own))
-    style = {'color': COLOURS[4 * (i + 1) % 6], 'label': f'b = {batch_size}'}
+    style: dict[str, Any] = {
+      'color': COLOURS[4 * (i + 1) % 6],
+      'label': f'b = {batch_size}',
+    }
     ax.plot(x, y, 'os'[i % 2], **style)
   ax.set(xscale='log', xlabel='step size / batch size')
   ax.set_ylabel('mean tail index of the layers')
@@ -134,8 +137,9 @@ def weights(rows: list[Row]) -> 'Figure':
     f'random halves, Kolmogorov-Smirnov p = {parts["halves_p_value"]:.2f}',
     fontsize='medium',
   )
-  style = {'fill': True, 'facecolor': '#bbbbbb', 'label': 'the layer'}
-  law.stairs(parts['layer'], edges, **style)
+  law.stairs(
+    parts['layer'], edges, fill=True, color='#bbbbbb', label='the layer'
+  )
   label = f'stable, alpha = {parts["law_alpha"]:.2f}'
   law.stairs(parts['law'], edges, color=COLOURS[0], label=label)
   law.set_title(
@@ -203,7 +207,7 @@ def stable_draws(alpha: float = 1.7, num: int = 10_000) -> 'Figure':
   """Histogram of the magnitudes of stable draws."""
   sizes = np.abs(np.asarray(stable.sample(jax.random.key(0), alpha, (num,))))
   figure, (ax,) = panels(1, size=(7, 4))
-  ax.hist(sizes, np.linspace(0, sizes.max(), 200), color=COLOURS[4])
+  ax.hist(sizes, np.linspace(0, sizes.max(), 200).tolist(), color=COLOURS[4])
   ax.set(yscale='log', xlabel='|x|', ylabel='count')
   ax.set_title(f'{num} stable draws, alpha = {alpha:g}', fontsize='medium')
   return figure

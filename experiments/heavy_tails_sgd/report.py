@@ -107,7 +107,7 @@ def relations(row: Row) -> Iterator[tuple[str, str, Pairs]]:
   what = 'prunable entries, alpha; '
   yield 'F3', f'{what}all layers', _layers
   for i, layer in enumerate(row['layers']):
-    yield 'F3', f'{what}{layer}', lambda r, i=i: _layers(r)[i : i + 1]
+    yield 'F3', f'{what}{layer}', functools.partial(_layer, i)
   for method, (title, figure) in METHODS.items():
     if f'{method}_ratios' in row:
       what = f'alpha, relative accuracy; {title}'
@@ -118,6 +118,10 @@ def relations(row: Row) -> Iterator[tuple[str, str, Pairs]]:
 
 def _layers(row: Row) -> list[tuple[float, float]]:
   return list(zip(row['layer_ratios'], capped(row), strict=True))
+
+
+def _layer(i: int, row: Row) -> list[tuple[float, float]]:
+  return _layers(row)[i : i + 1]
 
 
 def _mean_survival(method: str, row: Row) -> list[tuple[float, float]]:
@@ -202,7 +206,7 @@ def networks_table(config: ConfigDict, rows: list[Row]) -> str:
   columns = [
     *frames.columns('pruned=title', 'alpha'),
     *(
-      Column(f'{100 * f:g} %', lambda item, i=i: item['curves'][:, i], _reach)
+      Column(f'{100 * f:g} %', functools.partial(_at, i), _reach)
       for i, f in enumerate(config.networks.fractions)
       if f in (0.5, 0.7, 0.8, 0.9)
     ),
@@ -222,6 +226,10 @@ def networks_table(config: ConfigDict, rows: list[Row]) -> str:
     'alpha within a repeat'
   )
   return frames.table(title, columns, items)
+
+
+def _at(i: int, item: Row) -> np.ndarray:
+  return item['curves'][:, i]
 
 
 def _slopes(rows: list[Row], name: str) -> np.ndarray:

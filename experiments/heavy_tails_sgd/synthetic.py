@@ -287,16 +287,15 @@ def _ratios(config: ConfigDict) -> Iterator[Row]:
   size, error = config.limits.size, config.error
   gaussian = _gaussian_ratio(error)
   for alpha in _RATIOS['independent']:
-    found = _repeats(
-      config,
-      2,
-      lambda key, alpha=alpha: _matrix_ratios(key, alpha, error, size),
+    ratios = functools.partial(
+      _matrix_ratios, alpha=alpha, error=error, size=size
     )
+    found = _repeats(config, 2, ratios)
     for name in STRUCTURES:
       if name == 'whole' or alpha == 2.0:
         # One Gaussian vector, whatever its scale: the limit is exact. With d
         # entries a ratio is a multiple of 1 / d.
-        judged = _mean(found[name], 1 / size**2), gaussian
+        judged: Any = _mean(found[name], 1 / size**2), gaussian
       else:
         known = _RATIOS[name][alpha] if (size, error) == (500, 0.1) else None
         judged = _median(found[name]), known, 0.05

@@ -11,6 +11,8 @@ from htjax import plotting
 from htjax.checks import check_range
 from htjax.plotting import GREY, Group, Row
 
+Style = dict[str, Any]
+
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
   from matplotlib.figure import Figure
@@ -39,10 +41,10 @@ def ratio_against_alpha(rows: Sequence[Row]) -> 'Figure':
       ends = np.percentile(laws[i], (5, 95))
       ax.vlines(closed, *ends, color=GREY, linewidth=1)
       _quartiles(ax, closed, laws[i], GREY, 'closed form (thin: 5 to 95 %)')
-    if printed[i]:
-      style = {'color': 'black', 'markersize': 9, 'capsize': 4, 'linewidth': 1}
-      mean, sd = (100 * value for value in printed[i])
-      ax.errorbar(star, mean, sd, fmt='*', label='published mean, sd', **style)
+    if mark := printed[i]:
+      style: Style = {'color': 'black', 'markersize': 9, 'capsize': 4}
+      style |= {'linewidth': 1, 'label': 'published mean, sd'}
+      ax.errorbar(star, 100 * mark[0], 100 * mark[1], fmt='*', **style)
   ax.set_xticks(range(len(groups)), list(map(_category, groups)))
   ax.set_xlabel('tail index α of the noise')
   ax.set_ylabel('pruning ratio (% of the columns)')
@@ -56,7 +58,7 @@ def _draw_points(ax: 'Axes', x: float, group: Group) -> None:
   # Spread so that any neighbours are apart, the same way at every call.
   golden = 0.5 * (np.sqrt(5.0) - 1.0)
   spread = 0.1 * ((golden * np.arange(ratios.size)) % 1.0 - 0.5)
-  style = {'color': group.colour, 'alpha': 0.7, 'markeredgewidth': 0}
+  style: Style = {'color': group.colour, 'alpha': 0.7, 'markeredgewidth': 0}
   at = x - 0.05 + spread
   label = 'a trained network'
   ax.plot(at, ratios, group.marker, markersize=5, label=label, **style)
@@ -68,7 +70,7 @@ def _quartiles(
 ) -> None:
   low, median, high = np.percentile(values, (25, 50, 75))
   ends = [[median - low], [high - median]]
-  style = {'markersize': 11, 'markeredgewidth': 2.5, 'elinewidth': 4}
+  style: Style = {'markersize': 11, 'markeredgewidth': 2.5, 'elinewidth': 4}
   ax.errorbar(x, median, ends, fmt='_', color=colour, label=label, **style)
 
 
@@ -190,7 +192,7 @@ def _draw_alpha(
     ring = _paint('out of steps', 'black') | {'facecolors': 'none', 'zorder': 4}
     trade.scatter(last['ratio'], last['accuracy'], last['area'] + 140, **ring)
     scale.scatter(last['sigma'], last['ratio'], 175, **ring)
-    dotted = {'linewidth': 1.2, 'linestyle': ':'}
+    dotted: Style = {'linewidth': 1.2, 'linestyle': ':'}
     scale.axvline(last['sigma'], color=group.colour, **dotted)
   return len(drawn) < len(settings)
 

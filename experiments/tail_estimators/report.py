@@ -1,5 +1,6 @@
 """Tables of bias and coverage, and the figure of the biases."""
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,11 +36,15 @@ def bias_table(rows: list[Row], measured: str, title: str) -> str:
   """One column of the rows, by law and estimator."""
   names = list(frames.group(rows, 'estimator'))
   columns = [
-    Column(name, lambda own, i=i: own[i][measured], '.2f')
+    Column(name, functools.partial(_entry, i, measured), '.2f')
     for i, name in enumerate(names)
   ]
   laws = frames.group(rows, 'law').values()
   return frames.table(title, [Column('law', 'law'), *columns], laws)
+
+
+def _entry(i: int, name: str, rows: list[Row]) -> float | None:
+  return rows[i][name]
 
 
 def coverage_table(rows: list[Row]) -> str:
