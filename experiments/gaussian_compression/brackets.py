@@ -20,16 +20,11 @@ def bracket_values(
 ) -> dict[str, np.ndarray]:
   """P(at least c^(M - i) entries of a row in bracket i), in three ways.
 
-  Args:
-    config: with `base` c, `top` M and `row_length` N.
-    alphas: [a], tail indices in [0.5, 2).
-    indices: [i], in [0, M].
-
-  Returns:
-    Dictionary of arrays [i, a]: 'bound', (16); 'valid', whether its premise
-    c^(M - i) > N p holds; 'binomial', the probability itself with p of (14);
-    'exact', the same with the probability p of a stable entry instead of its
-    limit (14).
+  Of tail indices [a] and i in [0, M], arrays [i, a]: 'bound', (16); 'valid',
+  whether its premise c^(M - i) > N p holds; 'binomial', the probability itself
+  with p of (14); 'exact', the same with the probability p of a stable entry
+  instead of its limit (14). The config has c, M and N as `base`, `top`,
+  `row_length`.
   """
   c, top, n = config.base, config.top, config.row_length
   x = jnp.asarray(c ** (indices[:, None] + np.arange(2))[..., None])
