@@ -64,7 +64,7 @@ def test_a_stopped_run_goes_on_with_what_is_missing(tmp_path):
 
 
 def test_rows_come_in_the_order_of_the_cells_whichever_ends_first(tmp_path):
-  from htjax import records
+  from htjax.io import records
 
   def missing(done):
     for i in (2, 0, 1):

@@ -14,7 +14,8 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from htjax import plotting, records, training
+from htjax import plotting, training
+from htjax.io import files, records
 from htjax.types import PRNGKey
 
 if TYPE_CHECKING:
@@ -68,11 +69,8 @@ def run_cells(
   Args:
     config: all that the run depends on.
     workdir: where `results.json`, `table.txt` and the figures are written.
-    cells: in the order of their rows.
+    cells: in the order of their rows, which are returned.
     report: of (config, rows).
-
-  Returns:
-    All rows.
 
   Raises:
     ValueError: `workdir` holds the run of another config, or rows that belong
@@ -102,17 +100,8 @@ def train_lanes(
 ) -> list[Row]:
   """Train the lanes that are missing; each is a cell, named by its number.
 
-  Args:
-    run: open; holds the checkpoints, too.
-    program: as `training.make_program` gives it.
-    lanes: in the order of their rows.
-    examples: to train on.
-    measure: makes the row of a trained lane.
-    config: with `at_once` (0 chooses by backend) and `checkpoint_every`.
-    title: of the progress bar.
-
-  Returns:
-    A row for each lane.
+  `measure` makes the row of a trained lane. The config has `at_once`, where 0
+  chooses by backend, and `checkpoint_every`.
   """
 
   def missing(done: frozenset[int]) -> Iterator[tuple[int, Measure]]:
@@ -147,12 +136,6 @@ def collect(
     missing: given the numbers of the cells that have rows, the number and the
       measurement of every other one, in any order.
     title: of the progress bar.
-
-  Returns:
-    Rows in the order of the cells.
-
-  Raises:
-    ValueError: the run has a row that belongs to no cell.
   """
   kept: list[list[Row]] = [[] for _ in tags]
   for row in run.read_results():
@@ -185,7 +168,7 @@ def publish(report: Report, workdir: Path) -> None:
   if jax.process_index() != 0:
     return
   text = '\n\n'.join(filter(None, report.tables))
-  records.atomic_write(workdir / 'table.txt', text + '\n')
+  files.atomic_write(workdir / 'table.txt', text + '\n')
   for name, figure in report.figures.items():
     plotting.save(figure, workdir / f'{name}.png')
   print(f'{text}\n\nwritten to {workdir}')

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from htjax import records
+from htjax.io import tables
 
 Row = dict[str, Any]
 Item = Any  # a Row, or a list of them
@@ -67,13 +67,15 @@ class Column(NamedTuple):
 def columns(*texts: str) -> list[Column]:
   """Columns in short: 'header=column:format', or less of it.
 
-  'd=strength:.4g' is Column('d', 'strength', '.4g'), and 'width' is
-  Column('width', 'width').
+  'd=strength:.4g' is Column('d', 'strength', '.4g'), 'width' is
+  Column('width', 'width'), and 'holds:yes' has `yes` as its format; there is
+  `tail`, too.
   """
+  functions = {'yes': yes, 'tail': tail}
   parts = [text.partition(':') for text in texts]
   names = [(head.partition('='), format) for head, _, format in parts]
   return [
-    Column(header, value or header, format)
+    Column(header, value or header, functions.get(format, format))
     for (header, _, value), format in names
   ]
 
@@ -104,7 +106,7 @@ def table(
       lines.append([more.get(column.header, '') for column in columns])
   if not lines:
     return ''
-  text = records.table([column.header for column in columns], lines)
+  text = tables.table([column.header for column in columns], lines)
   return f'{title}\n{text}' if title else text
 
 

@@ -20,11 +20,11 @@ from htjax import (
   data,
   models,
   pruning,
-  records,
   stable,
   tail_index,
   training,
 )
+from htjax.io import records
 
 _BINS = 80
 # Settings that go from a preset to the training program as they are.

@@ -188,8 +188,7 @@ def volume_factors(num_weights: int = 10_000) -> 'Figure':
   figure, (ax,) = panels(1, size=(7, 4.5))
   for epsilon, colour in zip(_EPSILONS, COLOURS, strict=False):
     factor = [
-      heavy_tails.volume_factor(epsilon, kappa, num_weights)
-      for kappa in kappas
+      heavy_tails.volume_factor(epsilon, kappa, num_weights) for kappa in kappas
     ]
     ax.plot(kappas, factor, color=colour, label=f'epsilon = {epsilon:g}')
     simple = np.minimum(3 * epsilon ** (1 - kappas), 1)

@@ -59,10 +59,8 @@ def training_table(config: ConfigDict, rows: list[Row]) -> str:
     'rel. acc.': lambda row: survival(row, 'magnitude').mean(),
   }
   columns = [
-    Column('network', 'panel'),
-    Column('b', 'batch_size'),
-    Column('eta', 'learning_rate', 'g'),
-    Column('eta/b', 'eta_over_b', '.3g'),
+    *frames.columns('network=panel', 'b=batch_size', 'eta=learning_rate:g'),
+    *frames.columns('eta/b=eta_over_b:.3g'),
     Column('met', lambda own: f'{len(good(own))}/{len(own)}'),
     *(
       frames.spread(*item, digits=None, over=good) for item in measured.items()
@@ -82,11 +80,10 @@ Pairs = Callable[[Row], Iterable[tuple[float, float]]]
 
 def relations_table(rows: list[Row]) -> str:
   """Spearman's rho of what each figure sets against each other."""
-  columns = [
-    *(Column(name, name) for name in ('network', 'figure', 'what', 'paper')),
-    Column('n', 'n'),
-    *(Column(name, name, '.2f') for name in ('rho', 'low', 'high')),
-  ]
+  columns = frames.columns(
+    *('network', 'figure', 'what', 'paper', 'n', 'rho:.2f', 'low:.2f'),
+    'high:.2f',
+  )
   lines = []
   for panel, own in frames.group(rows, 'panel').items():
     for figure, what, pairs in relations(own[0]):
@@ -203,8 +200,7 @@ def networks_table(config: ConfigDict, rows: list[Row]) -> str:
   from each other than alphas do: the slope is taken within each repeat.
   """
   columns = [
-    Column('pruned', 'title'),
-    Column('alpha', 'alpha'),
+    *frames.columns('pruned=title', 'alpha'),
     *(
       Column(f'{100 * f:g} %', lambda item, i=i: item['curves'][:, i], _reach)
       for i, f in enumerate(config.networks.fractions)
@@ -279,14 +275,8 @@ def matrices_table(rows: list[Row]) -> str:
 
 def limits_table(rows: list[Row]) -> str:
   """What theorems, and another program, say of stable weights."""
-  columns = [
-    Column('statement', 'statement'),
-    Column('what', 'what'),
-    Column('alpha', 'alpha', 'g'),
-    Column('measured', 'value', '.4g'),
-    Column('low', 'low', '.4g'),
-    Column('high', 'high', '.4g'),
-    Column('expected', 'predicted', '.4g'),
-    Column('holds', 'holds', frames.yes),
-  ]
+  columns = frames.columns(
+    *('statement', 'what', 'alpha:g', 'measured=value:.4g', 'low:.4g'),
+    *('high:.4g', 'expected=predicted:.4g', 'holds:yes'),
+  )
   return frames.table('independent stable weights', columns, rows)

@@ -18,10 +18,11 @@ from htjax import (
   models,
   plotting,
   pruning,
-  records,
   selection,
   training,
 )
+from htjax.io import records
+from htjax.noise import StableNoise
 
 # Settings that go from a preset to the training program as they are.
 _RECIPE = (
@@ -163,13 +164,13 @@ def law_draws(
   initial = network.init(training.init_key(lane.lane.seed))
   first, last = (p['hidden_0']['kernel'] for p in (initial, lane.params))
   columns = last - last.mean(0, keepdims=True) + first.mean(0, keepdims=True)
-  alpha, injections = lane.lane.alpha, lane.steps - 1
-  scale = lane.lane.sigma * (config.learning_rate * injections) ** (1 / alpha)
+  noise = StableNoise(lane.lane.alpha, lane.lane.sigma)
+  time = config.learning_rate * (lane.steps - 1)
   ratios = compressibility.invisible_noise_ratios(
     jax.random.fold_in(jax.random.key(lane.lane_index), 1),
     columns,
-    scale,
-    alpha,
+    noise.scale(time),
+    noise.alpha,
     config.law_draws,
     tolerance=config.tolerance,
   )

@@ -20,10 +20,7 @@ _MEASURED = {
   'train_accuracy_pruned': 'train a.p.',
   'test_accuracy_pruned': 'test a.p.',
 }
-_SETTING = [
-  Column('alpha', 'alpha', frames.tail),
-  Column('sigma', 'sigma', '.4g'),
-]
+_SETTING = frames.columns('alpha:tail', 'sigma:.4g')
 _percent = functools.partial(frames.spread, unit=100, over=plotting.finished)
 
 
@@ -91,8 +88,7 @@ def law_table(rows: list[Row]) -> str:
     Column('runs', 'runs'),
     Column('trained 25/50/75 %', 'trained', _quartiles),
     Column('closed form 25/50/75 %', 'law', _quartiles),
-    Column('KS', 'distance', '.3f'),
-    Column('p', 'p', '.3g'),
+    *frames.columns('KS=distance:.3f', 'p:.3g'),
   ]
   with_law = [row for row in rows if row.get('law_pruning_ratios')]
   groups = frames.group(with_law, 'alpha', 'sigma').values()
@@ -123,7 +119,7 @@ def _quartiles(ratios: np.ndarray) -> str:
 def sweep_table(rows: list[Row]) -> str:
   """For each alpha the largest sigma at which every seed still converges."""
   columns = [
-    Column('alpha', lambda own: own[0]['alpha'], frames.tail),
+    *frames.columns('alpha:tail'),
     Column('largest sigma', _largest_sigma),
     frames.spread('steps', 'steps', 0, over=_largest),
     _percent('pruning ratio', 'pruning_ratio', over=_largest),

@@ -30,24 +30,18 @@ class Law(NamedTuple):
 
 def laws() -> list[Law]:
   """The models of the estimators, and laws that are nobody's."""
+  vectors = functools.partial(stable.sample_vectors, kind='type3')
+  families: list[tuple[str, Any, tuple[float, ...]]] = [
+    ('stable {:g}', stable.sample, (1.2, 1.5, 1.8, 1.95)),
+    ('stable vectors {:g}', vectors, (1.5, 1.8)),
+    ('stable {:g}, shifted', lambda *law: stable.sample(*law) + 1, (1.8,)),
+    ('+-Pareto {:g}', _pareto, (1.5, 2.5, 3.5)),
+    ('Student {:g}', jax.random.t, (1.5, 1.8, 3.0, 5.0)),
+  ]
   found = [
-    Law(f'stable {a:g}', functools.partial(_stable, a), a)
-    for a in (1.2, 1.5, 1.8, 1.95)
-  ]
-  found += [
-    Law(f'stable vectors {a:g}', functools.partial(_vectors, a), a)
-    for a in (1.5, 1.8)
-  ]
-  found += [
-    Law('stable 1.8, shifted', lambda k, s: _stable(1.8, k, s) + 1, 1.8)
-  ]
-  found += [
-    Law(f'+-Pareto {a:g}', functools.partial(_pareto, a), a)
-    for a in (1.5, 2.5, 3.5)
-  ]
-  found += [
-    Law(f'Student {a:g}', functools.partial(_student, a), a)
-    for a in (1.5, 1.8, 3.0, 5.0)
+    Law(name.format(alpha), functools.partial(_draw, draw, alpha), alpha)
+    for name, draw, alphas in families
+    for alpha in alphas
   ]
   return [
     *found,
@@ -57,19 +51,11 @@ def laws() -> list[Law]:
   ]
 
 
-def _stable(alpha: float, key: Any, shape: tuple[int, int]) -> Any:
-  return stable.sample(key, alpha, shape)
+def _draw(draw: Any, alpha: float, key: Any, shape: tuple[int, ...]) -> Any:
+  return draw(key, alpha, shape)
 
 
-def _vectors(alpha: float, key: Any, shape: tuple[int, int]) -> Any:
-  return stable.sample_vectors(key, alpha, shape, kind='type3')
-
-
-def _student(freedom: float, key: Any, shape: tuple[int, int]) -> Any:
-  return jax.random.t(key, freedom, shape)
-
-
-def _pareto(alpha: float, key: Any, shape: tuple[int, int]) -> Any:
+def _pareto(key: Any, alpha: float, shape: tuple[int, int]) -> Any:
   sign, size = jax.random.split(key)
   return jax.random.rademacher(sign, shape) * jax.random.pareto(
     size, alpha, shape
@@ -228,40 +214,43 @@ class OwnModel(NamedTuple):
 
 def own_models(stable_size: int) -> Iterator[OwnModel]:
   """Power laws for order statistics; stable laws for the others."""
-  power_laws: dict[str, tuple[Estimator, int]] = {
-    'hill': (lambda x: tail_index.hill(x, 500), 3000),
-    'moment': (lambda x: tail_index.moment(x, 3000), 8000),
-    'pickands': (lambda x: tail_index.pickands(x, 8000), 10_000),
-    'max_ratio': (lambda x: tail_index.max_ratio(x, 8), 4000),
-    'power_law, start known': (lambda x: tail_index.power_law(x, 1.0), 1000),
-    'power_law, start searched': (tail_index.power_law, 2000),
-    'power_law, search in the error': (_with_the_search, 500),
-  }
-  for name, (estimate, size) in power_laws.items():
-    compiled = _compiled(estimate)
-    for alpha in (1.5, 2.5, 3.5):
-      draw = functools.partial(jax.random.pareto, b=alpha, shape=(size,))
-      law = f'Pareto {alpha:g}'
-      yield OwnModel(name, law, alpha, size, draw, compiled)
-  sums: dict[str, tuple[Estimator, tuple[int, ...], Any]] = {
-    'mmo_univariate': (
-      lambda x: tail_index.mmo_univariate(x, 25),
-      (10_000,),
-      stable.sample,
-    ),
-    'stable_mle': (tail_index.stable_mle, (stable_size,), stable.sample),
-  }
-  for kind in ('type2', 'type3'):
-    sums[f'mmo, {kind}'] = (
-      lambda x: tail_index.mmo(x, 16),
-      (3200, 4),
+  pareto = 'Pareto', jax.random.pareto, (1.5, 2.5, 3.5)
+  alphas = (1.2, 1.5, 1.8, 1.95)
+  numbers = 'stable', stable.sample, alphas
+  vectors = {
+    kind: (
+      'stable',
       functools.partial(stable.sample_vectors, kind=kind),
+      alphas,
     )
-  for name, (estimate, shape, sample) in sums.items():
+    for kind in ('type2', 'type3')
+  }
+  models: list[tuple[str, Any, Estimator, tuple[int, ...]]] = [
+    ('hill', pareto, lambda x: tail_index.hill(x, 500), (3000,)),
+    ('moment', pareto, lambda x: tail_index.moment(x, 3000), (8000,)),
+    ('pickands', pareto, lambda x: tail_index.pickands(x, 8000), (10_000,)),
+    ('max_ratio', pareto, lambda x: tail_index.max_ratio(x, 8), (4000,)),
+    (
+      *('power_law, start known', pareto),
+      *(lambda x: tail_index.power_law(x, 1.0), (1000,)),
+    ),
+    ('power_law, start searched', pareto, tail_index.power_law, (2000,)),
+    ('power_law, search in the error', pareto, _with_the_search, (500,)),
+    (
+      *('mmo_univariate', numbers),
+      *(lambda x: tail_index.mmo_univariate(x, 25), (10_000,)),
+    ),
+    ('stable_mle', numbers, tail_index.stable_mle, (stable_size,)),
+    *(
+      (f'mmo, {kind}', law, lambda x: tail_index.mmo(x, 16), (3200, 4))
+      for kind, law in vectors.items()
+    ),
+  ]
+  for name, (law, sample, tails), estimate, shape in models:
     compiled = _compiled(estimate)
-    for alpha in (1.2, 1.5, 1.8, 1.95):
-      draw = functools.partial(sample, alpha=alpha, shape=shape)
-      yield OwnModel(name, f'stable {alpha:g}', alpha, shape[0], draw, compiled)
+    for alpha in tails:
+      draw = functools.partial(_draw, sample, alpha, shape=shape)
+      yield OwnModel(name, f'{law} {alpha:g}', alpha, shape[0], draw, compiled)
 
 
 def _with_the_search(x: Any) -> tail_index.TailEstimate:

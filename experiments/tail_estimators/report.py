@@ -45,12 +45,9 @@ def bias_table(rows: list[Row], measured: str, title: str) -> str:
 def coverage_table(rows: list[Row]) -> str:
   """Share of the intervals that hold the truth, with its standard error."""
   columns = [
-    Column('estimator', 'estimator'),
-    Column('law', 'law'),
-    Column('n', 'size'),
-    Column('median', 'median', '.3f'),
+    *frames.columns('estimator', 'law', 'n=size', 'median:.3f'),
     Column('coverage (%)', _coverage),
-    Column('93-97 %', 'holds', frames.yes),
+    *frames.columns('93-97 %=holds:yes'),
   ]
   title = "95 % intervals on the estimators' own models"
   return frames.table(title, columns, rows)
