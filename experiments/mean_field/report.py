@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.common.cells import Report
-from experiments.common.frames import Column, Row, columns, group, table, yes
+from experiments.common.frames import Column, Row, columns, group, table
 from htjax import plotting
 
 AXES = {
@@ -33,9 +33,7 @@ _COLUMNS = (
   Column('kind', 'kind', plotting.KINDS.get),
   *columns('measured=slope:.4g'),
   Column('interval', lambda row: [row.get('low'), row.get('high')], _interval),
-  *columns('predicted:.4g'),
-  Column('holds', 'holds', yes),
-  Column('below bound', 'bound_holds', yes),
+  *columns('predicted:.4g', 'holds:yes', 'below bound=bound_holds:yes'),
 )
 
 
