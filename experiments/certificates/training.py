@@ -90,7 +90,7 @@ def make_trainer(
       lane.kappa,
       *(float(steps * n) for n in (ends[0], lane.epochs[1], ends[-1])),
     )
-    state = None
+    state: Any = None
     for stage, end in zip(STAGES, ends, strict=True):
       if stage == 'quantise':
         state = state._replace(params=_with_books(config, state.params[0]))

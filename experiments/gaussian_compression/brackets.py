@@ -1,7 +1,7 @@
 """Figure 2: many entries of one size in a row, the bound and the truth."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -86,7 +86,7 @@ def bracket_figure(config: ConfigDict) -> 'Figure':
     ax.set_xlabel('alpha')
   invalid = (values['valid'] == 0).astype(float)
   if invalid.any():
-    style = {'colors': 'none', 'hatches': ['///']}
+    style: dict[str, Any] = {'colors': 'none', 'hatches': ['///']}
     axes[0].contourf(alphas, indices, invalid, [0.5, 1.5], **style)
   axes[0].set_ylabel('i')
   figure.colorbar(drawn, ax=axes, label='probability')

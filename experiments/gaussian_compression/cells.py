@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -87,6 +88,7 @@ class LastLayer:
 
   def __init__(self, config: ConfigDict, model: Model):
     self.config, self.model = config, model
+    self.network: Any = model.network
     self.output = model.params['output']
 
   @functools.cached_property
@@ -97,7 +99,7 @@ class LastLayer:
     """
     config, model = self.config, self.model
     inputs, labels = load_pictures(config.dataset, config.limit)
-    extract = jax.jit(model.network.features)
+    extract = jax.jit(self.network.features)
     # Accelerators would round the factors of a convolution to fewer digits.
     with jax.default_matmul_precision('highest'):
       batches = [
@@ -117,7 +119,7 @@ class LastLayer:
     return {
       'study': 'original',
       'weights': self.model.name,
-      'depth': self.model.network.depth,
+      'depth': self.network.depth,
       'dataset': self.config.dataset,
       'errors': num_examples - hits,
       'num_examples': num_examples,

@@ -30,7 +30,7 @@ def _interval(ends: list[float | None]) -> str:
 
 _COLUMNS = (
   *columns('statement', 'what', 'alpha:g'),
-  Column('kind', 'kind', plotting.KINDS.get),
+  Column('kind', 'kind', plotting.KINDS.__getitem__),
   *columns('measured=slope:.4g'),
   Column('interval', lambda row: [row.get('low'), row.get('high')], _interval),
   *columns('predicted:.4g', 'holds:yes', 'below bound=bound_holds:yes'),

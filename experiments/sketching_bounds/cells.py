@@ -56,7 +56,7 @@ def _network(
   config: ConfigDict, key: PRNGKey, name: str, width: int
 ) -> list[Row]:
   ((_, net),) = networks.train(config, key, name, width, [config.epochs])
-  rows = [{'study': 'bounds'} | _measured(net)]
+  rows: list[Row] = [{'study': 'bounds'} | _measured(net)]
   asked = (name, width) in [tuple(pair) for pair in config.pruned]
   if asked and rows[0]['methods']:
     pruned = lemmas.prune(net, pruning_strength(config.kept))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +68,7 @@ def _arora(net: Network, shared: dict[str, float]) -> Bounds:
   interlayer = cushions.interlayer_cushions(
     layers, x, key=probes, num_probes=config.cushion_probes
   )
-  needed = {
+  needed: dict[str, Any] = {
     'cushions': cushions.layer_cushions(layers, x),
     'interlayer': interlayer.minimal,
     'contraction': float(cushions.activation_contraction(layers, x)),
@@ -142,7 +143,7 @@ def _sketched(code: 'Code', strength: float, steps: list[float]):
   )
 
 
-def _factor(shape: tuple[int, ...], kept: float, failure: float) -> float:
+def _factor(shape: tuple[int, int], kept: float, failure: float) -> float:
   """Least lambda (in steps of 1.1) that fails with at most this probability."""
   factor = 1.0
   while (

@@ -85,9 +85,9 @@ class Network:
     return jnp.linalg.norm(self.task.x, axis=1)
 
   @property
-  def shapes(self) -> list[tuple[int, ...]]:
+  def shapes(self) -> list[tuple[int, int]]:
     """Of the layers."""
-    return [w.shape for w in self.layers]
+    return [(w.shape[0], w.shape[1]) for w in self.layers]
 
   @property
   def train_error(self) -> float:

@@ -114,17 +114,18 @@ def _recovered(rows: list[Row]) -> Iterator[Row]:
 
 # Columns ---------------------------------------------------------------------
 
-_FEWER = {None: '', True: 'yes', False: 'no'}.get
+_FEWER = {None: '', True: 'yes', False: 'no'}.__getitem__
 
 
 def _by_method(
   function: Callable[[Row], Mapping[str, float]], names: Iterable[str]
 ) -> list[Column]:
   """A column for each entry of what the function gives."""
-  return [
-    Column(LABELS[n], lambda row, n=n: function(row).get(n), '.2f')
-    for n in names
-  ]
+
+  def entry(name: str) -> Callable[[Row], float | None]:
+    return lambda row: function(row).get(name)
+
+  return [Column(LABELS[name], entry(name), '.2f') for name in names]
 
 
 def _gap(row: Row) -> float | None:
@@ -148,7 +149,7 @@ def _bound(found: Row) -> str:
   return f'{found["log"]:.1f}' + ('' if found['premise'] else ' broken')
 
 
-_FEWER = {None: '', True: 'yes', False: 'no'}.get
+_FEWER = {None: '', True: 'yes', False: 'no'}.__getitem__
 _NETWORK = columns('data=dataset', 'width')
 _METHOD = Column('method', lambda row: LABELS[row['method']])
 _METHODS = (
