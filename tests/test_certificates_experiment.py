@@ -125,22 +125,21 @@ def test_pixels_come_back_from_the_standardised_images():
 
 def test_tied_weights_are_on_the_grid_and_pass_gradients_straight_through():
   config = smoke()
-  layer = jnp.array([[0.9, -0.3, 0.02], [0.4, -1.4, 0.6]])
+  layer = jnp.array([[0.9, -0.3, 0.0], [0.4, -1.4, 0.6]])
   book = jnp.array([-1.01, -0.31, 0.52, 0.97])
-  mask = jnp.abs(layer) > 0.1
-  tied = training._tied(config, layer, book, mask)
+  tied = training._tied(config, layer, book)
   low, small, half, one = np.asarray(codes.to_grid(book, config.mantissa_bits))
   np.testing.assert_array_equal(tied, [[one, small, 0], [half, low, half]])
   weights = jnp.arange(1.0, 7.0).reshape(2, 3)
   to_layer, to_book = jax.grad(
-    lambda w, b: jnp.sum(weights * training._tied(config, w, b, mask)), (0, 1)
+    lambda w, b: jnp.sum(weights * training._tied(config, w, b)), (0, 1)
   )(layer, book)
-  np.testing.assert_array_equal(to_layer, weights * mask)
+  np.testing.assert_array_equal(to_layer, weights * (layer != 0))
   np.testing.assert_array_equal(to_book, [5, 2, 10, 1])
 
 
 def test_kept_fraction_falls_from_one_to_kappa():
-  knobs = training.Knobs(*map(jnp.float32, (2, 0, 0.2, 100, 50, 300)))
+  knobs = training.Knobs(0, *map(jnp.float32, (2, 0, 0.2, 100, 50, 300)))
   kept = [
     float(training._kept_fraction(jnp.int32(s), knobs)) for s in range(100, 151)
   ]

@@ -73,15 +73,7 @@ def load_images(name: str, num_levels: int) -> tuple[Images, Images]:
 
 
 def evaluate(bits: np.ndarray, images: Images) -> tuple[int, int]:
-  """Decode a network and count its errors.
-
-  Args:
-    bits: beginning with a codeword.
-    images: that it is to classify.
-
-  Returns:
-    Number of errors, and of weights that are not zero.
-  """
+  """Errors, and nonzero weights, of the network with which the bits begin."""
   side = images.pixels.shape[1]
   decoded = codes.decode(bits, lambda settings: Design(*settings).shapes(side))
   design = Design(*decoded.settings)
@@ -90,20 +82,16 @@ def evaluate(bits: np.ndarray, images: Images) -> tuple[int, int]:
   errors = 0
   for i in range(0, len(inputs), _CHUNK):
     logits = _logits(design, layers, inputs[i : i + _CHUNK])
-    wrong = np.argmax(logits, axis=1) != images.labels[i : i + _CHUNK]
-    errors += int(np.sum(wrong))
+    guesses = np.argmax(logits, axis=1)
+    errors += int(np.sum(guesses != images.labels[i : i + _CHUNK]))
   return errors, sum(int(np.count_nonzero(w)) for w in decoded.layers)
 
 
 def features(design: Design, pixels: np.ndarray) -> Array:
   """The bank's rectified outputs, averaged over cells; nothing is learnt.
 
-  Args:
-    design: its `orientations` and `cell` count.
-    pixels: [n, side, side].
-
-  Returns:
-    float32 [n, side / cell, side / cell, orientations + 1].
+  Of pixels [n, side, side], float32 [n, side / cell, side / cell,
+  orientations + 1].
   """
   bank = jnp.asarray(_bank(design.orientations))
   parts = [

@@ -40,9 +40,7 @@ def _percent(header: str, name: str) -> Column:
 
 
 _COLUMNS = (
-  *columns('study'),
-  Column('alpha', 'alpha', tail),
-  *columns('seed', 'kept', 'bits'),
+  *columns('study', 'alpha:tail', 'seed', 'kept', 'bits'),
   *columns('positions=position_bits:.0f', 'values=value_bits:.0f'),
   *(_percent(f'{name} err.', f'{name}_error') for name in ('train', 'test')),
   _percent('bound', 'bound'),
@@ -57,7 +55,7 @@ def alpha_table(rows: list[Row]) -> str:
   shares = {'train err.': 'train_error', 'test err.': 'test_error'}
   shares |= {'bound': 'bound', 'less no noise': 'gain'}
   shown = (
-    Column('alpha', 'alpha', tail),
+    *columns('alpha:tail'),
     Column('runs', len),
     *(spread(name, name, 0) for name in ('kept', 'bits')),
     *(spread(header, name, unit=100) for header, name in shares.items()),

@@ -1,6 +1,7 @@
 """Training in three stages: dense, pruned in rounds, tied to few values."""
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,11 +14,15 @@ from jax import lax
 from ml_collections import ConfigDict
 
 from experiments.certificates.decoder import Design, Images, apply, features
-from htjax import noise, pruning
+from htjax import noise, pruning, training
 from htjax.bounds import codes
 from htjax.types import Array, PRNGKey
 
 STAGES = ('dense', 'prune', 'quantise')
+
+# Layers, and for each the values that its weights will take. Pruned weights
+# are zero and stay it, others never are: masks need no place of their own.
+Params = tuple[list[Array], list[Array]]
 
 
 class Lane(NamedTuple):
@@ -41,6 +46,7 @@ class Lane(NamedTuple):
 
   @property
   def name(self) -> str:
+    """A name of its own."""
     alpha = 'none' if self.alpha is None else f'{self.alpha:g}'
     return f'{self.study}_alpha{alpha}_kappa{self.kappa:g}_seed{self.seed}'
 
@@ -54,33 +60,16 @@ def relabel(images: Images, lane: Lane, split: int) -> Images:
   return images._replace(labels=labels)
 
 
-class State(NamedTuple):
-  """What training moves.
-
-  Attributes:
-    layers: weights, those that are masked zero.
-    books: for each layer the values that its weights will take.
-    masks: booleans of the layers' shapes.
-    optimizer: optax state of layers and books.
-    step: number of updates made.
-  """
-
-  layers: list[Array]
-  books: list[Array]
-  masks: list[Array]
-  optimizer: Any
-  step: Array
-
-
 class Knobs(NamedTuple):
-  """Numbers of a lane that one compiled program takes; steps are updates."""
+  """Numbers of a lane that the compiled programs take; steps are updates."""
 
-  alpha: Array
-  sigma: Array
-  kappa: Array
-  prune_start: Array
-  prune_steps: Array
-  total_steps: Array
+  seed: Any
+  alpha: Any
+  sigma: Any
+  kappa: Any
+  prune_start: Any
+  prune_steps: Any
+  total_steps: Any
 
 
 def make_trainer(
@@ -89,123 +78,107 @@ def make_trainer(
   """A function that trains, prunes and quantises a network, to a codeword."""
   design = Design(*(config[name] for name in Design._fields))
   inputs = features(design, train.pixels)
-  epoch = jax.jit(
-    functools.partial(_epoch, config, design), static_argnames='stage'
-  )
+  shapes = design.shapes(train.pixels.shape[1])
+  programs = {s: _program(config, design, shapes, s) for s in STAGES}
   steps = len(train.labels) // config.batch_size
 
   def train_lane(lane: Lane) -> codes.Code:
-    labels = jnp.asarray(relabel(train, lane, 0).labels)
-    shuffles = jax.random.fold_in(jax.random.key(lane.seed), 1)
-    dense, prune, _ = lane.epochs
-    numbers = (
-      *(2.0 if lane.alpha is None else lane.alpha, lane.sigma, lane.kappa),
-      *(dense * steps, prune * steps, sum(lane.epochs) * steps),
+    examples = training.Examples(inputs, relabel(train, lane, 0).labels)
+    ends = list(itertools.accumulate(lane.epochs))
+    knobs = Knobs(
+      *(lane.seed, 2.0 if lane.alpha is None else lane.alpha, lane.sigma),
+      lane.kappa,
+      *(float(steps * n) for n in (ends[0], lane.epochs[1], ends[-1])),
     )
-    knobs = Knobs(*(jnp.float32(x) for x in numbers))
-    state = _start(config, design, inputs.shape, lane, knobs)
-    done = 0
-    for stage, count in zip(STAGES, lane.epochs, strict=True):
+    state: Any = None
+    for stage, end in zip(STAGES, ends, strict=True):
       if stage == 'quantise':
-        state = state._replace(books=_fit_books(config, state))
-      for _ in range(count):
-        key = jax.random.fold_in(shuffles, done)
-        state = epoch(state, knobs, key, inputs, labels, stage=stage)
-        done += 1
-    layers = [_tied(config, *x) for x in zip(*state[:3], strict=True)]
+        state = state._replace(params=_with_books(config, state.params[0]))
+      ((_, state),) = training.epochs(
+        programs[stage], knobs, examples, [end], state=state
+      )
+    layers = [_tied(config, *pair) for pair in zip(*state.params, strict=True)]
     return codes.encode(layers, design, mantissa_bits=config.mantissa_bits)
 
   return train_lane
 
 
-def _start(
+def _program(
   config: ConfigDict,
   design: Design,
-  inputs: tuple[int, ...],
-  lane: Lane,
-  knobs: Knobs,
-) -> State:
-  """He's initial weights, and nothing pruned."""
-  key = jax.random.fold_in(jax.random.key(lane.seed), 0)
-  shapes = design.shapes(design.cell * inputs[1])
-  layers = [
-    jax.random.normal(jax.random.fold_in(key, i), shape)
-    * math.sqrt(2 / math.prod(shape[:-1]))
-    for i, shape in enumerate(shapes)
-  ]
-  books = [jnp.zeros(config.num_values) for _ in layers]
-  masks = [jnp.ones(shape, bool) for shape in shapes]
-  noise_key = jax.random.fold_in(jax.random.key(lane.seed), 2)
-  optimizer = _optimizer(config, knobs, knobs.sigma, noise_key)
-  moments = optimizer.init((layers, books))
-  return State(layers, books, masks, moments, jnp.int32(0))
+  shapes: list[tuple[int, ...]],
+  stage: str,
+) -> training.Program:
+  """The training of one stage; the states of all stages are alike."""
+
+  def init(key: PRNGKey) -> Params:
+    # He's initial weights.
+    layers = [
+      jax.random.normal(jax.random.fold_in(key, i), shape)
+      * math.sqrt(2 / math.prod(shape[:-1]))
+      for i, shape in enumerate(shapes)
+    ]
+    return layers, [jnp.zeros(config.num_values) for _ in layers]
+
+  def logits(params: Params, inputs: Array) -> Array:
+    layers, books = params
+    if stage == 'quantise':
+      layers = [
+        _tied(config, *pair) for pair in zip(layers, books, strict=True)
+      ]
+    return apply(design, layers, inputs)
+
+  recipe = training.Recipe(
+    config.learning_rate, config.batch_size, kind=None, drop_last=True
+  )
+  optimizer = functools.partial(_optimizer, config, stage)
+  return training.make_program(init, logits, recipe, optimizer=optimizer)
 
 
 def _optimizer(
-  config: ConfigDict, knobs: Knobs, sigma: Array, key: int | PRNGKey
+  config: ConfigDict, stage: str, knobs: Knobs
 ) -> optax.GradientTransformation:
-  """Adam, the step rising at first and falling to zero; then the noise."""
+  """Adam, the step rising at first and falling to zero; noise; pruning."""
 
   def step_size(count):
     rise = jnp.minimum((count + 1) / config.warmup_steps, 1)
     fall = jnp.cos(jnp.pi * count / knobs.total_steps)
     return config.learning_rate * rise * (1 + fall) / 2
 
+  sigma = knobs.sigma if stage == 'dense' else jnp.zeros_like(knobs.sigma)
+  key = jax.random.fold_in(jax.random.key(knobs.seed), 2)
   return optax.chain(
     optax.scale_by_adam(),
     optax.scale_by_learning_rate(step_size),
     noise.add_stable_noise(
       step_size, knobs.alpha, sigma, key=key, kind=config.kind
     ),
+    _prune(config.prune_every, knobs, stage),
   )
 
 
-def _epoch(
-  config: ConfigDict,
-  design: Design,
-  state: State,
-  knobs: Knobs,
-  key: PRNGKey,
-  inputs: Array,
-  labels: Array,
-  *,
-  stage: str,
-) -> State:
-  """One pass over the pictures in a new order."""
-  size = config.batch_size
-  order = jax.random.permutation(key, len(labels))
-  order = order[: len(labels) // size * size].reshape(-1, size)
-  sigma = knobs.sigma if stage == 'dense' else jnp.zeros_like(knobs.sigma)
-  # The key of the noise is the one in the state.
-  optimizer = _optimizer(config, knobs, sigma, key=0)
+def _prune(
+  every: int, knobs: Knobs, stage: str
+) -> optax.GradientTransformation:
+  """Keep pruned weights zero, and in its stage prune more in rounds."""
 
-  def loss(trained, masks, batch):
-    layers, books = trained
-    if stage == 'quantise':
-      layers = [
-        _tied(config, *x) for x in zip(layers, books, masks, strict=True)
-      ]
-    logits = apply(design, layers, inputs[batch])
-    return optax.softmax_cross_entropy_with_integer_labels(
-      logits, labels[batch]
-    ).mean()
-
-  def update(state, batch):
-    masks = state.masks
+  def update(updates, step, params):
+    (moves, book_moves), (layers, _) = updates, params
+    masks = [w != 0 for w in layers]
     if stage == 'prune':
-      kappa = _kept_fraction(state.step, knobs)
-      due = state.step % config.prune_every == 0
+      kappa = _kept_fraction(step, knobs)
       masks = lax.cond(
-        due, lambda: _prune(state.layers, kappa), lambda: state.masks
+        step % every == 0,
+        lambda: pruning.magnitude(layers, kappa, scope='global').mask,
+        lambda: masks,
       )
-    trained = state.layers, state.books
-    gradients = jax.grad(loss)(trained, masks, batch)
-    updates, moments = optimizer.update(gradients, state.optimizer, trained)
-    layers, books = optax.apply_updates(trained, updates)
-    layers = [w * m for w, m in zip(layers, masks, strict=True)]
-    return State(layers, books, masks, moments, state.step + 1), None
+    moves = [
+      jnp.where(mask, move, -w)
+      for mask, move, w in zip(masks, moves, layers, strict=True)
+    ]
+    return (moves, book_moves), step + 1
 
-  return lax.scan(update, state, order)[0]
+  return optax.GradientTransformation(lambda params: jnp.int32(0), update)
 
 
 def _kept_fraction(step: Array, knobs: Knobs) -> Array:
@@ -214,25 +187,20 @@ def _kept_fraction(step: Array, knobs: Knobs) -> Array:
   return knobs.kappa + (1 - knobs.kappa) * (1 - jnp.minimum(part, 1)) ** 3
 
 
-def _prune(layers: list[Array], kappa: Array) -> list[Array]:
-  return pruning.magnitude(layers, kappa, scope='global').mask
-
-
-def _tied(config: ConfigDict, layer: Array, book: Array, mask: Array) -> Array:
+def _tied(config: ConfigDict, layer: Array, book: Array) -> Array:
   """Each kept weight at the nearest value; gradients pass straight through."""
   on_grid = codes.to_grid(lax.stop_gradient(book), config.mantissa_bits)
   values = book - lax.stop_gradient(book) + on_grid
   distances = layer[..., None] - values.reshape((1,) * layer.ndim + (-1,))
   nearest = values[jnp.argmin(jnp.abs(distances), axis=-1)]
-  return jnp.where(mask, layer - lax.stop_gradient(layer) + nearest, 0)
+  return jnp.where(layer != 0, layer - lax.stop_gradient(layer) + nearest, 0)
 
 
-def _fit_books(config: ConfigDict, state: State) -> list[Array]:
+def _with_books(config: ConfigDict, layers: list[Array]) -> Params:
   """Values by k-means from the kept weights; a value too many is repeated."""
   books = []
-  for layer, mask in zip(state.layers, state.masks, strict=True):
-    kept = np.asarray(layer)[np.asarray(mask)]
-    book = codes.fit_codebook(kept, config.num_values)
+  for layer in map(np.asarray, layers):
+    book = codes.fit_codebook(layer[layer != 0], config.num_values)
     spare = config.num_values - len(book)
     books.append(jnp.asarray(np.pad(book, (0, spare), mode='edge')))
-  return books
+  return layers, books

@@ -1,7 +1,7 @@
 """Figure 2: many entries of one size in a row, the bound and the truth."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,16 +20,11 @@ def bracket_values(
 ) -> dict[str, np.ndarray]:
   """P(at least c^(M - i) entries of a row in bracket i), in three ways.
 
-  Args:
-    config: with `base` c, `top` M and `row_length` N.
-    alphas: [a], tail indices in [0.5, 2).
-    indices: [i], in [0, M].
-
-  Returns:
-    Dictionary of arrays [i, a]: 'bound', (16); 'valid', whether its premise
-    c^(M - i) > N p holds; 'binomial', the probability itself with p of (14);
-    'exact', the same with the probability p of a stable entry instead of its
-    limit (14).
+  Of tail indices [a] and i in [0, M], arrays [i, a]: 'bound', (16); 'valid',
+  whether its premise c^(M - i) > N p holds; 'binomial', the probability itself
+  with p of (14); 'exact', the same with the probability p of a stable entry
+  instead of its limit (14). The config has c, M and N as `base`, `top`,
+  `row_length`.
   """
   c, top, n = config.base, config.top, config.row_length
   x = jnp.asarray(c ** (indices[:, None] + np.arange(2))[..., None])
@@ -91,7 +86,7 @@ def bracket_figure(config: ConfigDict) -> 'Figure':
     ax.set_xlabel('alpha')
   invalid = (values['valid'] == 0).astype(float)
   if invalid.any():
-    style = {'colors': 'none', 'hatches': ['///']}
+    style: dict[str, Any] = {'colors': 'none', 'hatches': ['///']}
     axes[0].contourf(alphas, indices, invalid, [0.5, 1.5], **style)
   axes[0].set_ylabel('i')
   figure.colorbar(drawn, ax=axes, label='probability')

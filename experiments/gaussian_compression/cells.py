@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,21 +42,18 @@ def cells(config: ConfigDict, models: list[Model]) -> Iterator[Cell]:
 def layer_rows(config: ConfigDict, model: Model) -> Iterator[Row]:
   """Power law and stable rank of every layer that is large enough."""
   for name, matrix in model.layers.items():
-    is_final = name == model.final
-    if matrix.size < config.min_entries and not is_final:
-      continue
-    row = {
-      'study': 'layer',
-      'weights': model.name,
-      'layer': name,
-      'shape': list(matrix.shape),
-      'final': is_final,
-      'note': model.note if is_final else '',
-      **measure_layer(matrix),
-    }
-    if is_final:
-      row |= {'pdf_exponent_positive': positive_exponent(matrix)}
-    yield row
+    final = name == model.final
+    if final or matrix.size >= config.min_entries:
+      yield {
+        'study': 'layer',
+        'weights': model.name,
+        'layer': name,
+        'shape': list(matrix.shape),
+        'final': final,
+        'note': model.note if final else '',
+        **measure_layer(matrix),
+        **(positive_exponent(matrix) if final else {}),
+      }
 
 
 def measure_layer(matrix: np.ndarray) -> Row:
@@ -76,24 +74,21 @@ def measure_layer(matrix: np.ndarray) -> Row:
   }
 
 
-def positive_exponent(matrix: np.ndarray) -> float | None:
+def positive_exponent(matrix: np.ndarray) -> Row:
   """Density exponent of the positive entries alone, None if they are few."""
   try:
-    return float(tail_index.power_law(matrix[matrix > 0]).pdf_exponent)
+    found = float(tail_index.power_law(matrix[matrix > 0]).pdf_exponent)
   except ValueError:
-    return None
+    found = None
+  return {'pdf_exponent_positive': found}
 
 
 class LastLayer:
-  """The last layer of a network that is known, and what it sees.
-
-  Args:
-    config: of the run.
-    model: with a network.
-  """
+  """The last layer of a network that is known, and what it sees."""
 
   def __init__(self, config: ConfigDict, model: Model):
     self.config, self.model = config, model
+    self.network: Any = model.network
     self.output = model.params['output']
 
   @functools.cached_property
@@ -104,7 +99,7 @@ class LastLayer:
     """
     config, model = self.config, self.model
     inputs, labels = load_pictures(config.dataset, config.limit)
-    extract = jax.jit(model.network.features)
+    extract = jax.jit(self.network.features)
     # Accelerators would round the factors of a convolution to fewer digits.
     with jax.default_matmul_precision('highest'):
       batches = [
@@ -124,7 +119,7 @@ class LastLayer:
     return {
       'study': 'original',
       'weights': self.model.name,
-      'depth': self.model.network.depth,
+      'depth': self.network.depth,
       'dataset': self.config.dataset,
       'errors': num_examples - hits,
       'num_examples': num_examples,

@@ -172,14 +172,14 @@ def rank_figure(points: list[Row], mixture: 'Mixture') -> 'Figure':
   if mixture is not None:
     nearest = np.asarray(mixture.responsibilities.argmax(axis=1))
   colours = np.array(plotting.COLOURS)[nearest % len(plotting.COLOURS)]
-  for chosen, style in (
-    (~final, {'marker': 'o', 's': 14, 'label': 'other layers'}),
-    (final, {'marker': '*', 's': 110, 'label': 'final dense layers'}),
+  for chosen, marker, size, edge, label in (
+    (~final, 'o', 14, 'none', 'other layers'),
+    (final, '*', 110, 'black', 'final dense layers'),
   ):
     if chosen.any():
-      edge = 'black' if chosen is final else 'none'
-      own = {'c': colours[chosen], 'edgecolors': edge, 'linewidths': 0.6}
-      ax.scatter(x[chosen], y[chosen], **style, **own)
+      style: dict[str, Any] = {'marker': marker, 'label': label}
+      style |= {'c': colours[chosen], 'edgecolors': edge, 'linewidths': 0.6}
+      ax.scatter(x[chosen], y[chosen], size, **style)
   if mixture is not None:
     for j in np.unique(nearest):
       _draw_line(ax, mixture, j, x[nearest == j])
@@ -208,10 +208,10 @@ def density_figure(config: ConfigDict) -> 'Figure':
   figure, (centre, tail) = plotting.panels(2, size=(4.2, 3.4))
   near, far = np.linspace(-5, 5, 401), np.geomspace(0.1, 100, 201)
   for i, alpha in enumerate(config.density_alphas):
-    style = {'color': plotting.COLOURS[i % len(plotting.COLOURS)]}
+    colour = plotting.COLOURS[i % len(plotting.COLOURS)]
     for ax, x in ((centre, near), (tail, far)):
       density = stable.pdf(jnp.asarray(x), alpha)
-      ax.plot(x, density, label=f'alpha {alpha:g}', **style)
+      ax.plot(x, density, color=colour, label=f'alpha {alpha:g}')
   centre.set(xlabel='w', ylabel='density, scale 1')
   tail.set(xlabel='w', xscale='log', yscale='log', ylim=(1e-6, 1))
   centre.legend(fontsize='small')

@@ -12,15 +12,10 @@ from htjax.types import PyTree
 
 
 class Model(NamedTuple):
-  """The weights of one file.
+  """The weights of one file: matrices [fan_in, fan_out] by their names in it.
 
-  Attributes:
-    name: of the file, without its ending.
-    layers: matrices [fan_in, fan_out] by the names in the file.
-    final: which of them is the final dense layer, None if there is no layer.
-    network: how to run it, None for networks that are not known here.
-    params: of `network`.
-    note: why there is no network, or ''.
+  `final` names the final dense layer, if there is a layer; `network` and its
+  `params` are None for networks that are not known here, and `note` says why.
   """
 
   name: str

@@ -41,7 +41,7 @@ def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
     network.init,
     network.apply,
     training.Recipe(**{name: config[name] for name in _RECIPE}),
-    mask=selection.exclude(*network.excluded),
+    select=selection.exclude(*network.excluded),
   )
   analyse = make_analysis(config, network, dataset)
 

@@ -21,7 +21,7 @@ def chaos(case: Case) -> Iterator[Row]:
   def bound(variant: str) -> list[float]:
     constant = mean_field.gronwall_constant(
       case.constants(), case.config.horizon, variant=variant
-    )
+    ).value
     return [constant / math.sqrt(n) for n in widths]
 
   errors = _chaos_errors(case, case.key, reference=case.config.reference)

@@ -126,20 +126,22 @@ def _systems(
   case: Case,
   sizes: Sequence[int],
   num: int,
-  clock: Callable[[int], tuple[float, int]],
+  time: float,
+  steps: Callable[[int], int],
   measure: Callable[[Array], Array],
 ) -> np.ndarray:
-  """A quantity of the norms in whole systems at their end: [sizes, num, ..].
+  """A quantity of the norms in whole systems at a time: [sizes, num, ..].
 
-  The clock gives step size and number of steps for a number of particles; the
-  scale of the noise is `size_sigma`.
+  The number of steps may depend on that of particles; the scale of the noise
+  is `size_sigma`.
   """
 
   def of_size(n: int) -> np.ndarray:
     def one(key):
       start_key, noise_key = jax.random.split(key)
-      start, sigma = case.start(start_key, n), case.config.size_sigma
-      end = case.end(noise_key, start, *clock(n), sigma=sigma)
+      start, eta = case.start(start_key, n), time / steps(n)
+      sigma = case.config.size_sigma
+      end = case.end(noise_key, start, eta, steps(n), sigma=sigma)
       return measure(jnp.linalg.norm(end, axis=-1))
 
     keys = jax.random.split(jax.random.fold_in(case.key, n), num)
@@ -150,10 +152,10 @@ def _systems(
 
 def _over_sizes(case: Case, measure: Callable[[Array], Array]) -> np.ndarray:
   """A quantity of the norms at the horizon, [sizes, size_replicas, ..]."""
-  config = case.config
-  clock = config.horizon / config.size_steps, config.size_steps
-  num = config.size_replicas
-  return _systems(case, config.sizes, num, lambda n: clock, measure)
+  c, num = case.config, case.config.size_replicas
+  return _systems(
+    case, c.sizes, num, c.horizon, lambda n: c.size_steps, measure
+  )
 
 
 def second_moment(case: Case) -> Iterator[Row]:
@@ -199,7 +201,8 @@ def step_condition(case: Case) -> Iterator[Row]:
       case,
       sizes,
       config.step_condition_replicas,
-      lambda n, steps=steps: (time / steps(n), steps(n)),
+      time,
+      steps,
       lambda norms: _errors(norms, kappa),
     )
     rate = mean_field.fit_rate(sizes, levels, statistic='median')

@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.common.cells import Report
-from experiments.common.frames import Column, Row, columns, group, table, yes
+from experiments.common.frames import Column, Row, columns, group, table
 from htjax import plotting
 
 AXES = {
@@ -30,12 +30,10 @@ def _interval(ends: list[float | None]) -> str:
 
 _COLUMNS = (
   *columns('statement', 'what', 'alpha:g'),
-  Column('kind', 'kind', plotting.KINDS.get),
+  Column('kind', 'kind', plotting.KINDS.__getitem__),
   *columns('measured=slope:.4g'),
   Column('interval', lambda row: [row.get('low'), row.get('high')], _interval),
-  *columns('predicted:.4g'),
-  Column('holds', 'holds', yes),
-  Column('below bound', 'bound_holds', yes),
+  *columns('predicted:.4g', 'holds:yes', 'below bound=bound_holds:yes'),
 )
 
 

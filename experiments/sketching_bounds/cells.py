@@ -38,26 +38,25 @@ def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
 def cells(config: ConfigDict) -> list[Cell]:
   """Everything that the config asks for, in the order of the tables."""
   sketches = [(p, j) for p in config.sides for j in config.sparsities]
-  plans: list[tuple[str, Callable[..., list[Row]], Any]] = [
-    ('network', _network, config.networks),
-    ('trace', _trace, config.traced),
-    ('recovery', recovery, sketches),
+  plans: list[tuple[Callable[..., list[Row]], str, Any]] = [
+    *((_network, 'network', pair) for pair in config.networks),
+    *((_trace, 'trace', pair) for pair in config.traced),
+    *((recovery, 'recovery', pair) for pair in sketches),
   ]
-  return [
-    Cell(
-      name, functools.partial(study, config, key_for(config.seed, name), *of)
-    )
-    for kind, study, settings in plans
-    for of in settings
-    for name in (' '.join(map(str, (kind, *of))),)
-  ]
+
+  def cell(study: Callable[..., list[Row]], *words: Any) -> Cell:
+    name = ' '.join(map(str, words))
+    key = key_for(config.seed, name)
+    return Cell(name, functools.partial(study, config, key, *words[1:]))
+
+  return [cell(study, kind, *pair) for study, kind, pair in plans]
 
 
 def _network(
   config: ConfigDict, key: PRNGKey, name: str, width: int
 ) -> list[Row]:
   ((_, net),) = networks.train(config, key, name, width, [config.epochs])
-  rows = [{'study': 'bounds'} | _measured(net)]
+  rows: list[Row] = [{'study': 'bounds'} | _measured(net)]
   asked = (name, width) in [tuple(pair) for pair in config.pruned]
   if asked and rows[0]['methods']:
     pruned = lemmas.prune(net, pruning_strength(config.kept))

@@ -33,8 +33,8 @@ def counts(net: Network, masks: Sequence[Array]) -> Row:
   nonzeros = [int(jnp.sum(mask)) for mask in masks]
   values = net.config.num_values
   measured = [
-    sketching.sketch_dimension(*_fullest(mask), mask.shape) ** 2
-    for mask in masks
+    sketching.sketch_dimension(*_fullest(mask), shape) ** 2
+    for mask, shape in zip(masks, net.shapes, strict=True)
   ]
   formula = paper.count_lengths_nats(
     net.shapes, kept=net.config.kept, num_values=values

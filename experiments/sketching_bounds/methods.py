@@ -23,71 +23,66 @@ Bounds = dict[str, bounds.Bound]
 
 def evaluate(net: Network) -> Bounds:
   """By method; Arora 2018 is missing where a dead layer has no cushion."""
-  names = 'delta', 'constant'
-  shared = {'gamma': net.gamma, **{name: net.config[name] for name in names}}
-  found = _norm_bounds(net, shared)
-  of_layers = _cushions(net)
-  needed = [of_layers[n] for n in ('cushions', 'interlayer', 'contraction')]
-  if all(np.all(np.isfinite(x) & (np.asarray(x) > 0)) for x in needed):
-    largest = float(jnp.max(jnp.linalg.norm(net.logits, axis=1)))
-    found['arora_2018'] = baselines.arora_2018(
-      net.margins, output_norm=largest, **of_layers, **shared
-    )
-  return found | {'ju_2022': _ju(net)} | _counted(net)
-
-
-def _norm_bounds(net: Network, shared: dict[str, float]) -> Bounds:
-  widest = int(net.norms.fan_out.max())
-  shared = {'input_norm': float(jnp.max(net.input_norms)), **shared}
-  frobenius, spectral = net.norms.frobenius, net.norms.spectral
-  first = baselines.neyshabur_2015(net.margins, frobenius=frobenius, **shared)
-  second = baselines.neyshabur_2017(
-    net.margins,
-    spectral=spectral,
-    frobenius=frobenius,
-    width=widest,
-    **shared,
-  )
-  del shared['input_norm']
-  third = baselines.bartlett_2017(
-    net.margins,
-    spectral=spectral,
-    two_one=net.norms.two_one,
-    width=max(widest, int(net.norms.fan_in.max())),
-    data_norm=float(jnp.linalg.norm(net.input_norms)),
-    **shared,
-  )
+  of, config, sizes = net.norms, net.config, net.input_norms
+  shared = {'delta': config.delta, 'constant': config.constant}
+  shared['gamma'] = net.gamma
+  longest = shared | {'input_norm': float(jnp.max(sizes))}
+  width = int(of.fan_out.max())
   return {
-    'neyshabur_2015': first,
-    'neyshabur_2017': second,
-    'bartlett_2017': third,
+    'neyshabur_2015': baselines.neyshabur_2015(
+      net.margins, frobenius=of.frobenius, **longest
+    ),
+    'neyshabur_2017': baselines.neyshabur_2017(
+      net.margins,
+      spectral=of.spectral,
+      frobenius=of.frobenius,
+      width=width,
+      **longest,
+    ),
+    'bartlett_2017': baselines.bartlett_2017(
+      net.margins,
+      spectral=of.spectral,
+      two_one=of.two_one,
+      width=max(width, int(of.fan_in.max())),
+      data_norm=float(jnp.linalg.norm(sizes)),
+      **shared,
+    ),
+    **_arora(net, shared),
+    'ju_2022': _ju(net),
+    **_counted(net),
   }
 
 
-def _cushions(net: Network) -> dict[str, Any]:
+def _arora(net: Network, shared: dict[str, float]) -> Bounds:
   config, layers = net.config, list(net.layers)
   x = net.task.x[: config.cushion_inputs]
-  probes, draws = (
-    jax.random.fold_in(net.key, i)
-    for i in (networks.PROBES, networks.SMOOTHNESS)
-  )
   smoothness = cushions.interlayer_smoothness(
-    draws,
+    jax.random.fold_in(net.key, networks.SMOOTHNESS),
     layers,
     x,
     delta=config.delta,
     noise_scale=0.01,
     num_draws=config.smoothness_draws,
   )
+  probes = jax.random.fold_in(net.key, networks.PROBES)
   interlayer = cushions.interlayer_cushions(
     layers, x, key=probes, num_probes=config.cushion_probes
   )
-  return {
+  needed: dict[str, Any] = {
     'cushions': cushions.layer_cushions(layers, x),
     'interlayer': interlayer.minimal,
     'contraction': float(cushions.activation_contraction(layers, x)),
-    'smoothness': float(smoothness),
   }
+  if not all(np.all(np.isfinite(c) & (c > 0)) for c in needed.values()):
+    return {}
+  bound = baselines.arora_2018(
+    net.margins,
+    output_norm=float(jnp.max(jnp.linalg.norm(net.logits, axis=1))),
+    smoothness=float(smoothness),
+    **needed,
+    **shared,
+  )
+  return {'arora_2018': bound}
 
 
 def _ju(net: Network) -> bounds.Bound:
@@ -148,7 +143,7 @@ def _sketched(code: 'Code', strength: float, steps: list[float]):
   )
 
 
-def _factor(shape: tuple[int, ...], kept: float, failure: float) -> float:
+def _factor(shape: tuple[int, int], kept: float, failure: float) -> float:
   """Least lambda (in steps of 1.1) that fails with at most this probability."""
   factor = 1.0
   while (

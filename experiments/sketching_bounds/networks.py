@@ -2,18 +2,17 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 from ml_collections import ConfigDict
 
 from experiments.common.cells import key_for
-from htjax import bounds, data, models
+from htjax import bounds, data, models, training
 from htjax.bounds import spectral
 from htjax.bounds.networks import dense_layers, pre_activations
 from htjax.types import Array, PRNGKey
@@ -86,9 +85,9 @@ class Network:
     return jnp.linalg.norm(self.task.x, axis=1)
 
   @property
-  def shapes(self) -> list[tuple[int, ...]]:
+  def shapes(self) -> list[tuple[int, int]]:
     """Of the layers."""
-    return [w.shape for w in self.layers]
+    return [(w.shape[0], w.shape[1]) for w in self.layers]
 
   @property
   def train_error(self) -> float:
@@ -123,58 +122,34 @@ def train(
   """Train with Adam and give the network after each of these epochs.
 
   The config's seed, not the key, fixes initialisation and batches: a trace and
-  a table are of the same network. The last incomplete batch of an epoch is
-  left out. A network's arrays are reused for the next one.
+  a table are of the same network.
   """
   task = load_task(name)
-  setting = _setting(
-    *(task.x.shape[1], width, task.num_classes, config.hidden_layers),
-    *(len(task.y), config.batch_sizes[name], config.learning_rate),
+  program = _program(
+    *(config.seed, name, width, config.hidden_layers),
+    *(config.batch_sizes[name], config.learning_rate),
   )
-  own = key_for(config.seed, f'{name} {width}')
-  params = setting.init(jax.random.fold_in(own, TRAINING))
-  start = dense_layers(params)
-  state = jax.tree.map(jnp.copy, params), setting.optimizer.init(params)
-  for epoch in range(1, max(epochs) + 1):
-    state = setting.advance(
-      state, jax.random.fold_in(own, 1000 + epoch), task.x, task.y
-    )
-    if epoch in epochs:
-      layers = dense_layers(state[0])
-      yield epoch, Network(config, key, task, layers, start)
-
-
-class _Setting(NamedTuple):
-  """Functions of one architecture and optimizer, compiled once."""
-
-  init: Callable[[Array], Any]
-  optimizer: optax.GradientTransformation
-  advance: Callable[..., Any]
+  lane = training.Lane(config.seed, alpha=2.0, sigma=0.0)
+  data = training.Examples(task.x, task.y)
+  states = training.epochs(program, lane, data, [0, *epochs])
+  start = dense_layers(next(states)[1].params)
+  for epoch, state in states:
+    yield epoch, Network(config, key, task, dense_layers(state.params), start)
 
 
 @functools.lru_cache
-def _setting(dim, width, classes, hidden, num_samples, batch_size, rate):
-  network = models.fcn(dim, width, classes, hidden_layers=hidden)
-  optimizer = optax.adam(rate)
-  size = min(batch_size, num_samples)
-  steps = num_samples // size
-
-  def loss(params, x, y):
-    logits = network.apply(params, x)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-    return jnp.mean(losses)
-
-  # One pass over the data in a random order, as one program.
-  @functools.partial(jax.jit, donate_argnums=0)
-  def advance(state, key, x, y):
-    order = jax.random.permutation(key, num_samples)[: steps * size]
-
-    def step(state, batch):
-      params, opt_state = state
-      gradient = jax.grad(loss)(params, x[batch], y[batch])
-      updates, opt_state = optimizer.update(gradient, opt_state, params)
-      return (optax.apply_updates(params, updates), opt_state), None
-
-    return lax.scan(step, state, order.reshape(steps, size))[0]
-
-  return _Setting(jax.jit(network.init), optimizer, advance)
+def _program(
+  seed: int, name: str, width: int, hidden: int, batch_size: int, rate: float
+) -> training.Program:
+  """Adam, the last incomplete batch of an epoch left out."""
+  task, key = load_task(name), key_for(seed, f'{name} {width}')
+  network = models.fcn(
+    task.x.shape[1], width, task.num_classes, hidden_layers=hidden
+  )
+  return training.make_program(
+    lambda _: network.init(jax.random.fold_in(key, TRAINING)),
+    network.apply,
+    training.Recipe(rate, batch_size, kind=None, drop_last=True),
+    optimizer=lambda lane: optax.adam(rate),
+    epoch_key=lambda lane, epoch: jax.random.fold_in(key, 1001 + epoch),
+  )

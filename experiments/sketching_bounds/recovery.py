@@ -14,43 +14,31 @@ from htjax.types import Array, PRNGKey
 
 def recovery(config: ConfigDict, key: PRNGKey, p: int, j: int) -> list[Row]:
   """How often X comes back from A X B^T, for sketches of many sizes."""
-  sizes = [round(fraction * p) for fraction in config.fractions]
-  return [
-    _row(
-      config,
-      jax.random.fold_in(jax.random.fold_in(key, i), ones),
-      p,
-      j,
-      m,
-      ones,
+
+  def row(i: int, m: int, ones: int) -> Row:
+    own = jax.random.fold_in(jax.random.fold_in(key, i), ones)
+    keys = jax.random.split(own, config.draws)
+    errors, found = recover_many(
+      *draw_many(keys, p=p, j=j, m=m, delta=ones),
+      max_iterations=config.max_iterations,
+      # Batched products are slower on a CPU.
+      at_once=1 if jax.default_backend() == 'cpu' else config.draws,
     )
-    for i, m in enumerate(sizes)
-    for ones in config.ones
-    if ones <= m
-  ]
+    return {
+      'study': 'recovery',
+      'p': p,
+      'j': j,
+      'm': m,
+      'ones': ones,
+      'draws': config.draws,
+      'recovered': int(jnp.sum(errors < 1e-3)),
+      'converged': int(jnp.sum(found.converged)),
+      'iterations': float(jnp.median(found.num_iterations)),
+      'theorem': sketching.sketch_dimension(j, j, (p, p)),
+    }
 
-
-def _row(
-  config: ConfigDict, key: PRNGKey, p: int, j: int, m: int, ones: int
-) -> Row:
-  errors, found = recover_many(
-    *draw_many(jax.random.split(key, config.draws), p=p, j=j, m=m, delta=ones),
-    max_iterations=config.max_iterations,
-    # Batched products are slower on a CPU.
-    at_once=1 if jax.default_backend() == 'cpu' else config.draws,
-  )
-  return {
-    'study': 'recovery',
-    'p': p,
-    'j': j,
-    'm': m,
-    'ones': ones,
-    'draws': config.draws,
-    'recovered': int(jnp.sum(errors < 1e-3)),
-    'converged': int(jnp.sum(found.converged)),
-    'iterations': float(jnp.median(found.num_iterations)),
-    'theorem': sketching.sketch_dimension(j, j, (p, p)),
-  }
+  sizes = enumerate(round(fraction * p) for fraction in config.fractions)
+  return [row(i, m, n) for i, m in sizes for n in config.ones if n <= m]
 
 
 @functools.partial(jax.jit, static_argnames=('p', 'j', 'm', 'delta'))
@@ -72,12 +60,7 @@ def draw_many(
 def recover_many(
   x: Array, a: Array, b: Array, *, max_iterations: int, at_once: int
 ) -> tuple[Array, sketching.Recovery]:
-  """Sketch and recover matrices.
-
-  Returns:
-    (errors, found): the largest error of an entry over the largest entry, [n];
-    the recoveries.
-  """
+  """Of each matrix the error over the largest entry, and the recovery."""
 
   def one(triple):
     x, a, b = triple

@@ -34,43 +34,18 @@ def report(config: ConfigDict, rows: list[Row]) -> Report:
 
 def tables(rows: list[Row]) -> list[str]:
   """All of them, empty where there is nothing to show."""
-  trained, sketches = (where(rows, study=s) for s in ('bounds', 'recovery'))
+  studies = ('bounds', 'pruned', 'recovery')
+  trained, pruned, sketches = (where(rows, study=s) for s in studies)
   draws = sketches[0]['draws'] if sketches else 0
   return [
-    table(
-      'natural logarithm of the complexity term, constants 1',
-      _METHODS,
-      trained,
-      beneath=_printed,
-    ),
-    table(
-      'products of norms over margin and sqrt(n), without further factors',
-      _FORMS,
-      (row for row in trained if row['methods']),
-    ),
-    table('slope against ln(width)', _SLOPES, _slopes(trained)),
-    table(
-      'the whole bound, and the premises that do not hold',
-      _PREMISES,
-      _each_method(trained),
-    ),
-    table(
-      'pruned by Algorithm 1, not in logarithms',
-      _PRUNED,
-      _pruned(trained, where(rows, study='pruned')),
-    ),
-    table('nats of the three counts', _COUNTS, where(rows, study='counts')),
-    table(
-      'pruning: largest change of an output against Lemma 4.1 (broken: the '
-      'change of a layer is above |A| / L); most nonzeros in a row or column',
-      _STRENGTHS,
-      where(rows, study='strengths'),
-    ),
-    table(
-      'trained weights; normal ones have kurtosis 0',
-      _WEIGHTS,
-      where(rows, study='weights'),
-    ),
+    table(*_METHODS, trained, beneath=_printed),
+    table(*_FORMS, [row for row in trained if row['methods']]),
+    table(*_SLOPES, _slopes(trained)),
+    table(*_PREMISES, _each_method(trained)),
+    table(*_PRUNED, _pruned(trained, pruned)),
+    table(*_COUNTS, where(rows, study='counts')),
+    table(*_STRENGTHS, where(rows, study='strengths')),
+    table(*_WEIGHTS, where(rows, study='weights')),
     table(
       f'recovery from sketches, of {draws} draws',
       _RECOVERY,
@@ -139,17 +114,18 @@ def _recovered(rows: list[Row]) -> Iterator[Row]:
 
 # Columns ---------------------------------------------------------------------
 
-_FEWER = {None: '', True: 'yes', False: 'no'}.get
+_FEWER = {None: '', True: 'yes', False: 'no'}.__getitem__
 
 
 def _by_method(
   function: Callable[[Row], Mapping[str, float]], names: Iterable[str]
 ) -> list[Column]:
   """A column for each entry of what the function gives."""
-  return [
-    Column(LABELS[n], lambda row, n=n: function(row).get(n), '.2f')
-    for n in names
-  ]
+
+  def entry(name: str) -> Callable[[Row], float | None]:
+    return lambda row: function(row).get(name)
+
+  return [Column(LABELS[name], entry(name), '.2f') for name in names]
 
 
 def _gap(row: Row) -> float | None:
@@ -173,61 +149,79 @@ def _bound(found: Row) -> str:
   return f'{found["log"]:.1f}' + ('' if found['premise'] else ' broken')
 
 
-_FEWER = {None: '', True: 'yes', False: 'no'}.get
+_FEWER = {None: '', True: 'yes', False: 'no'}.__getitem__
 _NETWORK = columns('data=dataset', 'width')
 _METHOD = Column('method', lambda row: LABELS[row['method']])
 _METHODS = (
-  *_NETWORK,
-  *columns('=status'),
-  *_by_method(numbers.complexities, LABELS),
-  Column('gap', _gap, '.2f'),
-  *columns('margin=gamma:.3f'),
+  'natural logarithm of the complexity term, constants 1',
+  [
+    *_NETWORK,
+    *columns('=status'),
+    *_by_method(numbers.complexities, LABELS),
+    Column('gap', _gap, '.2f'),
+    *columns('margin=gamma:.3f'),
+  ],
 )
 _FORMS = (
-  *_NETWORK,
-  *_by_method(numbers.forms, numbers.NORM_BOUNDS),
-  Column('stable ranks', numbers.stable_ranks, _joined),
-  Column('spectral norms', lambda row: row['norms']['spectral'], _joined),
+  'products of norms over margin and sqrt(n), without further factors',
+  [
+    *_NETWORK,
+    *_by_method(numbers.forms, numbers.NORM_BOUNDS),
+    Column('stable ranks', numbers.stable_ranks, _joined),
+    Column('spectral norms', lambda row: row['norms']['spectral'], _joined),
+  ],
 )
 _SLOPES = (
-  *columns('data=dataset'),
-  _METHOD,
-  *columns('slope:.2f', 'published:.2f'),
+  'slope against ln(width)',
+  [_NETWORK[0], _METHOD, *columns('slope:.2f', 'published:.2f')],
 )
 _PREMISES = (
-  *_NETWORK,
-  _METHOD,
-  *columns('may fail with=failure:.3g', 'ln bound=bound:.2f'),
-  Column('broken', 'broken', lambda names: ', '.join(names) or '-'),
+  'the whole bound, and the premises that do not hold',
+  [
+    *(*_NETWORK, _METHOD),
+    *columns('may fail with=failure:.3g', 'ln bound=bound:.2f'),
+    Column('broken', 'broken', lambda names: ', '.join(names) or '-'),
+  ],
 )
 _PRUNED = (
-  *_NETWORK,
-  _METHOD,
-  *columns('trained:.4f', 'pruned:.4f', 'published:.4f'),
-  *columns('test error=first_error:.3f', 'pruned=test_error:.3f'),
-  *columns('kept=kept_fraction:.4f'),
+  'pruned by Algorithm 1, not in logarithms',
+  [
+    *(*_NETWORK, _METHOD),
+    *columns('trained:.4f', 'pruned:.4f', 'published:.4f'),
+    *columns('test error=first_error:.3f', 'pruned=test_error:.3f'),
+    *columns('kept=kept_fraction:.4f'),
+  ],
 )
 _COUNTS = (
-  *_NETWORK,
-  *columns('nonzeros', 'entries', 'plain=naive:.4g', 'sketch:.4g'),
-  *columns('sketch of this one=sketch_measured:.4g', 'dense:.4g'),
-  Column('plain is least', _is_least, yes),
+  'nats of the three counts',
+  [
+    *(*_NETWORK, *columns('nonzeros', 'entries', 'plain=naive:.4g')),
+    *columns('sketch:.4g', 'sketch of this one=sketch_measured:.4g'),
+    *(*columns('dense:.4g'), Column('plain is least', _is_least, yes)),
+  ],
 )
 _STRENGTHS = (
-  *_NETWORK,
-  *columns('d=strength:.4g', 'chi=kept_expected:.3f', 'kept=kept_fraction:.3f'),
-  *columns('test error=test_error:.3f', 'change=change_max:.3g'),
-  Column('ln bound, Markov', 'bound_markov', _bound),
-  Column('mean', 'bound_mean', _bound),
-  Column('from norms', 'bound_measured', _bound),
-  *columns('norm / Gamma=norm_ratio:.2f'),
-  Column('nonzeros', 'most_nonzeros', _largest),
-  Column('Lemma 5.1', 'most_claimed', _largest),
-  Column('95 %', 'most_quantile', _largest),
+  'pruning: largest change of an output against Lemma 4.1 (broken: the '
+  'change of a layer is above |A| / L); most nonzeros in a row or column',
+  [
+    *(*_NETWORK, *columns('d=strength:.4g', 'chi=kept_expected:.3f')),
+    *columns('kept=kept_fraction:.3f', 'test error=test_error:.3f'),
+    *columns('change=change_max:.3g'),
+    Column('ln bound, Markov', 'bound_markov', _bound),
+    Column('mean', 'bound_mean', _bound),
+    Column('from norms', 'bound_measured', _bound),
+    *columns('norm / Gamma=norm_ratio:.2f'),
+    Column('nonzeros', 'most_nonzeros', _largest),
+    Column('Lemma 5.1', 'most_claimed', _largest),
+    Column('95 %', 'most_quantile', _largest),
+  ],
 )
 _WEIGHTS = (
-  *_NETWORK,
-  *columns('layer', 'deviation:.4g', 'excess kurtosis=kurtosis:.4g'),
+  'trained weights; normal ones have kurtosis 0',
+  [
+    *_NETWORK,
+    *columns('layer', 'deviation:.4g', 'excess kurtosis=kurtosis:.4g'),
+  ],
 )
 _RECOVERY = (
   *columns('p', 'j', 'ones'),

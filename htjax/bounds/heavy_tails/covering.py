@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from htjax.bounds.arguments import like, number, positive, snap, vector
+from htjax.bounds.arguments import counts, like, number, positive, snap, vector
 from htjax.bounds.logarithms import binary_entropy_nats, exp, log
 from htjax.checks import check_count
 from htjax.compressibility import kept_count
@@ -31,9 +31,7 @@ def kept_fraction(layer_sizes: Sequence[int], kappas: ArrayLike) -> float:
 
   Source: "Heavy Tails in SGD ...", Theorem 4.
   """
-  for size in layer_sizes:
-    check_count('layer_sizes', size)
-  sizes = vector('layer_sizes', list(layer_sizes))
+  sizes = vector('layer_sizes', counts('layer_sizes', layer_sizes))
   kappas = like('kappas', kappas, sizes.size)
   for kappa in kappas:
     number('kappas', kappa, 0, 1)

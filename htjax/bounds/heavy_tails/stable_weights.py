@@ -5,12 +5,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from htjax.bounds.arguments import like, number, positive, probability, vector
+from htjax.bounds.arguments import (
+  counts,
+  like,
+  number,
+  positive,
+  probability,
+  vector,
+)
 from htjax.bounds.heavy_tails.covering import kept_fraction
 from htjax.bounds.heavy_tails.risk import compressed_risk
 from htjax.bounds.logarithms import log_sum
 from htjax.bounds.result import Assumption, Bound, make_bound
-from htjax.checks import check_count
 from htjax.types import ArrayLike
 
 
@@ -154,9 +160,7 @@ def stable_compressed_risk(
 
 
 def _stable_quantile(log_delta, alphas, scales, layer_sizes) -> Bound:
-  for size in layer_sizes:
-    check_count('layer_sizes', size)
-  sizes = vector('layer_sizes', list(layer_sizes))
+  sizes = vector('layer_sizes', counts('layer_sizes', layer_sizes))
   alphas = like('alphas', alphas, sizes.size)
   scales = like('scales', scales, sizes.size, open_low=True)
   normalized = scales / [normalized_scale(a) for a in alphas]

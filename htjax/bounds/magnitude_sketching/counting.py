@@ -12,6 +12,7 @@ from htjax.bounds.gaussian_compression.finite_class import (
 from htjax.bounds.logarithms import exp, log
 from htjax.bounds.magnitude_sketching.premises import (
   Shape,
+  check_error,
   check_shapes,
   check_values,
   margin_premise,
@@ -57,6 +58,7 @@ def naive_risk(
     Theorem E.1.
   """
   check_choice('variant', variant, VARIANTS)
+  check_error(output_error)
   pairs = check_shapes(shapes)
   values = check_values(num_values, len(pairs))
   length = code_length_nats(nonzeros, [a * b for a, b in pairs], values)

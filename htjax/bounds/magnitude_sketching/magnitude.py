@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from htjax.bounds.arguments import number, positive, probability
+from htjax.bounds.arguments import as_numbers, number, positive, probability
 from htjax.bounds.logarithms import log
 from htjax.bounds.magnitude_sketching.premises import (
   Shape,
@@ -106,7 +106,7 @@ def latala_norm(
 
   Source: Latala (2005), Some estimates of norms of random matrices, Theorem 2.
   """
-  moments = [np.asarray(m, np.float64) for m in (second, fourth)]
+  moments = [as_numbers('second', second), as_numbers('fourth', fourth)]
   for name, moment in zip(('second', 'fourth'), moments, strict=True):
     good = moment.ndim == 2 and moment.size and np.all(np.isfinite(moment))
     if not good or np.any(moment < 0) or moment.shape != moments[0].shape:

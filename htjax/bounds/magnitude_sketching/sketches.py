@@ -11,6 +11,7 @@ from htjax.bounds.gaussian_compression.finite_class import code_length_nats
 from htjax.bounds.logarithms import exp, log, log_sum
 from htjax.bounds.magnitude_sketching.premises import (
   Shape,
+  check_error,
   check_shape,
   check_shapes,
   check_values,
@@ -150,6 +151,7 @@ def sketched_risk(
   Source: "Generalization Bounds for Magnitude-Based Pruning ...", Theorem 5.2.
   """
   check_choice('variant', variant, VARIANTS)
+  check_error(output_error)
   gamma = positive('gamma', gamma)
   empirical, n = empirical_margin_loss(margins, math.log(gamma))
   pairs = check_shapes(shapes)
