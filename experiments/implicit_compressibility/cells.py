@@ -33,8 +33,7 @@ _RECIPE = (
 
 def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
   """Train, prune and report; returns the rows of results.json."""
-  dataset = data.load(config.dataset, **config.dataset_options)
-  dataset = tasks.first(dataset, config.limit)
+  dataset = load_data(config)
   network = tasks.network(config, dataset)
   lanes = make_lanes(config)
   program = training.make_program(
@@ -54,6 +53,12 @@ def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
     rows = train_lanes(output, program, lanes, examples, measure, config)
     publish(report(config, rows), Path(workdir))
   return rows
+
+
+def load_data(config: ConfigDict) -> data.Dataset:
+  """The data set of the config, or its first `limit` examples."""
+  dataset = data.load(config.dataset, **config.dataset_options)
+  return tasks.first(dataset, config.limit)
 
 
 def make_lanes(config: ConfigDict) -> list[training.Lane]:
