@@ -47,7 +47,7 @@ class Cell(NamedTuple):
 
 
 class Report(NamedTuple):
-  """What a study shows of its rows.
+  """Tables and figures of a study's rows.
 
   Attributes:
     tables: texts in their order; empty ones are left out.

@@ -1,4 +1,4 @@
-"""What the figures of several studies share, on top of `htjax.plotting`."""
+"""Parts of figures of several studies, on top of `htjax.plotting`."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""How a preset is looked up, the same for every study."""
+"""Looking up a preset by its name, for every study."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

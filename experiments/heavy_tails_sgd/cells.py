@@ -133,7 +133,7 @@ def train(
 def make_row(
   panel: Mapping[str, Any], batch_size: int, lane: training.Finished
 ) -> Row:
-  """What is known of a lane before it is analysed."""
+  """All that is known of a lane before it is analysed."""
   return {
     'study': 'training',
     'panel': panel['name'],
@@ -160,7 +160,7 @@ def make_analysis(
   network: models.Network,
   dataset: data.Dataset,
 ) -> Callable[[training.Finished], Row]:
-  """What is measured on a lane that met the rule; nothing of the others."""
+  """A function from a lane that met the rule to all that is measured of it."""
   train, test = (
     jax.tree.map(jnp.asarray, split) for split in (dataset.train, dataset.test)
   )
@@ -243,7 +243,7 @@ def methods(
 
 
 def _without_output(way: Callable[..., pruning.Pruned]) -> Any:
-  """What the authors' program does: the output layer's pruning is counted, but
+  """As the authors' program prunes: the output layer's share is counted, but
   never reaches the network."""
 
   def prune(params: Any, kappa: Any) -> pruning.Pruned:

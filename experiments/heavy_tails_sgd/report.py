@@ -282,7 +282,7 @@ def matrices_table(rows: list[Row]) -> str:
 
 
 def limits_table(rows: list[Row]) -> str:
-  """What theorems, and another program, say of stable weights."""
+  """Stable weights beside what theorems, and another program, say of them."""
   columns = frames.columns(
     *('statement', 'what', 'alpha:g', 'measured=value:.4g', 'low:.4g'),
     *('high:.4g', 'expected=predicted:.4g', 'holds:yes'),

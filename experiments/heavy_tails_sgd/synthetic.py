@@ -283,7 +283,7 @@ def _rates(config: ConfigDict) -> Iterator[Row]:
 
 
 def _ratios(config: ConfigDict) -> Iterator[Row]:
-  """What can be pruned of matrices with more and less independence."""
+  """Prunable shares of matrices with more and less independence."""
   size, error = config.limits.size, config.error
   gaussian = _gaussian_ratio(error)
   for alpha in _RATIOS['independent']:

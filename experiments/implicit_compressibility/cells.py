@@ -78,7 +78,7 @@ def make_lanes(config: ConfigDict) -> list[training.Lane]:
 def make_analysis(
   config: ConfigDict, network: models.Network, dataset: data.Dataset
 ) -> Callable[[Any], Row]:
-  """What is measured on a trained network, as one compiled function."""
+  """A compiled function from weights to all that is measured of them."""
   prunable = selection.exclude(*network.excluded)
   train = jax.tree.map(jnp.asarray, dataset.train)
   test = jax.tree.map(jnp.asarray, dataset.test)
