@@ -103,7 +103,7 @@ def test_particles_become_independent_like_one_over_the_width():
 
 
 def free_walks(key, num_replicas, n, settings):
-  """What the noise alone does to the particles of each replica."""
+  """Particles of each replica as the noise alone moves them."""
   still = Problem(lambda t, x: 0 * t[0] + x, lambda f, y: f, *2 * [jnp.ones(1)])
   settings = {k: v for k, v in settings.items() if k != 'initial'}
   _, replica_key = jax.random.split(key)

@@ -60,8 +60,7 @@ def gronwall_constant(
   Raises:
     ValueError: horizon not positive, unknown variant, a bad problem.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", Theorem 4.2 and its proof, eqs. (10) to (13).
+  Source: [IC], Theorem 4.2 and its proof, eqs. (10) to (13).
   """
   horizon = positive('horizon', horizon)
   check_choice('variant', variant, VARIANTS)
@@ -124,7 +123,7 @@ def euler_bound(
   Raises:
     ValueError: a number out of range, unknown variant, a bad problem.
 
-  Source: "Implicit Compressibility ...", Theorem 4.1 and eqs. (14) to (18).
+  Source: [IC], Theorem 4.1 and eqs. (14) to (18).
   """
   alpha = number('alpha', alpha, 0, 2, open_low=True)
   sigma = number('sigma', sigma, 0, math.inf, open_high=True)
@@ -205,7 +204,7 @@ def gradient_norm_bound(
   Raises:
     ValueError: a number out of range, a bad problem.
 
-  Source: "Implicit Compressibility ...", Proposition B.1.
+  Source: [IC], Proposition B.1.
   """
   alpha = number('alpha', alpha, 0, 2, open_low=True)
   sigma, step_size = positive('sigma', sigma), positive('step_size', step_size)
@@ -257,7 +256,7 @@ def norm_tail_constant(alpha: float, dim: int, kind: str) -> float:
   Raises:
     ValueError: alpha outside (0, 2], bad dim or kind.
 
-  Source: Samorodnitsky & Taqqu (1994), property 1.2.15 and section 2.5.
+  Source: [Samorodnitsky1994], property 1.2.15 and section 2.5.
   """
   alpha = number('alpha', alpha, 0, 2, open_low=True)
   check_count('dim', dim)
@@ -303,7 +302,7 @@ def mean_largest_norm(
   Raises:
     ValueError: as `htjax.stable.sample_vectors`, counts out of range.
 
-  Source: "Implicit Compressibility ...", Lemma D.1, which bounds it.
+  Source: [IC], Lemma D.1, which bounds it.
   """
   alpha = number('alpha', alpha, 0, 2, open_low=True)
   check_count('num_particles', num_particles)
@@ -355,7 +354,7 @@ def largest_norm_bound(
   Raises:
     ValueError: a number out of range, unknown variant.
 
-  Source: "Implicit Compressibility ...", Lemma D.1.
+  Source: [IC], Lemma D.1.
   """
   alpha = number('alpha', alpha, 0, 2, open_low=True)
   check_count('num_particles', num_particles)
