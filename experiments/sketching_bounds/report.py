@@ -7,15 +7,7 @@ from ml_collections import ConfigDict
 
 from experiments.common import published
 from experiments.common.cells import Report
-from experiments.common.frames import (
-  Column,
-  Row,
-  columns,
-  group,
-  table,
-  where,
-  yes,
-)
+from experiments.common.frames import Column, Row, columns, group, table, where
 from experiments.sketching_bounds import numbers
 from experiments.sketching_bounds.figures import FIGURES
 from experiments.sketching_bounds.numbers import LABELS
@@ -43,7 +35,7 @@ def tables(rows: list[Row]) -> list[str]:
     table(*_SLOPES, _slopes(trained)),
     table(*_PREMISES, _each_method(trained)),
     table(*_PRUNED, _pruned(trained, pruned)),
-    table(*_COUNTS, where(rows, study='counts')),
+    table(*_COUNTS, map(_counted, where(rows, study='counts'))),
     table(*_STRENGTHS, where(rows, study='strengths')),
     table(*_WEIGHTS, where(rows, study='weights')),
     table(
@@ -52,9 +44,6 @@ def tables(rows: list[Row]) -> list[str]:
       _recovered(sketches),
     ),
   ]
-
-
-# Lines -----------------------------------------------------------------------
 
 
 def _printed(row: Row) -> dict[str, str]:
@@ -96,6 +85,11 @@ def _pruned(trained: list[Row], rows: list[Row]) -> Iterator[Row]:
       }
 
 
+def _counted(row: Row) -> Row:
+  least = row['naive'] < min(row['sketch'], row['dense'])
+  return row | {'plain is least': least}
+
+
 def _recovered(rows: list[Row]) -> Iterator[Row]:
   """Of each kind of sketch, the least m from which on 90 % come back."""
   for own in group(rows, 'p', 'j', 'ones').values():
@@ -112,29 +106,20 @@ def _recovered(rows: list[Row]) -> Iterator[Row]:
     }
 
 
-# Columns ---------------------------------------------------------------------
-
-_FEWER = {None: '', True: 'yes', False: 'no'}.__getitem__
-
-
 def _by_method(
   function: Callable[[Row], Mapping[str, float]], names: Iterable[str]
 ) -> list[Column]:
   """A column for each entry of what the function gives."""
 
-  def entry(name: str) -> Callable[[Row], float | None]:
-    return lambda row: function(row).get(name)
-
-  return [Column(LABELS[name], entry(name), '.2f') for name in names]
+  return [
+    Column(LABELS[name], lambda row, name=name: function(row).get(name), '.2f')
+    for name in names
+  ]
 
 
 def _gap(row: Row) -> float | None:
   found = row['test_error'] - row['train_error']
   return math.log(found) if found > 0 else None
-
-
-def _is_least(row: Row) -> bool:
-  return row['naive'] < min(row['sketch'], row['dense'])
 
 
 def _joined(values: Iterable[float]) -> str:
@@ -197,7 +182,7 @@ _COUNTS = (
   [
     *(*_NETWORK, *columns('nonzeros', 'entries', 'plain=naive:.4g')),
     *columns('sketch:.4g', 'sketch of this one=sketch_measured:.4g'),
-    *(*columns('dense:.4g'), Column('plain is least', _is_least, yes)),
+    *columns('dense:.4g', 'plain is least:yes'),
   ],
 )
 _STRENGTHS = (
@@ -216,13 +201,8 @@ _STRENGTHS = (
     Column('95 %', 'most_quantile', _largest),
   ],
 )
-_WEIGHTS = (
-  'trained weights; normal ones have kurtosis 0',
-  [
-    *_NETWORK,
-    *columns('layer', 'deviation:.4g', 'excess kurtosis=kurtosis:.4g'),
-  ],
-)
+_KURTOSIS = columns('layer', 'deviation:.4g', 'excess kurtosis=kurtosis:.4g')
+_WEIGHTS = 'trained weights; normal ones have kurtosis 0', _NETWORK + _KURTOSIS
 _RECOVERY = (
   *columns('p', 'j', 'ones'),
   Column('m:recovered', 'curve'),
