@@ -29,16 +29,11 @@ def report(config: ConfigDict, rows: list[Row]) -> Report:
   return Report([table('', _COLUMNS, rows), alpha_table(noisy)], figures)
 
 
-def _percent(header: str, name: str) -> Column:
-  return Column(header, lambda row: 100 * row[name], '.2f')
-
-
-_COLUMNS = (
-  *columns('study', 'alpha:tail', 'seed', 'kept', 'bits'),
-  *columns('positions=position_bits:.0f', 'values=value_bits:.0f'),
-  *(_percent(f'{name} err.', f'{name}_error') for name in ('train', 'test')),
-  _percent('bound', 'bound'),
-  _percent('Hoeffding', 'hoeffding'),
+_COLUMNS = columns(
+  'study; alpha:tail; seed; kept; bits; positions=position_bits:.0f; '
+  'values=value_bits:.0f; train err.=train_error:percent; test '
+  'err.=test_error:percent; bound:percent; Hoeffding=hoeffding:percent',
+  percent=lambda share: f'{100 * share:.2f}',
 )
 
 

@@ -52,9 +52,8 @@ _EXPONENTS = _exponent('density exponent', 0), _exponent('tail index', 1)
 def accuracy_table(rows: list[Row]) -> str:
   """Table 1: accuracies in %, before and after, ours above the published."""
   shown = (
-    *columns('weights', 'variant'),
-    *_EXPONENTS,
-    *columns('errors', 'accuracy:.2f', 'compressed', 'replaced %=replaced:.1f'),
+    *(*columns('weights; variant'), *_EXPONENTS),
+    *columns('errors; accuracy:.2f; compressed; replaced %=replaced:.1f'),
   )
   title = 'last layer compressed, accuracies in %'
   return table(title, shown, _accuracies(rows))
@@ -96,9 +95,11 @@ def layer_table(rows: list[Row]) -> str:
     size = math.prod(row['shape'])
     return f'{row["num_tail"]}/{size}' if 'num_tail' in row else ''
 
+  def joined(sides: list[int]) -> str:
+    return 'x'.join(map(str, sides))
+
   shown = (
-    *columns('weights', 'final layer=layer'),
-    Column('shape', 'shape', lambda sides: 'x'.join(map(str, sides))),
+    *columns('weights; final layer=layer; shape:joined', joined=joined),
     *_EXPONENTS,
     *columns('exponent of w > 0=pdf_exponent_positive:.2f'),
     Column('in the tail', in_tail),

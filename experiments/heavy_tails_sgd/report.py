@@ -53,7 +53,7 @@ def training_table(config: ConfigDict, rows: list[Row]) -> str:
     'rel. acc.': lambda row: survival(row, 'magnitude').mean(),
   }
   columns = [
-    *frames.columns('network=panel', 'b=batch_size', 'eta=learning_rate:g'),
+    *frames.columns('network=panel; b=batch_size; eta=learning_rate:g'),
     *frames.columns('eta/b=eta_over_b:.3g'),
     Column('met', lambda own: f'{len(good(own))}/{len(own)}'),
     *(
@@ -74,8 +74,10 @@ Pairs = Callable[[Row], Iterable[tuple[float, float]]]
 
 def relations_table(rows: list[Row]) -> str:
   """Spearman's rho of what each figure sets against each other."""
-  names = ('network', 'figure', 'what', 'paper', 'n', 'rho', 'low', 'high')
-  columns = frames.columns(*names[:5], *(f'{name}:.2f' for name in names[5:]))
+  columns = frames.columns(
+    'network; figure; what; paper; n; rho:.2f; low:.2f; high:.2f'
+  )
+  names = [column.header for column in columns]
   lines = []
   for panel, own in frames.group(rows, 'panel').items():
     for figure, what, pairs in relations(own[0]):
@@ -118,7 +120,7 @@ def _mean_survival(method: str, row: Row) -> list[tuple[float, float]]:
 def survival_table(rows: list[Row]) -> str:
   """Spearman's rho of alpha and relative accuracy at equal shares pruned."""
 
-  columns = frames.columns('network', 'figure', 'pruned', *_PRUNED)
+  columns = frames.columns('; '.join(('network; figure; pruned', *_PRUNED)))
   lines = []
   for panel, own in frames.group(rows, 'panel').items():
     for method, (title, figure) in METHODS.items():
@@ -203,7 +205,7 @@ def networks_table(config: ConfigDict, rows: list[Row]) -> str:
     '95 % interval\nover repeats; last, the change of agreement per unit of '
     'alpha within a repeat'
   )
-  return frames.table(title, frames.columns(*names), lines)
+  return frames.table(title, frames.columns('; '.join(names)), lines)
 
 
 def _slopes(rows: list[Row], name: str) -> np.ndarray:
@@ -242,7 +244,8 @@ def matrices_table(rows: list[Row]) -> str:
 
   centres = np.arange(1.775, 2.0, 0.05)
   windows = {f'{c - 0.025:.2f}-{c + 0.025:.2f}': c for c in centres}
-  columns = frames.columns('drawn', *(f'{name}:.3f' for name in windows), 'rho')
+  shown = '; '.join(f'{name}:.3f' for name in windows)
+  columns = frames.columns(f'drawn; {shown}; rho')
   found = frames.group(rows, 'structure')
   lines = [line(found[name]) for name in STRUCTURES if name in found]
   title = 'random matrices: median pruning ratio by alpha'
@@ -252,7 +255,7 @@ def matrices_table(rows: list[Row]) -> str:
 def limits_table(rows: list[Row]) -> str:
   """Stable weights beside what theorems, and another program, say of them."""
   columns = frames.columns(
-    *('statement', 'what', 'alpha:g', 'measured=value:.4g', 'low:.4g'),
-    *('high:.4g', 'expected=predicted:.4g', 'holds:yes'),
+    'statement; what; alpha:g; measured=value:.4g; low:.4g; high:.4g; '
+    'expected=predicted:.4g; holds:yes'
   )
   return frames.table('independent stable weights', columns, rows)

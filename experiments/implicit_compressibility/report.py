@@ -20,7 +20,7 @@ _MEASURED = {
   'train_accuracy_pruned': 'train a.p.',
   'test_accuracy_pruned': 'test a.p.',
 }
-_SETTING = frames.columns('alpha:tail', 'sigma:.4g')
+_SETTING = frames.columns('alpha:tail; sigma:.4g')
 _percent = functools.partial(frames.spread, unit=100, over=plotting.finished)
 
 
@@ -81,12 +81,11 @@ def spread_table(rows: list[Row]) -> str:
 
 def law_table(rows: list[Row]) -> str:
   """Trained rows against the closed-form law of noise that is not seen."""
-  columns = [
-    *(*_SETTING, Column('runs', 'runs')),
-    Column('trained 25/50/75 %', 'trained', _quartiles),
-    Column('closed form 25/50/75 %', 'law', _quartiles),
-    *frames.columns('KS=distance:.3f', 'p:.3g'),
-  ]
+  columns = frames.columns(
+    'alpha:tail; sigma:.4g; runs; trained 25/50/75 %=trained:quartiles; '
+    'closed form 25/50/75 %=law:quartiles; KS=distance:.3f; p:.3g',
+    quartiles=_quartiles,
+  )
   with_law = [row for row in rows if row.get('law_pruning_ratios')]
   groups = frames.group(with_law, 'alpha', 'sigma').values()
   title = 'trained networks against the law of invisible Type I noise'

@@ -26,7 +26,8 @@ def report(config: ConfigDict, rows: list[Row]) -> Report:
 def bias_table(rows: list[Row], measured: str, title: str) -> str:
   """One column of the rows, by law and estimator."""
   names = frames.group(rows, 'estimator')
-  columns = frames.columns('law', *(f'{name}:.2f' for name in names))
+  shown = '; '.join(f'{name}:.2f' for name in names)
+  columns = frames.columns(f'law; {shown}')
   lines = [
     {'law': law} | {row['estimator']: row[measured] for row in own}
     for law, own in frames.group(rows, 'law').items()
@@ -37,7 +38,7 @@ def bias_table(rows: list[Row], measured: str, title: str) -> str:
 def coverage_table(rows: list[Row]) -> str:
   """Share of the intervals that hold the truth, with its standard error."""
   columns = [
-    *frames.columns('estimator', 'law', 'n=size', 'median:.3f'),
+    *frames.columns('estimator; law; n=size; median:.3f'),
     Column('coverage (%)', _coverage),
     *frames.columns('93-97 %=holds:yes'),
   ]
