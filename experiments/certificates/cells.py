@@ -1,6 +1,5 @@
 """Which networks are trained, and the row of each."""
 
-import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from ml_collections import ConfigDict
 from experiments.certificates.decoder import Images, evaluate, load_images
 from experiments.certificates.report import report
 from experiments.certificates.training import Lane, make_trainer, relabel
-from experiments.common.cells import Cell, Row, run_cells
+from experiments.common.cells import Row, cell, run_cells
 from htjax.bounds import certificates, codes
 
 _PARTS = ('header', 'position', 'value')
@@ -22,7 +21,7 @@ def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
   images = load_images(config.dataset, config.levels)
   settings = config, make_trainer(config, images[0]), images
   cells = [
-    Cell({'lane': lane.name}, functools.partial(make_row, *settings, lane))
+    cell({'lane': lane.name}, make_row, *settings, lane)
     for lane in make_lanes(config)
   ]
   return run_cells(config, workdir, cells, report)

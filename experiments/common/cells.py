@@ -42,6 +42,16 @@ class Cell(NamedTuple):
     return ({'study': self.study} if self.study else {}) | dict(name)
 
 
+def cell(
+  name: str | Mapping[str, Any],
+  measure: Callable[..., Any],
+  *arguments: Any,
+  study: str = '',
+) -> Cell:
+  """A cell that is measured by a function of these arguments."""
+  return Cell(name, functools.partial(measure, *arguments), study)
+
+
 class Report(NamedTuple):
   """Tables, empty ones left out, and figures by the names of their files."""
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.common.cells import Cell, Row, run_cells
+from experiments.common.cells import Cell, Row, cell, run_cells
 from experiments.gaussian_compression.report import report
 from experiments.gaussian_compression.weights import Model, load_models
 from htjax import data, pruning, resnets, tail_index
@@ -26,17 +26,16 @@ def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
 def cells(config: ConfigDict, models: list[Model]) -> Iterator[Cell]:
   """One cell for the layers of a file, one for each trial in its last layer."""
   for model in models:
-    layers = functools.partial(layer_rows, config, model)
-    yield Cell(f'{model.name}/layers', layers)
+    yield cell(f'{model.name}/layers', layer_rows, config, model)
   for model in models:
     if model.network is None:
       continue
     known = LastLayer(config, model)
-    yield Cell(f'{model.name}/original', known.original)
+    yield cell(f'{model.name}/original', known.original)
     for variant in config.variants:
       for trial in range(1 if variant == 'zeros' else config.num_trials):
-        measure = functools.partial(known.trial, variant, trial)
-        yield Cell(f'{model.name}/{variant}/{trial}', measure)
+        name = f'{model.name}/{variant}/{trial}'
+        yield cell(name, known.trial, variant, trial)
 
 
 def layer_rows(config: ConfigDict, model: Model) -> Iterator[Row]:

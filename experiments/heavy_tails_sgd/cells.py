@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from scipy import stats
 
 from experiments.common import tasks
-from experiments.common.cells import Cell, Row, run_cells, train_lanes
+from experiments.common.cells import Cell, Row, cell, run_cells, train_lanes
 from experiments.heavy_tails_sgd import synthetic
 from experiments.heavy_tails_sgd.report import report
 from htjax import (
@@ -39,7 +39,7 @@ def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
   """Train, prune, simulate and report; returns the rows of results.json."""
   workdir = Path(workdir)
   plan = [*synthetic.cells(config), *panel_cells(config, workdir)]
-  wanted = [cell for cell in plan if cell.study in config.studies]
+  wanted = [own for own in plan if own.study in config.studies]
   return run_cells(config, workdir, wanted, report)
 
 
@@ -59,7 +59,7 @@ def panel_cells(config: ConfigDict, workdir: Path) -> Iterator[Cell]:
     for batch_size, rates in panel['rates']:
       name = {'panel': panel['name'], 'batch_size': batch_size}
       settings = config, panel, batch_size, rates, task, workdir
-      yield Cell(name, functools.partial(train, *settings), 'training')
+      yield cell(name, train, *settings, study='training')
 
 
 def make_task(config: ConfigDict, panel: Mapping[str, Any]) -> Task:

@@ -17,8 +17,7 @@ from experiments.heavy_tails_sgd.networks import METHODS, model_alpha, survival
 from experiments.heavy_tails_sgd.synthetic import AGREEMENTS, STRUCTURES
 
 _RESAMPLES = 2000
-# Shares of the parameters, for a table.
-_PRUNED = {'50%': 0.5, '80%': 0.8, '90%': 0.9, '95%': 0.95}
+_PRUNED = (0.5, 0.8, 0.9, 0.95)  # shares of the parameters, for a table
 
 
 def report(config: ConfigDict, rows: list[Row]) -> Report:
@@ -104,40 +103,33 @@ def relations(row: Row) -> Iterator[tuple[str, str, Pairs]]:
   for method, (title, figure) in METHODS.items():
     if f'{method}_ratios' in row:
       what = f'alpha, relative accuracy; {title}'
-      yield figure, what, functools.partial(_mean_survival, method)
-  accuracy = 'alpha, test accuracy'
-  yield 'F7', accuracy, lambda r: [(model_alpha(r), r['test_accuracy'])]
+      yield figure, what, _alpha_and(lambda r, m=method: survival(r, m).mean())
+  yield 'F7', 'alpha, test accuracy', _alpha_and(lambda r: r['test_accuracy'])
 
 
 def _layers(row: Row) -> list[tuple[float, float]]:
   return list(zip(row['layer_ratios'], networks.capped(row), strict=True))
 
 
-def _mean_survival(method: str, row: Row) -> list[tuple[float, float]]:
-  return [(model_alpha(row), float(survival(row, method).mean()))]
+def _alpha_and(value: Callable[[Row], float]) -> Pairs:
+  return lambda row: [(model_alpha(row), value(row))]
 
 
 def survival_table(rows: list[Row]) -> str:
   """Spearman's rho of alpha and relative accuracy at equal shares pruned."""
 
-  columns = frames.columns('; '.join(('network; figure; pruned', *_PRUNED)))
+  names = ('network', 'figure', 'pruned', *(f'{s:.0%}' for s in _PRUNED))
   lines = []
   for panel, own in frames.group(rows, 'panel').items():
     for method, (title, figure) in METHODS.items():
       if f'{method}_ratios' in own[0]:
-        line = {'network': panel, 'figure': figure, 'pruned': title}
-        for name, share in _PRUNED.items():
-          at = functools.partial(_survival_at, method, share)
-          line[name] = _interval(pairs_of(own, at))
-        lines.append(line)
+        at = functools.partial(networks.survival_at, method=method)
+        pairs = [_alpha_and(functools.partial(at, share=s)) for s in _PRUNED]
+        found = (pairs_of(own, one) for one in pairs)
+        values = panel, figure, title, *map(_interval, found)
+        lines.append(dict(zip(names, values, strict=True)))
   title = 'the same of alpha and relative accuracy, by the parameters pruned'
-  return frames.table(title, columns, lines)
-
-
-def _survival_at(
-  method: str, share: float, row: Row
-) -> list[tuple[float, float]]:
-  return [(model_alpha(row), networks.survival_at(row, method, share))]
+  return frames.table(title, frames.columns('; '.join(names)), lines)
 
 
 Point = tuple[Any, float, float]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.common.cells import Cell, Row
+from experiments.common.cells import Cell, Row, cell
 from htjax import compressibility, mean_field, models, pruning, stable
 from htjax.selection import exclude
 
@@ -41,15 +41,13 @@ _SINGULAR = {1.2: 0.050, 1.6: 0.134, 1.9: 0.290, 2.0: 0.326}
 
 def cells(config: ConfigDict) -> Iterator[Cell]:
   """Everything but the trained networks."""
-  measure = functools.partial(network_rows, config, _agreement(config))
-  for repeat in range(config.networks.repeats):
-    own = functools.partial(measure, repeat)
-    yield Cell(f'repeat {repeat}', own, 'networks')
-  for first in range(0, config.matrices.draws, _DRAWS_IN_A_CELL):
-    draws = functools.partial(matrix_rows, config, first)
-    yield Cell(f'draws from {first}', draws, 'matrices')
+  settings = config, _agreement(config)
+  for i in range(config.networks.repeats):
+    yield cell(f'repeat {i}', network_rows, *settings, i, study='networks')
+  for i in range(0, config.matrices.draws, _DRAWS_IN_A_CELL):
+    yield cell(f'draws from {i}', matrix_rows, config, i, study='matrices')
   for name, limit in LIMITS.items():
-    yield Cell(name, functools.partial(limit, config), 'limits')
+    yield cell(name, limit, config, study='limits')
 
 
 def _key(study: str, *numbers: Any) -> Any:

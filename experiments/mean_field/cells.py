@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from experiments.common.cells import Cell, Row, key_for, run_cells
+from experiments.common.cells import Cell, Row, cell, key_for, run_cells
 from experiments.mean_field import coupled, extremes, laws
 from experiments.mean_field.case import Case, make_problem
 from experiments.mean_field.report import report
@@ -36,20 +36,20 @@ def cells(config: ConfigDict) -> list[Cell]:
   problem, plans = make_problem(config), _plans(config)
   constants = functools.cache(lambda: mean_field.regularity(problem))
 
-  def rows(name: str, study: Study, alpha: float, kind: str) -> list[Row]:
-    key = key_for(config.seed, f'{name} {alpha:g} {kind}')
+  def rows(title: str, name: str, alpha: float, kind: str) -> Iterator[Row]:
+    key = key_for(config.seed, title)
     common = {'study': name, 'alpha': alpha, 'kind': kind}
-    case = Case(config, problem, constants, key, alpha, kind)
-    return [common | row for row in study(case)]
+    for row in plans[name][0](
+      Case(config, problem, constants, key, alpha, kind)
+    ):
+      yield common | row
 
-  return [
-    Cell(
-      f'{name} {alpha:g} {kind}',
-      functools.partial(rows, name, plans[name][0], alpha, kind),
-    )
+  titles = {
+    f'{name} {alpha:g} {kind}': (name, alpha, kind)
     for name in config.studies
     for alpha, kind in plans[name][1]
-  ]
+  }
+  return [cell(title, rows, title, *own) for title, own in titles.items()]
 
 
 def _plans(

@@ -11,7 +11,6 @@ after Algorithm 1) holds a network's errors and, for each method,
 """
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.common.cells import Cell, Row, key_for, run_cells
+from experiments.common.cells import Cell, Row, cell, key_for, run_cells
 from experiments.sketching_bounds import lemmas, methods, networks
 from experiments.sketching_bounds.networks import Network
 from experiments.sketching_bounds.recovery import recovery
@@ -44,15 +43,12 @@ def cells(config: ConfigDict) -> list[Cell]:
     'recovery': (recovery, itertools.product(config.sides, config.sparsities)),
   }
 
-  def cell(kind: str, study: Callable[..., list[Row]], pair: Any) -> Cell:
+  def of(kind: str, study: Callable[..., list[Row]], pair: Any) -> Cell:
     name = ' '.join(map(str, (kind, *pair)))
-    key = key_for(config.seed, name)
-    return Cell(name, functools.partial(study, config, key, *pair))
+    return cell(name, study, config, key_for(config.seed, name), *pair)
 
   return [
-    cell(k, study, pair)
-    for k, (study, pairs) in plans.items()
-    for pair in pairs
+    of(k, study, pair) for k, (study, pairs) in plans.items() for pair in pairs
   ]
 
 

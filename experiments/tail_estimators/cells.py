@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from ml_collections import ConfigDict
 
-from experiments.common.cells import Cell, Row, run_cells
+from experiments.common.cells import Cell, Row, cell, run_cells
 from experiments.tail_estimators.report import report
 from htjax import stable, tail_index
 
@@ -98,7 +98,7 @@ def _divisor(num: int) -> int:
 def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
   """Measure what is not measured yet and report; returns all rows."""
   plan = [*bias_cells(config), *coverage_cells(config)]
-  wanted = [cell for cell in plan if cell.study in config.studies]
+  wanted = [own for own in plan if own.study in config.studies]
   return run_cells(config, workdir, wanted, report)
 
 
@@ -115,8 +115,7 @@ def bias_cells(config: ConfigDict) -> Iterator[Cell]:
     if law.name in (config.laws or (law.name,)):
       for name, estimate in compiled.items():
         setting = i, law, name, estimate, shape, settings.repeats
-        measure = functools.partial(_bias, *setting)
-        yield Cell(f'{law.name}, {name}', measure, 'bias')
+        yield cell(f'{law.name}, {name}', _bias, *setting, study='bias')
 
 
 def coverage_cells(config: ConfigDict) -> Iterator[Cell]:
@@ -124,8 +123,8 @@ def coverage_cells(config: ConfigDict) -> Iterator[Cell]:
   for i, own in enumerate(own_models(config.coverage.stable_size)):
     if own.estimator in (config.estimators or (own.estimator,)):
       setting = i, own, config.coverage.replicates
-      measure = functools.partial(_coverage, *setting)
-      yield Cell(f'{own.estimator}, {own.law}', measure, 'coverage')
+      name = f'{own.estimator}, {own.law}'
+      yield cell(name, _coverage, *setting, study='coverage')
 
 
 # [R, ..] samples -> alpha, standard error and p-value, [R] each.
@@ -164,6 +163,7 @@ def _bias(
   alpha, error, p_value = _run(
     key, repeats, lambda key: law.draw(key, shape), estimate
   )
+  tested = np.any(np.isfinite(p_value))
   return {
     'law': law.name,
     'estimator': name,
@@ -172,9 +172,7 @@ def _bias(
     'low': np.nanquantile(alpha, 0.05),
     'high': np.nanquantile(alpha, 0.95),
     'coverage': _share_covered(alpha, error, law.alpha),
-    'rejected': np.nanmean(p_value < 0.05)
-    if np.any(np.isfinite(p_value))
-    else None,
+    'rejected': np.nanmean(p_value < 0.05) if tested else None,
   }
 
 
