@@ -1,8 +1,9 @@
 """Strict settings for every test.
 
 Warnings are errors, a key may not be used twice, legacy keys and silent rank
-promotion are refused, and eight virtual CPU devices exist for the tests of
-sharding. Statistical tests use `stat_checks`, whose tolerances are derived.
+promotion are refused, the shapes in htjax's signatures are checked, and eight
+virtual CPU devices exist for the tests of sharding. Statistical tests use
+`stat_checks`, whose tolerances are derived.
 """
 
 import os
@@ -14,6 +15,10 @@ os.environ['XLA_FLAGS'] = (
 import chex
 import jax
 import pytest
+import shape_checks
+
+# Before anything imports htjax.
+shape_checks.install()
 
 jax.config.update('jax_legacy_prng_key', 'error')
 jax.config.update('jax_debug_key_reuse', True)

@@ -270,7 +270,7 @@ def num_bytes(tree: PyTree) -> int:
 def _counts(
   shapes: list[tuple[int, int]], ranks: list[Any]
 ) -> SingularValueCounts:
-  def total(sizes):
+  def total(sizes: list[int]) -> Array:
     terms = [k * n for k, n in zip(ranks, sizes, strict=True)]
     return jnp.sum(jnp.asarray(terms), dtype=jnp.int32)
 

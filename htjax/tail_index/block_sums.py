@@ -12,6 +12,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Float, Shaped
 
 from htjax.tail_index.estimate import (
   TailEstimate,
@@ -30,7 +31,10 @@ from htjax.types import (
 
 
 def mmo(
-  x: ArrayLike, block: int | None = None, *, cap: float | None = None
+  x: Shaped[ArrayLike, 'K d'],
+  block: int | None = None,
+  *,
+  cap: float | None = None,
 ) -> TailEstimate:
   """Tail index of strictly stable vectors, from the norms of block sums.
 
@@ -69,7 +73,10 @@ def mmo(
 
 
 def mmo_univariate(
-  x: ArrayLike, block: int | None = None, *, cap: float | None = None
+  x: Shaped[ArrayLike, '...'],
+  block: int | None = None,
+  *,
+  cap: float | None = None,
 ) -> TailEstimate:
   """Tail index of strictly stable numbers, from block sums; see `mmo`.
 
@@ -95,7 +102,9 @@ def mmo_univariate(
   return _cap(_checked_mmo(x[:, None], check_block(block, x.size)), cap)
 
 
-def max_ratio(x: ArrayLike, block: int | None = None) -> TailEstimate:
+def max_ratio(
+  x: Shaped[ArrayLike, '...'], block: int | None = None
+) -> TailEstimate:
   """Tail index from the two largest |x| of each block.
 
   With r_i the second largest over the largest of block i, E r = alpha /
@@ -140,7 +149,7 @@ def _cap(estimate: TailEstimate, cap: float | None) -> TailEstimate:
   return estimate if cap is None else estimate.capped(cap)
 
 
-def _checked_mmo(x: Array, block: int) -> TailEstimate:
+def _checked_mmo(x: Float[Array, 'K d'], block: int) -> TailEstimate:
   """`_mmo` of x, by its largest entry where squares would leave the range.
 
   Estimates do not depend on the unit. Concrete samples are looked at for NaN
@@ -161,7 +170,9 @@ def _checked_mmo(x: Array, block: int) -> TailEstimate:
 
 
 @functools.partial(jax.jit, static_argnames='block')
-def _mmo(x: Array, block: int) -> tuple[TailEstimate, Array]:
+def _mmo(
+  x: Float[Array, 'K d'], block: int
+) -> tuple[TailEstimate, Float[Array, '']]:
   """The estimate, and the largest entry."""
   num_blocks = x.shape[0] // block
   x = x[: num_blocks * block]
@@ -169,10 +180,10 @@ def _mmo(x: Array, block: int) -> tuple[TailEstimate, Array]:
   peak = jnp.maximum(jnp.max(x), -jnp.min(x))
   inner = _middle_divisor(block)
 
-  def sums(vectors, size):
+  def sums(vectors: Array, size: int) -> Array:
     return jnp.sum(vectors.reshape(-1, size, x.shape[1]), axis=1)
 
-  def logs(vectors):
+  def logs(vectors: Array) -> Array:
     """Mean over each block of the log norms of its vectors."""
     return jnp.mean(_log_norms(vectors).reshape(num_blocks, -1), axis=1)
 
@@ -194,7 +205,7 @@ def _mmo(x: Array, block: int) -> tuple[TailEstimate, Array]:
 
 
 @functools.partial(jax.jit, static_argnames='block')
-def _max_ratio(x: Array, block: int) -> TailEstimate:
+def _max_ratio(x: Float[Array, ' n'], block: int) -> TailEstimate:
   num_blocks = x.size // block
   blocks = jnp.abs(x[: num_blocks * block]).reshape(num_blocks, block)
   largest = lax.top_k(blocks, 2)[0]
@@ -204,7 +215,7 @@ def _max_ratio(x: Array, block: int) -> TailEstimate:
   )
 
 
-def _log_norms(vectors: Array) -> Array:
+def _log_norms(vectors: Float[Array, 'K d']) -> Float[Array, ' K']:
   """log of each row's norm; a zero row gets the mean of the others."""
   # A product, which runs at the speed of memory where a sum over rows does not.
   ones = jnp.ones(vectors.shape[1], vectors.dtype)
@@ -224,7 +235,9 @@ def _log_norms(vectors: Array) -> Array:
   return jnp.where(known, logs, mean)
 
 
-def _mean_and_error(values: Array) -> tuple[Array, Array]:
+def _mean_and_error(
+  values: Float[Array, ' n'],
+) -> tuple[Float[Array, ''], Float[Array, '']]:
   """Mean of independent values, and its standard error."""
   return jnp.mean(values), jnp.std(values, ddof=1) / math.sqrt(values.size)
 

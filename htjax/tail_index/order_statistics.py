@@ -7,10 +7,12 @@ n their bias is that of the law's distance to a power law beyond y_{k+1}.
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Float, Shaped
 
 from htjax.tail_index.estimate import (
   TailEstimate,
@@ -22,7 +24,7 @@ from htjax.tail_index.estimate import (
 from htjax.types import Array, ArrayLike, check_count
 
 
-def hill(x: ArrayLike, num_top: int) -> TailEstimate:
+def hill(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
   """Hill's estimate, the maximum likelihood of a power law beyond y_{k+1}.
 
   1/alpha = mean over i <= k of log(y_i / y_{k+1}).
@@ -47,7 +49,7 @@ def hill(x: ArrayLike, num_top: int) -> TailEstimate:
   return _estimate(_hill, x, num_top, 1)
 
 
-def moment(x: ArrayLike, num_top: int) -> TailEstimate:
+def moment(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
   """Moment estimate of Dekkers, Einmahl and de Haan.
 
   1/alpha = M1 + 1 - 1 / (2 (1 - M1^2 / M2)), M_j = mean over i <= k of
@@ -71,7 +73,7 @@ def moment(x: ArrayLike, num_top: int) -> TailEstimate:
   return _estimate(_moment, x, num_top, 2)
 
 
-def pickands(x: ArrayLike, num_top: int) -> TailEstimate:
+def pickands(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
   """Pickands' estimate, from three of the largest values.
 
   1/alpha = log((y_{a+1} - y_{b+1}) / (y_{b+1} - y_{k+1})) / log 2 with
@@ -99,7 +101,7 @@ def pickands(x: ArrayLike, num_top: int) -> TailEstimate:
   return _estimate(_pickands, x, num_top, 2)
 
 
-def de_haan_resnick(x: ArrayLike, num_top: int) -> TailEstimate:
+def de_haan_resnick(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
   """De Haan and Resnick's estimate, 1/alpha = log(y_1 / y_{k+1}) / log k.
 
   Here for comparison with published values: it converges like 1 / log k and
@@ -125,14 +127,19 @@ def de_haan_resnick(x: ArrayLike, num_top: int) -> TailEstimate:
   return _estimate(_de_haan_resnick, x, num_top, 2)
 
 
-def _estimate(kernel, x, num_top: int, least: int) -> TailEstimate:
+def _estimate(
+  kernel: Callable[[Array, int], TailEstimate],
+  x: ArrayLike,
+  num_top: int,
+  least: int,
+) -> TailEstimate:
   check_count('num_top', num_top, least)
   x = check_samples('x', x, 1, num_top + 1)
   return check_determined('x', kernel(x, int(num_top)))
 
 
 @functools.partial(jax.jit, static_argnames='num_top')
-def _hill(x: Array, num_top: int) -> TailEstimate:
+def _hill(x: Float[Array, ' n'], num_top: int) -> TailEstimate:
   excess, threshold = _log_excesses(x, num_top)
   alpha = 1 / jnp.mean(excess)
   ks_distance = power_law_distance(alpha, excess, num_top)
@@ -147,7 +154,7 @@ def _hill(x: Array, num_top: int) -> TailEstimate:
 
 
 @functools.partial(jax.jit, static_argnames='num_top')
-def _moment(x: Array, num_top: int) -> TailEstimate:
+def _moment(x: Float[Array, ' n'], num_top: int) -> TailEstimate:
   excess, threshold = _log_excesses(x, num_top)
   first, second = jnp.mean(excess), jnp.mean(excess**2)
   inverse = first + 1 - 0.5 / (1 - first**2 / second)
@@ -158,7 +165,7 @@ def _moment(x: Array, num_top: int) -> TailEstimate:
 
 
 @functools.partial(jax.jit, static_argnames='num_top')
-def _pickands(x: Array, num_top: int) -> TailEstimate:
+def _pickands(x: Float[Array, ' n'], num_top: int) -> TailEstimate:
   y = _largest(x, num_top)
   outer, middle, inner = y[num_top], y[num_top // 2], y[num_top // 4]
   g = jnp.log2((inner - middle) / (middle - outer))
@@ -170,14 +177,16 @@ def _pickands(x: Array, num_top: int) -> TailEstimate:
 
 
 @functools.partial(jax.jit, static_argnames='num_top')
-def _de_haan_resnick(x: Array, num_top: int) -> TailEstimate:
+def _de_haan_resnick(x: Float[Array, ' n'], num_top: int) -> TailEstimate:
   excess, threshold = _log_excesses(x, num_top)
   alpha = math.log(num_top) / excess[0]
   error = alpha * math.pi / (math.sqrt(6) * math.log(num_top))
   return make_estimate(alpha, error, num_top, scale=threshold)
 
 
-def _largest(x: Array, num_top: int) -> Array:
+def _largest(
+  x: Float[Array, ' n'], num_top: int
+) -> Float[Array, ' {num_top}+1']:
   """y_1 >= .. >= y_{k+1}, or NaN if x is not finite; NaN are sorted first."""
   y = lax.top_k(jnp.abs(x), num_top + 1)[0]
   # Without it XLA on CPU sorts all of x, a hundred times slower.
@@ -185,13 +194,17 @@ def _largest(x: Array, num_top: int) -> Array:
   return jnp.where(jnp.isfinite(y[0]), y, jnp.nan)
 
 
-def _log_excesses(x: Array, num_top: int) -> tuple[Array, Array]:
+def _log_excesses(
+  x: Float[Array, ' n'], num_top: int
+) -> tuple[Float[Array, ' {num_top}'], Float[Array, '']]:
   """log(y_i / y_{k+1}) for i <= k, from the largest down, and y_{k+1}."""
   y = _largest(x, num_top)
   return jnp.log(y[:num_top] / y[num_top]), y[num_top]
 
 
-def power_law_distance(alpha: Array, excess: Array, num: ArrayLike) -> Array:
+def power_law_distance(
+  alpha: Float[Array, ''], excess: Float[Array, ' m'], num: ArrayLike
+) -> Float[Array, '']:
   """Kolmogorov-Smirnov distance of log excesses to the law e^(-alpha t).
 
   Args:
