@@ -8,7 +8,7 @@ Flax, data sets or pictures.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from htjax import compressibility, noise, selection, stable, types
+from htjax import checks, compressibility, noise, selection, stable, types
 
 if TYPE_CHECKING:
   from htjax import (
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     bounds,
     checkpoints,
     data,
+    io,
     mean_field,
     models,
     plotting,
@@ -33,8 +34,10 @@ __all__ = [
   'analysis',
   'bounds',
   'checkpoints',
+  'checks',
   'compressibility',
   'data',
+  'io',
   'mean_field',
   'models',
   'noise',

@@ -17,10 +17,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float, Int, Shaped
 
-from htjax.types import (
-  Array,
-  ArrayLike,
-  PRNGKey,
+from htjax.checks import (
   check_choice,
   check_count,
   check_finite,
@@ -28,6 +25,7 @@ from htjax.types import (
   check_key,
   check_range,
 )
+from htjax.types import Array, ArrayLike, PRNGKey
 
 VARIANTS = ('corrected', 'paper')
 

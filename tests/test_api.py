@@ -30,9 +30,12 @@ SIGNATURES = {
   'stable.quantile': 'q alpha * scale',
   'stable.log_moment': 'alpha * scale',
   'stable.levy_increments': 'key alpha step_size num_steps shape * kind',
-  'noise.add_stable_noise': 'learning_rate alpha sigma * key kind mask',
+  'noise.StableNoise': 'alpha sigma * kind unit',
+  'noise.add_stable_noise': (
+    'learning_rate alpha sigma * key kind select mask noise'
+  ),
   'noise.heavy_tailed_sgd': (
-    'learning_rate alpha sigma * key kind mask momentum'
+    'learning_rate alpha sigma * key kind select mask momentum noise'
   ),
   'compressibility.best_k': 'x k *',
   'compressibility.compression_error': 'x kappa * p',
@@ -97,8 +100,12 @@ SIGNATURES = {
 DEFAULTS = {
   'stable.sample': {'shape': (), 'scale': 1.0},
   'stable.sample_vectors': {'axis': -1, 'scale': 1.0},
-  'noise.add_stable_noise': {'kind': 'type1', 'mask': None},
-  'noise.heavy_tailed_sgd': {'kind': 'type1', 'mask': None, 'momentum': None},
+  'noise.add_stable_noise': {'kind': 'type1', 'select': None},
+  'noise.heavy_tailed_sgd': {
+    'kind': 'type1',
+    'select': None,
+    'momentum': None,
+  },
   'compressibility.compression_error': {'p': 2},
   'compressibility.smallest_kappa': {'p': 2},
   'compressibility.pruning_ratio': {'tolerance': 0.1, 'squared': True},
@@ -117,6 +124,7 @@ BOUND_FIELDS = ('value', 'log_value', 'terms', 'assumptions')
 # An import goes to a lower floor, or stays inside its room.
 FLOORS = {
   'types': 0,
+  'checks': 0,
   'selection': 1,
   'stable': 1,
   'compressibility': 1,
@@ -130,6 +138,7 @@ FLOORS = {
   'checkpoints': 3,
   'cli': 3,
   'data': 3,
+  'io': 3,
   'models': 3,
   'plotting': 3,
   'records': 3,
@@ -137,21 +146,23 @@ FLOORS = {
   'training': 3,
 }
 SIDEWAYS = {
+  # The key that a check returns has an alias.
+  ('checks', 'types'),
   # A file is read, analysed and reported; the program runs whatever there is.
-  ('analysis', 'checkpoints'),
-  ('analysis', 'records'),
+  ('analysis', 'io'),
   ('cli', 'analysis'),
   ('cli', 'data'),
   # Stable draws are what the expected curves are averaged over.
   ('compressibility', 'stable'),
-  # One way to replace a file and to read what a run wrote.
-  ('checkpoints', 'records'),
-  ('plotting', 'records'),
+  # Older addresses, which programs outside still import.
+  ('checkpoints', 'io'),
+  ('records', 'io'),
+  # One way to replace a file.
+  ('plotting', 'io'),
   # A run is saved, resumed and reported while it trains.
-  ('training', 'checkpoints'),
-  ('training', 'records'),
+  ('training', 'io'),
 }
-CORE_IMPORTS = {'htjax', 'jax', 'numpy', 'optax'}
+CORE_IMPORTS = {'htjax', 'jax', 'numpy', 'optax', 'scipy'}
 
 
 def _modules():
@@ -271,7 +282,9 @@ def _faults(function):
   if re.search(r'\b[Aa]rguments.* as in `\w+`', doc):
     return []
   faults = [f'{p} is not described' for p in parameters if p not in doc]
-  faults += [f'no {part}' for part in ('Args:', 'Returns:') if part not in doc]
+  is_class = inspect.isclass(function)
+  parts = ('Attributes:',) if is_class else ('Args:', 'Returns:')
+  faults += [f'no {part}' for part in parts if part not in doc]
   return faults
 
 

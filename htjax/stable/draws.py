@@ -18,17 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt
 
-from htjax.stable.words import word_pairs
-from htjax.types import (
-  Array,
-  ArrayLike,
-  PRNGKey,
+from htjax.checks import (
   check_choice,
   check_count,
   check_floating,
   check_key,
   check_range,
 )
+from htjax.stable.words import word_pairs
+from htjax.types import Array, ArrayLike, PRNGKey
 
 _Shape = tuple[int, ...]
 

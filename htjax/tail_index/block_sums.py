@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float, Shaped
 
+from htjax.checks import check_count, check_finite, is_concrete
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_determined,
@@ -21,13 +22,7 @@ from htjax.tail_index.estimate import (
   make_estimate,
   two_sided_p_value,
 )
-from htjax.types import (
-  Array,
-  ArrayLike,
-  check_count,
-  check_finite,
-  is_concrete,
-)
+from htjax.types import Array, ArrayLike
 
 
 def mmo(

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float, Shaped
 
+from htjax.checks import check_count
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_determined,
@@ -21,7 +22,7 @@ from htjax.tail_index.estimate import (
   kolmogorov_p_value,
   make_estimate,
 )
-from htjax.types import Array, ArrayLike, check_count
+from htjax.types import Array, ArrayLike
 
 
 def hill(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
