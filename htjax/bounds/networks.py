@@ -97,7 +97,9 @@ def check_layers(
   return found
 
 
-def check_network(layers, x) -> tuple[list[Array], Array]:
+def check_network(
+  layers: Sequence[ArrayLike], x: ArrayLike
+) -> tuple[list[Array], Array]:
   found, x = check_layers(layers), jnp.asarray(x)
   if x.ndim != 2 or x.shape[0] < 1 or x.shape[1] != found[0].shape[0]:
     raise ValueError(

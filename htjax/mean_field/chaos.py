@@ -6,8 +6,8 @@ the measure in the drift alone.
 """
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -220,14 +220,22 @@ def propagation_of_chaos(
 
 @functools.partial(jax.jit, static_argnums=(5, 6, 7, 8))
 def _reference(
-  key, problem, alpha, sigma, step_size, size, num_steps, kind, initial
-):
+  key: PRNGKey,
+  problem: Problem,
+  alpha: ArrayLike,
+  sigma: ArrayLike,
+  step_size: ArrayLike,
+  size: int,
+  num_steps: int,
+  kind: str,
+  initial: Callable[[PRNGKey, int], Array],
+) -> Any:
   start_key, noise_key = jax.random.split(key)
   theta = initial(start_key, size)
   alpha, sigma, eta = cast(theta.dtype, alpha, sigma, step_size)
   scale = noise_scale(alpha, sigma, eta)
 
-  def step(theta, t):
+  def step(theta: Array, t: Array) -> Any:
     outputs = mean_output(problem, theta)
     b = velocity(problem, theta, loss_slopes(problem, outputs))
     step_key = jax.random.fold_in(noise_key, t)
@@ -239,21 +247,21 @@ def _reference(
 
 @functools.partial(jax.jit, static_argnums=(6, 7, 8, 9, 10, 11, 12))
 def _chaos(
-  key,
-  problem,
-  path,
-  alpha,
-  sigma,
-  step_size,
-  widths,
-  num_replicas,
-  kind,
-  initial,
-  common_noise,
-  at_once,
-  mesh,
-):
-  def replica(replica_key):
+  key: PRNGKey,
+  problem: Problem,
+  path: Any,
+  alpha: ArrayLike,
+  sigma: ArrayLike,
+  step_size: ArrayLike,
+  widths: tuple[int, ...],
+  num_replicas: int,
+  kind: str,
+  initial: Callable[[PRNGKey, int], Array],
+  common_noise: bool,
+  at_once: int,
+  mesh: Any,
+) -> Any:
+  def replica(replica_key: PRNGKey) -> Any:
     start_key, noise_key, other_key = jax.random.split(replica_key, 3)
     start = initial(start_key, max(widths))
     a, s, eta = cast(start.dtype, alpha, sigma, step_size)
@@ -266,7 +274,7 @@ def _chaos(
       kind=kind,
     )
 
-    def step(state, at):
+    def step(state: Any, at: Any) -> Any:
       # A particle is what the noise made of it plus what the drift did. The
       # first part is common and can be huge; it must not round the second.
       fallen, own, copies, systems, far = state
@@ -311,7 +319,7 @@ def _spread(problem: Problem, particles: Array) -> Array:
   """Variance of h_x over particles, [m] or [m, l]."""
   mean = mean_output(problem, particles)
 
-  def squared(theta, x_and_mean):
+  def squared(theta: Array, x_and_mean: Any) -> Array:
     x, centre = x_and_mean
     return (problem.unit(theta, x) - centre) ** 2
 
@@ -328,7 +336,7 @@ def _correlation(n: Array, own: Array, copies: Array, variance: Array) -> Array:
   """
   num = own.shape[0]
 
-  def squares(f):
+  def squares(f: Array) -> Array:
     centred = f - f.mean(axis=0, keepdims=True)
     return centred**2 * (num / max(num - 1, 1))
 

@@ -6,8 +6,8 @@ path of noise, of which a coarse step takes the sum over its own time.
 
 import functools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -127,39 +127,39 @@ def euler_error(
 
 @functools.partial(jax.jit, static_argnums=(5, 6, 7, 8, 9, 10, 11, 12, 13))
 def _euler(
-  key,
-  problem,
-  alpha,
-  sigma,
-  fine,
-  ratios,
-  num_steps,
-  num_particles,
-  num_replicas,
-  kind,
-  initial,
-  common_noise,
-  at_once,
-  mesh,
-):
-  def replica(replica_key):
+  key: PRNGKey,
+  problem: Problem,
+  alpha: ArrayLike,
+  sigma: ArrayLike,
+  fine: ArrayLike,
+  ratios: tuple[int, ...],
+  num_steps: int,
+  num_particles: int,
+  num_replicas: int,
+  kind: str,
+  initial: Callable[[PRNGKey, int], Array],
+  common_noise: bool,
+  at_once: int,
+  mesh: Any,
+) -> Any:
+  def replica(replica_key: PRNGKey) -> Any:
     start_key, noise_key = jax.random.split(replica_key)
     start = initial(start_key, num_particles)
     a, s, eta = cast(start.dtype, alpha, sigma, fine)
     scale = noise_scale(a, s, eta)
 
-    def increments(noise_key):
-      def draw(k):
+    def increments(noise_key: PRNGKey) -> Array:
+      def draw(k: Array) -> Array:
         step_key = jax.random.fold_in(noise_key, k)
         return noise(step_key, start.shape, start.dtype, a, scale, kind)
 
       return lax.map(draw, jnp.arange(num_steps))
 
-    def at_horizon(ratio, increments):
+    def at_horizon(ratio: int, increments: Array) -> Array:
       """What the drift did to each particle by the horizon."""
       coarse = increments.reshape(-1, ratio, *increments.shape[1:]).sum(axis=1)
 
-      def step(state, x):
+      def step(state: Any, x: Array) -> Any:
         fallen, moved = state
         moved = moved + ratio * eta * own_drift(problem, fallen + moved)
         return (fallen + x, moved), None

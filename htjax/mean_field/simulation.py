@@ -181,7 +181,7 @@ def check_process(alpha: Any, sigma: Any, step_size: Any, kind: Any) -> None:
 
 def noise(
   key: PRNGKey,
-  shape: tuple[int, int],
+  shape: tuple[int, ...],
   dtype: Any,
   alpha: ArrayLike,
   scale: ArrayLike,
@@ -201,13 +201,21 @@ def noise(
   return x.T
 
 
-def noise_scale(alpha: ArrayLike, sigma: ArrayLike, step_size: ArrayLike):
+def noise_scale(alpha: Array, sigma: Array, step_size: Array) -> Array:
   """sigma eta^(1/alpha)."""
   return sigma * step_size ** (1.0 / alpha)
 
 
 @functools.partial(jax.jit, static_argnums=6)
-def _euler_step(key, problem, particles, alpha, sigma, step_size, kind):
+def _euler_step(
+  key: PRNGKey,
+  problem: Problem,
+  particles: Array,
+  alpha: ArrayLike,
+  sigma: ArrayLike,
+  step_size: ArrayLike,
+  kind: str,
+) -> Array:
   alpha, sigma, eta = (
     jnp.asarray(v, particles.dtype) for v in (alpha, sigma, step_size)
   )
@@ -220,18 +228,18 @@ def _euler_step(key, problem, particles, alpha, sigma, step_size, kind):
 
 @functools.partial(jax.jit, static_argnums=(6, 7, 8, 9))
 def _simulate(
-  key,
-  problem,
-  particles,
-  alpha,
-  sigma,
-  step_size,
-  num_steps,
-  kind,
-  save_every,
-  batch_size,
-):
-  def step(theta, t):
+  key: PRNGKey,
+  problem: Problem,
+  particles: Array,
+  alpha: ArrayLike,
+  sigma: ArrayLike,
+  step_size: ArrayLike,
+  num_steps: int,
+  kind: str,
+  save_every: int,
+  batch_size: int,
+) -> Any:
+  def step(theta: Array, t: Array) -> Any:
     step_key = jax.random.fold_in(key, t)
     data = problem
     if batch_size is not None:
@@ -239,7 +247,7 @@ def _simulate(
     theta = _euler_step(step_key, data, theta, alpha, sigma, step_size, kind)
     return theta, None
 
-  def stretch(theta, t):
+  def stretch(theta: Array, t: Array) -> tuple[Array, Array]:
     steps = t * save_every + jnp.arange(save_every, dtype=jnp.int32)
     theta, _ = lax.scan(step, theta, steps)
     return theta, theta

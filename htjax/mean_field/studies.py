@@ -27,12 +27,20 @@ from htjax.mean_field.problem import (
   velocity,
 )
 from htjax.mean_field.simulation import check_process
-from htjax.types import Array, PRNGKey
+from htjax.types import Array, ArrayLike, PRNGKey
 
 Initial = Callable[[PRNGKey, int], Array]
 
 
-def check_study(problem, alpha, sigma, step_size, num_steps, kind, initial):
+def check_study(
+  problem: Problem,
+  alpha: ArrayLike,
+  sigma: ArrayLike,
+  step_size: ArrayLike,
+  num_steps: int,
+  kind: str,
+  initial: Callable[[PRNGKey, int], Array] | None,
+) -> Callable[[PRNGKey, int], Array]:
   """Raise if a study cannot run; returns how its particles start."""
   check_process(alpha, sigma, step_size, kind)
   check_count('num_steps', num_steps)

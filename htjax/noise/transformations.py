@@ -105,7 +105,9 @@ def add_stable_noise(
     words = jnp.array(jax.random.key_data(key), copy=True)
     return AddStableNoiseState(jnp.zeros((), jnp.int32), words)
 
-  def update(updates, state, params=None, **extra_args):
+  def update(
+    updates: Any, state: Any, params: Any = None, **extra_args: Any
+  ) -> tuple[Any, AddStableNoiseState]:
     del params, extra_args
     leaves, treedef = jax.tree.flatten(updates)
     draws = process(state.count).draw_leaves(

@@ -1,6 +1,7 @@
 """Loss and accuracy over a whole data set, batch by batch."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +59,7 @@ def totals_of(
   batch_size = min(batch_size, num_examples)
   num_whole = num_examples // batch_size
 
-  def add(carry, i):
+  def add(carry: Any, i: Array) -> Any:
     batch = jax.tree.map(
       lambda a: lax.dynamic_slice_in_dim(a, i * batch_size, batch_size), data
     )

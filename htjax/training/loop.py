@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -129,7 +130,7 @@ def _save(
   checkpoints.save(run.workdir / _CHECKPOINTS, steps, state, meta)
 
 
-def _log(run, index, waiting, state) -> None:
+def _log(run: Any, index: list[int], waiting: Any, state: Any) -> None:
   if run is None:
     return
   columns = [

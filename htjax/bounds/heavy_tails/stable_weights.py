@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -153,7 +154,9 @@ def stable_compressed_risk(
   )
 
 
-def _stable_quantile(log_delta, alphas, scales, layer_sizes) -> Bound:
+def _stable_quantile(
+  log_delta: Any, alphas: Any, scales: Any, layer_sizes: Sequence[int]
+) -> Bound:
   for size in layer_sizes:
     check_count('layer_sizes', size)
   sizes = vector('layer_sizes', list(layer_sizes))
