@@ -156,7 +156,7 @@ def _to_unit_peak(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
   )
   exponent = jnp.where(extreme, exponent - _PEAK, 0)
 
-  def scaled(arrays):
+  def scaled(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
     return tuple(_raised(times_power_of_two(a, -exponent), a) for a in arrays)
 
   return (*lax.cond(extreme, scaled, lambda a: a, arrays), exponent)
@@ -176,7 +176,7 @@ def _joined(fraction: Array, exponent: Array) -> Array:
   integer = _integer(fraction.dtype)
   lowest = 1 - bias
 
-  def power(k):
+  def power(k: Array) -> Array:
     field = (jnp.clip(k, lowest, bias) + bias).astype(integer) << digits
     return lax.bitcast_convert_type(field, fraction.dtype)
 

@@ -76,7 +76,9 @@ def spectral_norm(
 
 
 @jax.jit
-def _spectral_norm(key, matrix, tolerance, max_iterations):
+def _spectral_norm(
+  key: PRNGKey, matrix: Array, tolerance: ArrayLike, max_iterations: int
+) -> Any:
   matrix, peak = _scaled(matrix)
   found = _power_iteration(
     key,
@@ -147,7 +149,14 @@ def _start_key(key: PRNGKey | None) -> PRNGKey:
   return jax.random.key(0) if key is None else check_key(key)
 
 
-def _power_iteration(key, function, shape, dtype, tolerance, max_iterations):
+def _power_iteration(
+  key: PRNGKey,
+  function: Callable,
+  shape: tuple[int, ...],
+  dtype: np.dtype,
+  tolerance: ArrayLike,
+  max_iterations: int,
+) -> Any:
   start = jax.random.normal(key, shape, dtype)
   transpose = jax.linear_transpose(function, start)
 

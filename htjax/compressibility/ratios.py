@@ -183,7 +183,15 @@ def ratio_of_norms(norms: Array, tolerance: Array, squared: bool) -> Array:
 
 
 @functools.partial(jax.jit, static_argnames=('num_draws', 'squared'))
-def _invisible(key, columns, scale, alpha, num_draws, tolerance, squared):
+def _invisible(
+  key: PRNGKey,
+  columns: Array,
+  scale: ArrayLike,
+  alpha: ArrayLike,
+  num_draws: int,
+  tolerance: Array,
+  squared: bool,
+) -> Array:
   scale = jnp.asarray(scale, columns.dtype)
   columns, scale, _ = to_unit_peak(columns, scale)
   fan_in = columns[..., 0].size

@@ -184,7 +184,7 @@ def _euler(
 
       return lax.map(draw, jnp.arange(num_steps))
 
-    def at_horizon(ratio, increments):
+    def at_horizon(ratio: int, increments: Array) -> Array:
       """The part of each particle at the horizon that is due to the drift."""
       coarse = increments.reshape(-1, ratio, *increments.shape[1:]).sum(axis=1)
 

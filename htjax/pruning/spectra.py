@@ -21,7 +21,7 @@ from htjax.pruning.results import (
 )
 from htjax.pruning.units import CountKept
 from htjax.selection import Selection
-from htjax.types import Array, ArrayLike, PyTree
+from htjax.types import Array, PyTree
 
 
 class SingularValueCounts(NamedTuple):
@@ -257,7 +257,7 @@ def thin_factors(
 def prune_values(
   params: PyTree,
   count: CountKept,
-  amount: ArrayLike,
+  amount: Kept,
   *,
   center: str | None,
   protocol: str,

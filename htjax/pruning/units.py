@@ -390,7 +390,7 @@ def affordable(
 def prune_units(
   params: PyTree,
   count: CountKept,
-  amount: ArrayLike,
+  amount: Kept,
   *,
   unit: str,
   p: float = 2,
@@ -427,7 +427,7 @@ def prune_units(
 
 
 def _prune_fraction(
-  params: PyTree, kappa: ArrayLike, rounding: str, **options: Any
+  params: PyTree, kappa: Kept, rounding: str, **options: Any
 ) -> Pruned:
   check_kappa(kappa)
   check_scalar('kappa', kappa)
@@ -443,7 +443,7 @@ def _finish(
   chosen: Chosen,
   masks: list[Array],
   centers: list[Array],
-  amount: ArrayLike,
+  amount: Kept,
   center: str | None,
   protocol: str,
 ) -> Pruned:

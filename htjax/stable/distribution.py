@@ -13,7 +13,7 @@ doubly exponential rules, with errors near rounding in float32 and float64.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -624,7 +624,9 @@ def _standard_quantile(offset: Array, tail: Array, alpha: Array) -> Array:
 
 
 @_standard_quantile.defjvp
-def _(primals, tangents):
+def _(
+  primals: tuple[Array, ...], tangents: tuple[Array, ...]
+) -> tuple[Array, Array]:
   alpha, x = primals[2], _standard_quantile(*primals)
   _, by_alpha = jax.jvp(
     lambda a: _upper_tail(-x, a), (alpha,), (jnp.ones_like(alpha),)

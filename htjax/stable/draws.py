@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float, UInt
 
 from htjax.checks import (
   check_choice,
@@ -83,7 +84,13 @@ def sample(
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4), inline=True)
-def _sample(key, alpha, scale, shape, dtype):
+def _sample(
+  key: PRNGKey,
+  alpha: ArrayLike,
+  scale: ArrayLike,
+  shape: _Shape,
+  dtype: np.dtype,
+) -> Float[Array, '...']:
   alpha = _alpha(key, alpha, 2.0, shape, dtype)
   sign, near, far, w = _angle_and_exponential(key, shape, dtype)
   # |U| = near in (0, pi/2); far = pi/2 - |U|, both to full precision.
@@ -298,8 +305,15 @@ def levy_increments(
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5, 6, 7), inline=True)
 def _levy_increments(
-  key, alpha, step_size, num_steps, shape, dtype, kind, axes
-):
+  key: PRNGKey,
+  alpha: ArrayLike,
+  step_size: ArrayLike,
+  num_steps: int,
+  shape: _Shape,
+  dtype: np.dtype,
+  kind: str,
+  axes: _Shape,
+) -> Float[Array, 'num_steps ...']:
   alpha = _alpha(key, alpha, 2.0, (), dtype)
   step_size = _argument(key, step_size, dtype)
   scale = step_size ** (1.0 / alpha)
@@ -369,7 +383,13 @@ def _argument(key: PRNGKey, value: ArrayLike, dtype: np.dtype) -> Array:
   return jnp.maximum(jnp.asarray(value, dtype), never)
 
 
-def _alpha(key, alpha, highest, shape, dtype) -> Array:
+def _alpha(
+  key: PRNGKey,
+  alpha: ArrayLike,
+  highest: float,
+  shape: _Shape,
+  dtype: np.dtype,
+) -> Float[Array, '...']:
   """As an array of `dtype`; an impossible alpha becomes NaN."""
   alpha = _argument(key, alpha, dtype)
   alpha = jnp.where((alpha > 0.0) & (alpha <= highest), alpha, jnp.nan)

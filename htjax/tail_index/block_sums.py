@@ -163,7 +163,8 @@ def max_ratio(
   """
   x = check_samples('x', x, 1, 4 if block else 16)
   block = check_block(block, x.size)
-  estimate = make_estimate(*_max_ratio(x, block), num_used=x.size // block)
+  alpha, error = _max_ratio(x, block)
+  estimate = make_estimate(alpha, error, num_used=x.size // block)
   return check_determined('x', estimate)
 
 
@@ -234,7 +235,7 @@ def _mmo(x: Array, block: int) -> tuple[dict[str, Array], tuple[Array, Array]]:
   def sums(vectors: Array, size: int) -> Array:
     return jnp.sum(vectors.reshape(-1, size, x.shape[1]), axis=1)
 
-  def logs(norms):
+  def logs(norms: Array) -> Array:
     """Mean over each block of the logarithms of its vectors' norms."""
     return jnp.mean(_logarithms(norms).reshape(num_blocks, -1), axis=1)
 

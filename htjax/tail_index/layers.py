@@ -219,7 +219,13 @@ def layer_protocol(
 @functools.partial(
   jax.jit, static_argnames=('estimator', 'blocks', 'num_permutations')
 )
-def _protocol(key, vectors, estimator, blocks, num_permutations):
+def _protocol(
+  key: PRNGKey,
+  vectors: Float[Array, 'K ...'],
+  estimator: str,
+  blocks: tuple[int, ...],
+  num_permutations: int,
+) -> Any:
   kernel = (_BLOCK_SUMS | _ORDER_STATISTICS)[estimator]
 
   def all_blocks(x: Array) -> TailEstimate:

@@ -95,8 +95,8 @@ def hill_plot(
   if tops.ndim != 1 or tops.size == 0 or tops.dtype.kind not in 'iu':
     raise ValueError(f'num_tops must be a list of integers, got {num_tops!r}')
   check_range('num_tops', tops, 1, x.size - 1)
-  tops = jnp.asarray(tops, jnp.int32)
-  return make_estimate(**_hill_plot(x, tops), num_used=tops)
+  nums = jnp.asarray(tops, jnp.int32)
+  return make_estimate(**_hill_plot(x, nums), num_used=nums)
 
 
 def moment(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from htjax.checks import (
   check_choice,
@@ -357,7 +357,14 @@ def _search(
   return _fit(y, nums[best], xmin)
 
 
-def _refitted(key, x, num_draws, xmin, min_tail, num_candidates):
+def _refitted(
+  key: PRNGKey,
+  x: Array,
+  num_draws: int,
+  xmin: ArrayLike | None,
+  min_tail: int,
+  num_candidates: int,
+) -> tuple[TailEstimate, TailEstimate]:
   """The fit of x, and those of `num_draws` draws from it."""
   options = {'min_tail': min_tail, 'num_candidates': num_candidates}
   fit = power_law(x, xmin, **options)

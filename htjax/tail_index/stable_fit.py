@@ -10,7 +10,7 @@ of the estimates stays a fixed small part of their standard error ~ n^(-1/2).
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -100,7 +100,7 @@ def stable_mle(x: ArrayLike, *, num_nodes: int | None = None) -> TailEstimate:
 
 
 @functools.partial(jax.jit, static_argnames='num_nodes')
-def _histogram(x: Array, num_nodes: int):
+def _histogram(x: Array, num_nodes: int) -> Any:
   """Histogram of |x| over the largest; start of the search; the largest.
 
   The last comes over 2^exponent, with that exponent.
@@ -126,7 +126,7 @@ def _maximise(
 
   count = num.astype(peak.dtype)
 
-  def unfinished(state):
+  def unfinished(state: Any) -> Array:
     _, step, i = state
     return (step > 1e-3) & (i < _MAX_STEPS)
 
