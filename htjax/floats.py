@@ -43,6 +43,12 @@ def as_floating(name: str, x: ArrayLike, *, vanish: bool = False) -> Array:
 
   Values: rounded to nearest. NaN and infinity stay. Of numbers of which some
     fit, those that are too small become zero.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import compressibility
+    >>> compressibility.as_floating('x', [1, 2]).dtype.name
+    'float32'
   """
   if isinstance(x, jax.Array):
     return _from_jax(name, x)
