@@ -9,7 +9,7 @@ is no supremum: that is how ReLU, unbounded and with a kink, is told.
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from htjax.mean_field.problem import (
   check_particles,
   drift,
 )
-from htjax.types import Array, PRNGKey
+from htjax.types import Array, ArrayLike, PRNGKey
 
 # Radii at which suprema are looked for, and directions at each.
 _RADII = np.geomspace(1e-3, 1e3, 49)
@@ -190,8 +190,14 @@ def lipschitz_ratios(
 
 
 @functools.partial(jax.jit, static_argnums=3)
-def _ratios(key, problem, particles, num_pairs, shift):
-  def pair(pair_key):
+def _ratios(
+  key: PRNGKey,
+  problem: Problem,
+  particles: Array,
+  num_pairs: int,
+  shift: ArrayLike,
+) -> Any:
+  def pair(pair_key: PRNGKey) -> tuple[Array, ...]:
     step = shift * jax.random.normal(pair_key, particles.shape, particles.dtype)
     length = jnp.linalg.norm(step, axis=-1)
     here = drift(problem, particles, particles)
@@ -211,13 +217,13 @@ def _search(problem: Problem, p: int) -> dict[str, tuple[Array, Array]]:
   output = jax.eval_shape(problem.unit, jnp.zeros(p, inputs.dtype), inputs[0])
   size = math.prod(output.shape)
 
-  def unit(theta, x):
+  def unit(theta: Array, x: Array) -> Array:
     return problem.unit(theta, x).reshape(size)
 
-  def loss(f, y):
+  def loss(f: Array, y: Array) -> Array:
     return problem.loss(f.reshape(output.shape), y)
 
-  def slope(f, y):
+  def slope(f: Array, y: Array) -> Array:
     return jax.grad(loss)(f, y)
 
   along = inputs.reshape(len(inputs), -1)
@@ -247,8 +253,8 @@ def _over_data(starts: Array, data: Array) -> Callable:
   """The search of one quantity, mapped over the data."""
 
   @functools.partial(jax.jit, static_argnums=0)
-  def search(quantity):
-    def of_one(start_and_datum):
+  def search(quantity: Callable) -> Any:
+    def of_one(start_and_datum: Any) -> Any:
       start, datum = start_and_datum
       values = jax.vmap(lambda t: quantity(t, datum))(start)
       values = values.reshape(len(_RADII), -1)
@@ -289,7 +295,7 @@ def _ascend(quantity: Callable, start: Array) -> Array:
   """Highest value met by normalised gradient ascent with shrinking steps."""
   radius = jnp.linalg.norm(start)
 
-  def step(state, i):
+  def step(state: Any, i: Array) -> Any:
     theta, best = state
     g = jax.grad(quantity)(theta)
     length = jnp.linalg.norm(g)
@@ -316,7 +322,7 @@ def _spectral_norm(matrix: Array) -> Array:
   first = 1 + 1e-3 * jnp.arange(gram.shape[-1], dtype=gram.dtype)
   v = jnp.broadcast_to(first, gram.shape[:-1])
 
-  def turn(v, _):
+  def turn(v: Array, _: Any) -> tuple[Array, None]:
     v = jnp.einsum('...ij,...j->...i', gram, v)
     square = jnp.sum(v * v, axis=-1, keepdims=True)
     v = v / jnp.sqrt(jnp.where(square > 0, square, 1))
@@ -340,7 +346,7 @@ def _has_kink(problem: Problem, p: int, hessian: np.ndarray) -> bool:
   steps *= _APART / np.linalg.norm(steps, axis=1, keepdims=True)
   there = theta + jnp.asarray(steps, dtype)
 
-  def of_datum(x):
+  def of_datum(x: Array) -> tuple[Array, Array]:
     gradient = jax.vmap(jax.jacobian(lambda t: problem.unit(t, x)))
     here = gradient(theta).reshape(_PAIRS, -1)
     change = gradient(there).reshape(_PAIRS, -1) - here
