@@ -6,24 +6,36 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test slow lint format bench clean
+.PHONY: demo test slow seeds lint docs format bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.implicit_compressibility \
-	  --config=experiments/configs/implicit_compressibility.py:demo \
+	  --config=experiments/implicit_compressibility/config.py:demo \
 	  --workdir=runs/demo
 
-test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest -n $(WORKERS)
+test: $(VENV)/.installed-test lint docs
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # Minutes of sampling and training that every change need not wait for.
 slow: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m slow
+	HTJAX_TEST_COMPILER=full $(BIN)/python -m pytest -m slow
+
+# A right library passes its statistical tests with any draws.
+seeds: $(VENV)/.installed-test
+	for seed in $$(seq 1 20); do \
+	  HTJAX_TEST_SEED=$$seed HTJAX_TEST_COMPILER=full \
+	    $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal \
+	    tests/statistical || exit 1; \
+	done
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, in build/site; a warning is an error.
+docs: $(VENV)/.installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff format .
@@ -35,7 +47,7 @@ bench: $(VENV)/.installed-test
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e .
+	$(BIN)/python -m pip install --quiet -e '.[experiments]'
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

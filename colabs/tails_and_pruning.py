@@ -12,8 +12,6 @@
 # ---
 
 # %% [markdown]
-# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/htjax/htjax/blob/main/colabs/tails_and_pruning.ipynb)
-#
 # # Tails and pruning
 #
 # Are the weights of your network heavy-tailed, which estimator says so, and how
@@ -22,10 +20,18 @@
 
 # %%
 import importlib.util
+from pathlib import Path
 
 if importlib.util.find_spec('htjax') is None:
+  here = Path.cwd()
+  inside = [p for p in (here, *here.parents) if (p / 'htjax/py.typed').exists()]
+  if not inside:
+    raise ModuleNotFoundError(
+      'htjax is missing: run this notebook in a copy of the project, which is '
+      'installed from there, or %pip install the path of one'
+    )
   print('installing htjax')
-  # %pip install -q git+https://github.com/htjax/htjax
+  # %pip install -q "{inside[0]}"
 
 # %%
 # %matplotlib inline
@@ -55,7 +61,7 @@ recipe = training.Recipe(
   learning_rate=0.1, batch_size=500, eval_every=20, max_steps=1000
 )
 program = training.make_program(
-  network.init, network.apply, recipe, mask=hidden
+  network.init, network.apply, recipe, select=hidden
 )
 lanes = [training.Lane(0, 2.0, 0.0), training.Lane(0, 1.75, 0.006)]
 trained = {}
@@ -94,7 +100,7 @@ for name, params in trained.items():
 # call Student's $t$ with 3 degrees of freedom stable with $\alpha < 2$; Hill's
 # looks at the largest values alone, and sees a tail of about 3; the fitted
 # stable law says by its Kolmogorov-Smirnov distance that it does not fit.
-# `experiments/tail_estimators.py` has the whole table.
+# `experiments/tail_estimators` has the whole table.
 
 # %%
 key = jax.random.key(1)

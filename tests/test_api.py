@@ -30,9 +30,12 @@ SIGNATURES = {
   'stable.quantile': 'q alpha * scale',
   'stable.log_moment': 'alpha * scale',
   'stable.levy_increments': 'key alpha step_size num_steps shape * kind',
-  'noise.add_stable_noise': 'learning_rate alpha sigma * key kind mask',
+  'noise.StableNoise': 'alpha sigma * kind unit',
+  'noise.add_stable_noise': (
+    'learning_rate alpha sigma * key kind select mask noise'
+  ),
   'noise.heavy_tailed_sgd': (
-    'learning_rate alpha sigma * key kind mask momentum'
+    'learning_rate alpha sigma * key kind select mask momentum noise'
   ),
   'compressibility.best_k': 'x k *',
   'compressibility.compression_error': 'x kappa * p',
@@ -42,18 +45,16 @@ SIGNATURES = {
   'compressibility.stable_curve': 'alpha kappa n * key p',
   'pruning.columns': 'params kappa * p select',
   'mean_field.drift': 'problem theta particles',
-  'mean_field.euler_step': (
-    'key problem particles * alpha sigma step_size kind'
-  ),
+  'mean_field.euler_step': 'key problem particles noise * step_size',
   'mean_field.simulate': (
-    'key problem particles * alpha sigma step_size num_steps kind save_every'
+    'key problem particles noise * step_size num_steps save_every'
   ),
+  'mean_field.reference_path': 'key problem noise * size step_size num_steps',
   'mean_field.propagation_of_chaos': (
-    'key problem * alpha sigma step_size num_steps kind'
+    'key problem noise * step_size num_steps study'
   ),
   'mean_field.euler_error': (
-    'key problem * step_sizes fine_step_size horizon num_particles '
-    'num_replicas alpha sigma kind'
+    'key problem noise * step_sizes fine_step_size horizon num_particles study'
   ),
   'mean_field.fit_rate': 'x errors *',
   'mean_field.gronwall_constant': 'problem horizon *',
@@ -97,8 +98,12 @@ SIGNATURES = {
 DEFAULTS = {
   'stable.sample': {'shape': (), 'scale': 1.0},
   'stable.sample_vectors': {'axis': -1, 'scale': 1.0},
-  'noise.add_stable_noise': {'kind': 'type1', 'mask': None},
-  'noise.heavy_tailed_sgd': {'kind': 'type1', 'mask': None, 'momentum': None},
+  'noise.add_stable_noise': {'kind': 'type1', 'select': None},
+  'noise.heavy_tailed_sgd': {
+    'kind': 'type1',
+    'select': None,
+    'momentum': None,
+  },
   'compressibility.compression_error': {'p': 2},
   'compressibility.smallest_kappa': {'p': 2},
   'compressibility.pruning_ratio': {'tolerance': 0.1, 'squared': True},
@@ -127,7 +132,9 @@ FLOORS = {
   'pruning': 2,
   'mean_field': 2,
   'bounds': 2,
+  'analysis': 3,
   'checkpoints': 3,
+  'cli': 3,
   'data': 3,
   'io': 3,
   'models': 3,
@@ -141,8 +148,14 @@ SIDEWAYS = {
   ('mean_field', 'bounds'),
   # The key that a check returns has an alias.
   ('checks', 'types'),
+  # A file is read, analysed and reported; the program runs whatever there is.
+  ('analysis', 'io'),
+  ('cli', 'analysis'),
+  ('cli', 'data'),
   # Stable draws are what the expected curves are averaged over.
   ('compressibility', 'stable'),
+  # Particles are driven by the process that drives a training.
+  ('mean_field', 'noise'),
   # Older addresses, which programs outside still import.
   ('checkpoints', 'io'),
   ('records', 'io'),
@@ -271,7 +284,9 @@ def _faults(function):
   if re.search(r'\b[Aa]rguments.* as in `\w+`', doc):
     return []
   faults = [f'{p} is not described' for p in parameters if p not in doc]
-  faults += [f'no {part}' for part in ('Args:', 'Returns:') if part not in doc]
+  is_class = inspect.isclass(function)
+  parts = ('Attributes:',) if is_class else ('Args:', 'Returns:')
+  faults += [f'no {part}' for part in parts if part not in doc]
   return faults
 
 

@@ -46,7 +46,7 @@ def layer_cushions(
   Raises:
     ValueError: if shapes do not fit.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (50).
+  Source: [SH], eq. (50).
   """
   layers, x = check_network(layers, x)
   states = pre_activations(layers, x, activation=activation)
@@ -101,7 +101,7 @@ def interlayer_cushions(
   Raises:
     ValueError: if shapes do not fit, or one of key and num_probes is missing.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", eqs. (51)-(52).
+  Source: [SH], eqs. (51)-(52).
   """
   layers, x = check_network(layers, x)
   check_callable('activation', activation)
@@ -169,7 +169,7 @@ def activation_contraction(
   Raises:
     ValueError: if shapes do not fit, or there is no hidden layer.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (53).
+  Source: [SH], eq. (53).
   """
   states = pre_activations(layers, x, activation=activation)[:-1]
   if not states:
@@ -216,7 +216,7 @@ def interlayer_smoothness(
   Raises:
     ValueError: if shapes do not fit, or a number is out of range.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (54).
+  Source: [SH], eq. (54).
   """
   key = check_key(key)
   layers, x = check_network(layers, x)

@@ -30,7 +30,7 @@ def margins(logits: ArrayLike, labels: ArrayLike) -> Array:
     ValueError: for other shapes or types, labels out of range, logits that are
       not finite.
 
-  Source: "Heavy Tails in SGD and Compressibility ...", before eq. (6).
+  Source: [HT], before eq. (6).
   """
   logits, labels = as_array('logits', logits), as_array('labels', labels)
   if logits.ndim != 2 or logits.shape[0] < 1 or logits.shape[1] < 2:
@@ -72,7 +72,7 @@ def margin_loss(
     ValueError: for other shapes or types, labels out of range, logits that are
       not finite, or if gamma is concrete and negative.
 
-  Source: "Heavy Tails in SGD and Compressibility ...", eq. (6).
+  Source: [HT], eq. (6).
   """
   distance = margins(logits, labels)
   gamma = _threshold('gamma', gamma, distance.dtype)
@@ -101,7 +101,7 @@ def ramp_loss(
     ValueError: for other shapes or types, labels out of range, logits that are
       not finite, or for a concrete gamma < 0 or tau <= 0.
 
-  Source: "Heavy Tails in SGD and Compressibility ...", eq. (S27).
+  Source: [HT], eq. (S27).
   """
   distance = margins(logits, labels)
   gamma = _threshold('gamma', gamma, distance.dtype)

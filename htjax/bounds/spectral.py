@@ -195,8 +195,7 @@ def conv_spectral_norm(
     ValueError: if `kernel` is not of rank 4 and floating, or for another
       padding or shape.
 
-  Source: Sedghi, Gupta, Long (2019), The Singular Values of Convolutional
-    Layers, Theorem 6.
+  Source: [Sedghi2019], Theorem 6.
   """
   kernel = as_array('kernel', kernel)
   if kernel.ndim != 4 or 0 in kernel.shape:

@@ -7,21 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax.checks import check_range
+from htjax.compressibility.counts import AllBut, Kept, kept_fraction
+from htjax.floats import as_floating
 from htjax.types import Array, ArrayLike
 
 
-def as_floating(name: str, x: ArrayLike) -> Array:
-  """`x` as float32 or float64; integers and half precision become float32."""
-  array = jnp.asarray(x)
-  if jnp.issubdtype(array.dtype, jnp.complexfloating):
-    raise ValueError(f'{name} must be real, got dtype {array.dtype.name}')
-  if array.dtype not in (jnp.float32, jnp.float64):
-    array = array.astype(jnp.float32)
-  return array
-
-
 def check_matrix(name: str, matrix: ArrayLike) -> Array:
-  """Return `matrix` as floating, or raise if it has no columns to speak of."""
+  """Return `matrix` as floating, or raise if it has no columns to speak of.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import compressibility
+    >>> compressibility.check_matrix('matrix', jnp.ones((3, 2))).shape
+    (3, 2)
+  """
   array = nonempty(name, matrix)
   if array.ndim < 2:
     raise ValueError(
@@ -32,7 +31,12 @@ def check_matrix(name: str, matrix: ArrayLike) -> Array:
 
 
 def check_order(p: Any) -> None:
-  """Raise unless `p` is a finite positive Python number."""
+  """Raise unless `p` is a finite positive Python number.
+
+  Examples:
+    >>> from htjax import compressibility
+    >>> compressibility.check_order(2)  # raises unless in (0, inf)
+  """
   if (
     isinstance(p, bool)
     or not isinstance(p, int | float | np.number)
@@ -41,9 +45,17 @@ def check_order(p: Any) -> None:
     raise ValueError(f'p must be a static number in (0, inf), got {p!r}')
 
 
-def check_kappa(kappa: ArrayLike) -> None:
-  """Raise if a concrete kept fraction is not in (0, 1]."""
-  check_range('kappa', kappa, 0.0, 1.0, open_low=True)
+def check_kappa(kappa: Kept) -> None:
+  """Raise if a concrete kept fraction is not in (0, 1].
+
+  Examples:
+    >>> from htjax import compressibility
+    >>> compressibility.check_kappa(0.5)  # raises outside (0, 1]
+  """
+  if isinstance(kappa, AllBut):
+    check_range('the share of AllBut', kappa.share, 0.0, 1.0, open_high=True)
+  else:
+    check_range('kappa', kappa, 0.0, 1.0, open_low=True)
 
 
 def nonempty(name: str, x: ArrayLike) -> Array:
@@ -54,7 +66,7 @@ def nonempty(name: str, x: ArrayLike) -> Array:
   return array
 
 
-def or_nan(value: Array, fraction: ArrayLike) -> Array:
+def or_nan(value: Array, fraction: Kept) -> Array:
   """NaN where a fraction, known only at run time, is not in [0, 1]."""
-  fraction = jnp.asarray(fraction)
+  fraction = jnp.asarray(kept_fraction(fraction))
   return jnp.where((fraction >= 0) & (fraction <= 1), value, jnp.nan)

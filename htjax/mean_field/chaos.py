@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh
 
 from htjax.checks import check_count, check_key
 from htjax.mean_field.problem import (
@@ -22,16 +21,19 @@ from htjax.mean_field.problem import (
   mean_output,
   velocity,
 )
-from htjax.mean_field.simulation import noise, noise_scale
+from htjax.mean_field.short_forms import gathers
+from htjax.mean_field.simulation import increments
 from htjax.mean_field.studies import (
+  STUDY,
   Initial,
-  cast,
+  Study,
   check_replicas,
-  check_study,
+  check_start,
   norm,
   over_replicas,
   own_drift,
 )
+from htjax.noise import StableNoise
 from htjax.types import Array, ArrayLike, PRNGKey
 
 
@@ -65,16 +67,15 @@ class ChaosErrors(NamedTuple):
   correlation: Array
 
 
+@gathers(noise=StableNoise)
 def reference_path(
   key: PRNGKey,
   problem: Problem,
+  noise: StableNoise,
   *,
   size: int,
-  alpha: ArrayLike,
-  sigma: ArrayLike,
   step_size: ArrayLike,
   num_steps: int,
-  kind: str = 'type1',
   initial: Initial | None = None,
 ) -> ReferencePath:
   """The limit law's path, from one system of `size` particles.
@@ -85,10 +86,11 @@ def reference_path(
   Args:
     key: typed key.
     problem: see `Problem`.
+    noise: as in `simulate`, also in the short form alpha=, sigma=, kind=.
     size: static, number of particles.
-    alpha, sigma, step_size, num_steps, kind: as in `simulate`.
-    initial: `initial(key, n)` draws n independent initial values [n, p]; None
-      is N(0, I_p) with p the size of one input.
+    step_size: eta > 0, traced.
+    num_steps: static.
+    initial: as in `Study`.
 
   Returns:
     ReferencePath.
@@ -96,36 +98,49 @@ def reference_path(
   Raises:
     ValueError: as `simulate`; size not a positive integer.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", eq. (5).
+  Source: [IC], eq. (5).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: (f - y) ** 2,
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> path = mean_field.reference_path(
+    ...   keys[1],
+    ...   problem,
+    ...   size=64,
+    ...   alpha=1.5,
+    ...   sigma=0.1,
+    ...   step_size=0.25,
+    ...   num_steps=4,
+    ... )
+    >>> path.outputs.shape, path.size
+    ((4, 8), 64)
   """
   key = check_key(key)
   check_count('size', size)
-  initial = check_study(
-    problem, alpha, sigma, step_size, num_steps, kind, initial
-  )
-  outputs = _reference(
-    key, problem, alpha, sigma, step_size, size, num_steps, kind, initial
-  )
+  initial = check_start(problem, noise, step_size, num_steps, initial)
+  outputs = _reference(key, problem, noise, step_size, size, num_steps, initial)
   return ReferencePath(outputs, size)
 
 
+@gathers(noise=StableNoise, study=Study)
 def propagation_of_chaos(
   key: PRNGKey,
   problem: Problem,
+  noise: StableNoise,
   *,
-  widths: Sequence[int] = (16, 64, 256, 1024, 4096),
-  reference: int | ReferencePath = 65_536,
-  num_replicas: int = 64,
-  alpha: ArrayLike,
-  sigma: ArrayLike,
   step_size: ArrayLike,
   num_steps: int,
-  kind: str = 'type1',
-  initial: Initial | None = None,
-  common_noise: bool = True,
-  at_once: int = 1,
-  mesh: Mesh | None = None,
+  widths: Sequence[int] = (16, 64, 256, 1024, 4096),
+  reference: int | ReferencePath = 65_536,
+  study: Study = STUDY,
 ) -> ChaosErrors:
   """Distance between particles of finite systems and of the limit.
 
@@ -147,17 +162,16 @@ def propagation_of_chaos(
   Args:
     key: typed key.
     problem: see `Problem`.
+    noise: as in `simulate`, also in the short form alpha=, sigma=, kind=.
+    step_size: eta > 0, traced.
+    num_steps: static; the horizon is step_size num_steps.
     widths: static, numbers of particles.
     reference: static, size of the reference system, at least the largest
       width; or a ReferencePath for these settings.
-    num_replicas: static.
-    alpha, sigma, step_size, num_steps, kind: as in `simulate`; the horizon is
-      step_size num_steps.
-    initial: as in `reference_path`.
-    common_noise: False drives the copies by noise of their own, as a control:
-      the distances then do not decay.
-    at_once: static, replicas per batch: 1 is best on a CPU.
-    mesh: static, devices over which the replicas are split evenly.
+    study: replicas, initial values and devices. Without common noise the
+      copies have noise of their own: the distances then do not decay. In its
+      place num_replicas=, initial=, common_noise=, at_once= and mesh= may be
+      given.
 
   Returns:
     ChaosErrors.
@@ -166,14 +180,37 @@ def propagation_of_chaos(
     ValueError: as `simulate`; a width or num_replicas not a positive integer;
       a reference smaller than the largest width, or of another length.
 
-  Source: "Implicit Compressibility ...", Theorem 4.2.
+  Source: [IC], Theorem 4.2.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: (f - y) ** 2,
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> errors = mean_field.propagation_of_chaos(
+    ...   keys[1],
+    ...   problem,
+    ...   widths=(4, 16),
+    ...   reference=64,
+    ...   num_replicas=4,
+    ...   alpha=1.5,
+    ...   sigma=0.1,
+    ...   step_size=0.25,
+    ...   num_steps=4,
+    ... )
+    >>> errors.widths.tolist(), errors.typical.shape
+    ([4, 16], (2, 4))
   """
   key = check_key(key)
-  initial = check_study(
-    problem, alpha, sigma, step_size, num_steps, kind, initial
-  )
+  check_replicas(study)
+  initial = check_start(problem, noise, step_size, num_steps, study.initial)
   widths = _check_counts('widths', widths)
-  check_replicas(num_replicas, at_once, mesh)
   reference_key, replica_key = jax.random.split(key)
   if not isinstance(reference, ReferencePath):
     check_count('reference', reference)
@@ -181,12 +218,10 @@ def propagation_of_chaos(
     reference = reference_path(
       reference_key,
       problem,
+      noise,
       size=reference,
-      alpha=alpha,
-      sigma=sigma,
       step_size=step_size,
       num_steps=num_steps,
-      kind=kind,
       initial=initial,
     )
   _check_reference(reference.size, widths)
@@ -196,19 +231,8 @@ def propagation_of_chaos(
       f'{len(reference.outputs)}'
     )
   typical, largest, own, copies, variance = _chaos(
-    replica_key,
-    problem,
-    reference.outputs,
-    alpha,
-    sigma,
-    step_size,
-    widths,
-    num_replicas,
-    kind,
-    initial,
-    common_noise,
-    at_once,
-    mesh,
+    *(replica_key, problem, reference.outputs, noise, step_size),
+    *(widths, study._replace(initial=initial)),
   )
   return ChaosErrors(
     np.array(widths),
@@ -218,53 +242,31 @@ def propagation_of_chaos(
   )
 
 
-@functools.partial(jax.jit, static_argnums=(5, 6, 7, 8))
-def _reference(
-  key, problem, alpha, sigma, step_size, size, num_steps, kind, initial
-):
+@functools.partial(jax.jit, static_argnums=(4, 5, 6))
+def _reference(key, problem, noise, step_size, size, num_steps, initial):
   start_key, noise_key = jax.random.split(key)
   theta = initial(start_key, size)
-  alpha, sigma, eta = cast(theta.dtype, alpha, sigma, step_size)
-  scale = noise_scale(alpha, sigma, eta)
+  eta = jnp.asarray(step_size, theta.dtype)
 
   def step(theta, t):
     outputs = mean_output(problem, theta)
     b = velocity(problem, theta, loss_slopes(problem, outputs))
     step_key = jax.random.fold_in(noise_key, t)
-    x = noise(step_key, theta.shape, theta.dtype, alpha, scale, kind)
+    x = increments(step_key, noise, theta, eta)
     return theta + eta * b + x, outputs
 
   return lax.scan(step, theta, jnp.arange(num_steps))[1]
 
 
-@functools.partial(jax.jit, static_argnums=(6, 7, 8, 9, 10, 11, 12))
-def _chaos(
-  key,
-  problem,
-  path,
-  alpha,
-  sigma,
-  step_size,
-  widths,
-  num_replicas,
-  kind,
-  initial,
-  common_noise,
-  at_once,
-  mesh,
-):
+@functools.partial(jax.jit, static_argnums=(5, 6))
+def _chaos(key, problem, path, noise, step_size, widths, study):
   def replica(replica_key):
     start_key, noise_key, other_key = jax.random.split(replica_key, 3)
-    start = initial(start_key, max(widths))
-    a, s, eta = cast(start.dtype, alpha, sigma, step_size)
-    draw = functools.partial(
-      noise,
-      shape=start.shape,
-      dtype=start.dtype,
-      alpha=a,
-      scale=noise_scale(a, s, eta),
-      kind=kind,
-    )
+    start = study.initial(start_key, max(widths))
+    eta = jnp.asarray(step_size, start.dtype)
+
+    def draw(key):
+      return increments(key, noise, start, eta)
 
     def step(state, at):
       # A particle is what the noise made of it plus what the drift did. The
@@ -278,7 +280,7 @@ def _chaos(
       )
       x = draw(jax.random.fold_in(noise_key, t))
       fallen = fallen + x
-      if common_noise:
+      if study.common_noise:
         own, limit = fallen, copies
       else:
         own = own + draw(jax.random.fold_in(other_key, t))
@@ -304,7 +306,7 @@ def _chaos(
       _spread(problem, limits),
     )
 
-  return over_replicas(replica, key, num_replicas, at_once, mesh)
+  return over_replicas(replica, key, study)
 
 
 def _spread(problem: Problem, particles: Array) -> Array:

@@ -64,7 +64,16 @@ def fit_rate(
 
   Source: the delta method; for medians the Bahadur representation with the
     density estimated by Siddiqui's difference quotient and Bofinger's
-    bandwidth, see Koenker (2005), Quantile Regression, section 3.4.2.
+    bandwidth, see [Koenker2005], section 3.4.2.
+
+  Examples:
+    >>> import numpy as np
+    >>> from htjax import mean_field
+    >>> widths = np.array([16, 64, 256])
+    >>> errors = widths[:, None] ** -0.5 * np.array([0.9, 1.0, 1.0, 1.1])
+    >>> rate = mean_field.fit_rate(widths, errors)
+    >>> print(f'{rate.slope:.3f}')
+    -0.500
   """
   check_choice('statistic', statistic, STATISTICS)
   x = _positive('x', x)

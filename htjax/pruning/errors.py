@@ -58,9 +58,16 @@ def to_error(
     'singular_values', makes it NaN); a traced epsilon outside [0, 1] makes the
     selected leaves NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", eq. (S5); section 5 and Figure 3 with `center='median'`, epsilon
+  Source: [HT], eq. (S5); section 5 and Figure 3 with `center='median'`, epsilon
     0.1 and p = 2.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[3.0, 0.5, -2.0], [1.0, 0.25, 2.0]])}
+    >>> pruned = pruning.to_error(params, 0.3, method='magnitude')
+    >>> pruned.mask['w'].tolist()
+    [[True, False, True], [False, False, True]]
   """
   check_choice('method', method, METHODS)
   check_range('epsilon', epsilon, 0.0, 1.0)

@@ -1,13 +1,16 @@
-"""What every pruning kernel returns, and what it does with the pytree."""
+"""The result of every pruning kernel, and the leaves that it acts on."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from htjax.checks import check_finite
-from htjax.compressibility import num_true
+from htjax.compressibility import Kept, num_true
+from htjax.compressibility.counts import kept_fraction
+from htjax.floats import as_floating
 from htjax.selection import Selection, path_components, resolve
 from htjax.types import Array, ArrayLike, PyTree
 
@@ -79,9 +82,8 @@ class Chosen(NamedTuple):
 
   @property
   def wide(self) -> list[Array]:
-    """The chosen leaves; half precision as float32, which holds their norms."""
-    chosen = [jnp.asarray(self.leaves[i]) for i in self.places]
-    return [w.astype(jnp.promote_types(w.dtype, jnp.float32)) for w in chosen]
+    """The chosen leaves; narrower ones as float32, which holds their norms."""
+    return [as_floating('leaf', self.leaves[i]) for i in self.places]
 
   def unflatten(self, values: Sequence[Any]) -> PyTree:
     """The pytree with `values` in place of the chosen leaves."""
@@ -125,7 +127,7 @@ class Chosen(NamedTuple):
       values: of each chosen leaf, of any floating dtype.
       masks: of each chosen leaf.
       kept: int32 [], numbers to store.
-      valid: as in `replaced`.
+      valid: whether the amount was one, [] boolean; if not, leaves are NaN.
 
     Returns:
       Pruned.
@@ -175,44 +177,51 @@ def choose(params: PyTree, select: Selection, min_rank: int = 2) -> Chosen:
     raise ValueError('select must choose at least one leaf, got none')
   paths, treedef = jax.tree_util.tree_flatten_with_path(params)
   places = [i for i, flag in enumerate(flags) if flag]
+  leaves = [leaf for _, leaf in paths]
   for i in places:
-    path, leaf = paths[i]
-    _check_leaf('.'.join(path_components(path)), jnp.asarray(leaf), min_rank)
-  return Chosen(treedef, [leaf for _, leaf in paths], places)
+    name = '.'.join(path_components(paths[i][0]))
+    leaves[i] = _as_leaf(name, leaves[i], min_rank)
+  return Chosen(treedef, leaves, places)
 
 
-def check_scalar(name: str, value: ArrayLike) -> None:
+def check_scalar(name: str, value: Kept) -> None:
   """Raise unless an amount is one number."""
+  value = kept_fraction(value)
   if jnp.shape(value) != ():
     raise ValueError(
       f'{name} must be one number, got shape {jnp.shape(value)}; vmap over it'
     )
 
 
-def in_unit_interval(amount: ArrayLike) -> Array:
+def in_unit_interval(amount: Kept) -> Array:
   """Whether a fraction, perhaps known only at run time, is in [0, 1]."""
-  amount = jnp.asarray(amount)
+  amount = jnp.asarray(kept_fraction(amount))
   return (amount >= 0) & (amount <= 1)
 
 
 @jax.jit
 def _where(mask: Array, leaf: Array, other: Array, valid: Array) -> Array:
-  leaf = jnp.asarray(leaf)
-  return jnp.where(
-    valid, jnp.where(mask, leaf, jnp.asarray(other, leaf.dtype)), jnp.nan
-  )
+  kept = jnp.where(mask, leaf, jnp.asarray(other, leaf.dtype))
+  return jnp.where(valid, kept, jnp.asarray(jnp.nan, leaf.dtype))
 
 
-def _check_leaf(name: str, leaf: Array, min_rank: int) -> None:
-  if not jnp.issubdtype(leaf.dtype, jnp.floating):
-    raise ValueError(f'{name} must be floating, got dtype {leaf.dtype.name}')
-  if leaf.ndim < min_rank or leaf.size == 0:
+def _as_leaf(name: str, leaf: Any, min_rank: int) -> Array:
+  """The leaf as an array of JAX in its own dtype, or raise naming it."""
+  dtype = leaf.dtype if hasattr(leaf, 'dtype') else np.asarray(leaf).dtype
+  if not jnp.issubdtype(dtype, jnp.floating):
+    raise ValueError(f'{name} must be floating, got dtype {dtype.name}')
+  if jnp.ndim(leaf) < min_rank or jnp.size(leaf) == 0:
     axes = '[..., fan_out]' if min_rank == 2 else '[..., in, out]'
     raise ValueError(
       f'{name} must be of rank {min_rank} or more, {axes}, and not empty, got '
-      f'shape {leaf.shape}; leave it out with `select`'
+      f'shape {jnp.shape(leaf)}; leave it out with `select`'
     )
-  check_finite(name, leaf)
+  special = np.asarray([0, np.nan]).astype(dtype).astype(np.float32)
+  if special[0] != 0 or not np.isnan(special[1]):
+    raise ValueError(f'{name} must be able to hold 0 and NaN, got {dtype.name}')
+  wide = as_floating(name, leaf)
+  check_finite(name, wide)
+  return wide if dtype.itemsize >= 4 else jnp.asarray(leaf)
 
 
 def _sum(counts: Any) -> Array:

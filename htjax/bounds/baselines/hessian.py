@@ -65,8 +65,7 @@ def layer_curvatures(
   Raises:
     ValueError: if shapes do not match, or there is no example.
 
-  Source: Ju, Li, Zhang (2022), Robust Fine-Tuning of Deep Neural Networks with
-    Hessian-based Generalization Guarantees, Theorem 2.1.
+  Source: [Ju2022], Theorem 2.1.
   """
   check_count('num_steps', num_steps)
   check_count('batch_size', batch_size)
@@ -188,7 +187,7 @@ def ju_2022(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: Ju, Li, Zhang (2022), Theorem 2.1.
+  Source: [Ju2022], Theorem 2.1.
   """
   check_count('num_samples', num_samples)
   top = positive('loss_bound', loss_bound)

@@ -65,7 +65,7 @@ class Decoder:
       self.word = self.word * 2 + self._next()
 
   def target(self, total: int) -> int:
-    """Where the word lies among `total` equal parts of the interval."""
+    """Place of the word among `total` equal parts of the interval."""
     width = self.high - self.low + 1
     return ((self.word - self.low + 1) * total - 1) // width
 

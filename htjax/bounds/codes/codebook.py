@@ -50,7 +50,7 @@ def fit_codebook(
   Raises:
     ValueError: no weights, weights not finite, or counts below 1.
 
-  Source: Lloyd (1982), "Least squares quantization in PCM".
+  Source: [Lloyd1982].
   """
   check_count('num_values', num_values)
   check_count('num_iterations', num_iterations)

@@ -48,7 +48,7 @@ class Code(NamedTuple):
 
 
 class Decoded(NamedTuple):
-  """What a string of bits stands for.
+  """Network that a string of bits stands for.
 
   Attributes:
     layers: float32 arrays of the shapes that the settings imply.

@@ -1,4 +1,4 @@
-"""Where weights are kept, and which of a few values they take.
+"""Positions of kept weights, and which of a few values they take.
 
 A flag for each entry, in row-major order, followed by the index of its value if
 it is kept, both predicted by their counts in the layer so far. The decoder

@@ -37,8 +37,7 @@ def code_length_nats(
   Raises:
     ValueError: for k_l > N_l, counts out of range, or different lengths.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (2);
-    "Generalization Bounds for Magnitude-Based Pruning ...", Lemma E.1.
+  Source: [SH], eq. (2); [SK], Lemma E.1.
   """
   kept, sizes = counts('kept', kept, least=0), counts('sizes', sizes)
   if isinstance(num_values, int | np.integer):
@@ -78,8 +77,7 @@ def finite_class(
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Theorem E.1;
-    "Compressing Heavy-Tailed Weight Matrices ...", eq. (2).
+  Source: [SK], Theorem E.1; [SH], eq. (2).
   """
   gamma = number('gamma', gamma, 0, math.inf, open_high=True)
   empirical, n = empirical_margin_loss(margins, log(gamma))

@@ -73,7 +73,7 @@ def compressed_risk(
   Raises:
     ValueError: for numbers out of range or different lengths.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", Theorem 2.
+  Source: [SH], Theorem 2.
   """
   check_choice('variant', variant, VARIANTS)
   arrays = [

@@ -34,7 +34,7 @@ def normalized_scale(alpha: float) -> float:
   Raises:
     ValueError: for alpha out of range.
 
-  Source: "Heavy Tails in SGD ...", Corollary 1.
+  Source: [HT], Corollary 1.
   """
   alpha = number('alpha', alpha, 1, 2, open_low=True, open_high=True)
   level = 2 * math.gamma(-alpha) * math.cos((2 - alpha) * math.pi / 2)
@@ -67,7 +67,7 @@ def stable_norm_quantile(
   Raises:
     ValueError: for numbers out of range or different lengths.
 
-  Source: "Heavy Tails in SGD ...", Lemma S5.
+  Source: [HT], Lemma S5.
   """
   delta = probability('delta', delta)
   return _stable_quantile(math.log(delta), alphas, scales, layer_sizes)
@@ -114,7 +114,7 @@ def stable_compressed_risk(
   Raises:
     ValueError: as in `compressed_risk`.
 
-  Source: "Heavy Tails in SGD ...", Corollaries 1 and S2.
+  Source: [HT], Corollaries 1 and S2.
   """
   kappa = kept_fraction(layer_sizes, kappas)
   depth, d = len(layer_sizes), int(sum(layer_sizes))

@@ -31,8 +31,7 @@ def kept_probability(strength: float) -> float:
   Raises:
     ValueError: if strength is not positive.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", eqs. (9) to
-    (11).
+  Source: [SK], eqs. (9) to (11).
   """
   d = positive('strength', strength)
   # 1 - (1 + 2 / d)^(-1/2), without the cancellation at large d.
@@ -73,8 +72,7 @@ def pruning_moment(order: float, *, variance: float, strength: float) -> float:
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma C.1
-    (orders 2 and 4).
+  Source: [SK], Lemma C.1 (orders 2 and 4).
   """
   q = number('order', order, -1, math.inf, open_low=True, open_high=True)
   d = positive('strength', strength)
@@ -104,7 +102,7 @@ def latala_norm(
   Raises:
     ValueError: for negative or non-finite moments, or different shapes.
 
-  Source: Latala (2005), Some estimates of norms of random matrices, Theorem 2.
+  Source: [Latala2005], Theorem 2.
   """
   moments = [as_numbers('second', second), as_numbers('fourth', fourth)]
   for name, moment in zip(('second', 'fourth'), moments, strict=True):
@@ -151,7 +149,7 @@ def pruning_error(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma C.2.
+  Source: [SK], Lemma C.2.
   """
   rows, columns = check_shape('shape', shape)
   shrink = -math.log1p(2 / positive('strength', strength))
@@ -184,7 +182,7 @@ def expected_nonzeros(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Appendix F.
+  Source: [SK], Appendix F.
   """
   check_choice('variant', variant, VARIANTS)
   d1, d2 = check_shape('shape', shape)
