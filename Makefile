@@ -10,7 +10,7 @@ WORKERS ?= 2
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.implicit_compressibility \
-	  --config=experiments/configs/implicit_compressibility.py:demo \
+	  --config=experiments/implicit_compressibility/config.py:demo \
 	  --workdir=runs/demo
 
 # Where much is drawn, it pays to compile well.

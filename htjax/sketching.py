@@ -9,12 +9,13 @@ Pruning via Sparse Matrix Sketching" and of Dasarathy, Shah, Bhaskar, Nowak
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float, Int, Shaped
 
 from htjax.checks import (
   check_choice,
@@ -24,6 +25,7 @@ from htjax.checks import (
   check_key,
   check_range,
 )
+from htjax.floats import as_floating, result_dtype, to_unit_peak
 from htjax.types import Array, ArrayLike, PRNGKey
 
 VARIANTS = ('corrected', 'paper')
@@ -60,7 +62,7 @@ def bipartite_ensemble(
   *,
   dtype: jax.typing.DTypeLike = jnp.float32,
   variant: str = 'corrected',
-) -> Array:
+) -> Float[Array, 'm p']:
   """Random 0-1 matrix [m, p] in which each of the p columns picks delta rows.
 
   Rows are picked uniformly with replacement, so a column has at least 1 and at
@@ -106,7 +108,11 @@ def bipartite_ensemble(
   return matrix if variant == 'corrected' else matrix.T
 
 
-def sketch(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
+def sketch(
+  x: Shaped[ArrayLike, 'p_1 p_2'],
+  a: Shaped[ArrayLike, 'm_1 p_1'],
+  b: Shaped[ArrayLike, 'm_2 p_2'],
+) -> Shaped[Array, 'm_1 m_2']:
   """The sketch A X B^T.
 
   Args:
@@ -129,7 +135,9 @@ def sketch(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
     >>> sketching.sketch(jnp.ones((4, 5)), a, b).shape
     (2, 3)
   """
-  x, a, b = jnp.asarray(x), jnp.asarray(a), jnp.asarray(b)
+  x, a, b = (as_floating(n, v) for n, v in (('x', x), ('a', a), ('b', b)))
+  dtype = result_dtype(x, a, b)
+  x, a, b = x.astype(dtype), a.astype(dtype), b.astype(dtype)
   if x.ndim != 2 or a.ndim != 2 or b.ndim != 2:
     raise ValueError(
       f'x, a and b must be matrices, got {x.shape}, {a.shape}, {b.shape}'
@@ -143,9 +151,9 @@ def sketch(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
 
 
 def recover(
-  y: ArrayLike,
-  a: ArrayLike,
-  b: ArrayLike,
+  y: Float[ArrayLike, 'm_1 m_2'],
+  a: Shaped[ArrayLike, 'm_1 p_1'],
+  b: Shaped[ArrayLike, 'm_2 p_2'],
   *,
   tolerance: float | None = None,
   max_iterations: int = 20_000,
@@ -159,7 +167,7 @@ def recover(
   made from the iteration's own dual variable, is at most `tolerance` |x|_1.
 
   Args:
-    y: [m_1, m_2], finite, float32 or float64.
+    y: [m_1, m_2], finite.
     a: [m_1, p_1].
     b: [m_2, p_2].
     tolerance: relative duality gap at which to stop, > 0; None is the square
@@ -176,7 +184,7 @@ def recover(
 
   Raises:
     ValueError: for shapes that do not fit, sketches larger than the matrix,
-      other dtypes, concrete y that is not finite, or numbers out of range.
+      concrete y that is not finite, or numbers out of range.
 
   Source: [SK], problem (1).
 
@@ -191,10 +199,9 @@ def recover(
     >>> bool(found.converged), bool(jnp.abs(found.x - x).max() < 0.01)
     (True, True)
   """
-  y = jnp.asarray(y)
-  dtype = check_floating('y', y.dtype)
+  y = as_floating('y', y)
   check_finite('y', y)
-  a, b = jnp.asarray(a, dtype), jnp.asarray(b, dtype)
+  a, b = (as_floating(n, v).astype(y.dtype) for n, v in (('a', a), ('b', b)))
   if y.ndim != 2 or a.ndim != 2 or b.ndim != 2:
     raise ValueError(
       f'y, a and b must be matrices, got {y.shape}, {a.shape}, {b.shape}'
@@ -210,35 +217,48 @@ def recover(
         f'{name} must have at most as many rows as columns, got {matrix.shape}'
       )
   if tolerance is None:
-    tolerance = math.sqrt(jnp.finfo(dtype).eps)
+    tolerance = math.sqrt(jnp.finfo(y.dtype).eps)
   check_range('tolerance', tolerance, 0, math.inf, open_low=True)
   check_range('step_size', step_size, 0, math.inf, open_low=True)
   check_count('max_iterations', max_iterations)
   return _recover(y, a, b, tolerance, max_iterations, step_size)
 
 
+# Count, iterate, its gap and its solution.
+_Iteration = tuple[Array, Array, Array, Array]
+
+
 @jax.jit
-def _recover(y, a, b, tolerance, max_iterations, step_size):
+def _recover(
+  y: Float[Array, 'm n'],
+  a: Float[Array, 'm p'],
+  b: Float[Array, 'n q'],
+  tolerance: ArrayLike,
+  max_iterations: ArrayLike,
+  step_size: ArrayLike,
+) -> Recovery:
   a_inverse, b_inverse = _pseudo_inverse(a), _pseudo_inverse(b)
 
-  def lift(sketched):
+  def lift(sketched: Float[Array, 'm n']) -> Float[Array, 'p q']:
     return a_inverse @ sketched @ b_inverse.T
 
-  def project(x):
+  def project(x: Float[Array, 'p q']) -> Float[Array, 'p q']:
     return x - lift(a @ x @ b.T - y)
 
   least_squares = lift(y)
   peak = jnp.max(jnp.abs(least_squares))
   shrink = step_size * jnp.where(peak > 0, peak, 1)
 
-  def soft(z):
+  def soft(z: Float[Array, 'p q']) -> Float[Array, 'p q']:
     return jnp.sign(z) * jnp.maximum(jnp.abs(z) - shrink, 0)
 
-  def iterate(_, z):
+  def iterate(_: Any, z: Float[Array, 'p q']) -> Float[Array, 'p q']:
     x = soft(z)
     return z + project(2 * x - z) - x
 
-  def gap_and_solution(z):
+  def gap_and_solution(
+    z: Float[Array, 'p q'],
+  ) -> tuple[Float[Array, ''], Float[Array, 'p q']]:
     x = soft(z)
     solution = project(x)
     # A dual point is any combination of rows with entries in [-1, 1].
@@ -248,11 +268,11 @@ def _recover(y, a, b, tolerance, max_iterations, step_size):
     gap = size - jnp.sum(dual * solution)
     return gap / jnp.where(size > 0, size, 1), solution
 
-  def unfinished(state):
+  def unfinished(state: _Iteration) -> Array:
     count, _, gap, _ = state
     return (count < max_iterations) & (gap > tolerance)
 
-  def advance(state):
+  def advance(state: _Iteration) -> _Iteration:
     count, z, _, _ = state
     z = lax.fori_loop(0, _CHECK_EVERY, iterate, z)
     return count + _CHECK_EVERY, z, *gap_and_solution(z)
@@ -271,7 +291,7 @@ def _recover(y, a, b, tolerance, max_iterations, step_size):
   return Recovery(solution, gap, residual, count, converged)
 
 
-def _pseudo_inverse(matrix: Array) -> Array:
+def _pseudo_inverse(matrix: Float[Array, 'm p']) -> Float[Array, 'p m']:
   """Of an m x p matrix through its m x m Gram matrix."""
   values, vectors = jnp.linalg.eigh(matrix @ matrix.T)
   rounding = jnp.finfo(matrix.dtype).eps * matrix.shape[1]
@@ -280,7 +300,9 @@ def _pseudo_inverse(matrix: Array) -> Array:
   return matrix.T @ (vectors * inverse[None, :]) @ vectors.T
 
 
-def distributed_sparsity(x: ArrayLike) -> tuple[Array, Array]:
+def distributed_sparsity(
+  x: Shaped[ArrayLike, 'p_1 p_2'],
+) -> tuple[Int[Array, ''], Int[Array, '']]:
   """Most nonzeros in any column, and in any row.
 
   Args:
@@ -302,10 +324,11 @@ def distributed_sparsity(x: ArrayLike) -> tuple[Array, Array]:
     >>> int(j_r), int(j_c)
     (2, 2)
   """
-  x = jnp.asarray(x)
+  x = as_floating('x', x)
   if x.ndim != 2 or 0 in x.shape:
     raise ValueError(f'x must be a non-empty matrix, got shape {x.shape}')
-  present = (x != 0).astype(jnp.int32)
+  # Backends take subnormal numbers for zero.
+  present = (to_unit_peak(x)[0] != 0).astype(jnp.int32)
   return jnp.max(jnp.sum(present, axis=0)), jnp.max(jnp.sum(present, axis=1))
 
 

@@ -45,18 +45,16 @@ SIGNATURES = {
   'compressibility.stable_curve': 'alpha kappa n * key p',
   'pruning.columns': 'params kappa * p select',
   'mean_field.drift': 'problem theta particles',
-  'mean_field.euler_step': (
-    'key problem particles * alpha sigma step_size kind'
-  ),
+  'mean_field.euler_step': 'key problem particles noise * step_size',
   'mean_field.simulate': (
-    'key problem particles * alpha sigma step_size num_steps kind save_every'
+    'key problem particles noise * step_size num_steps save_every'
   ),
+  'mean_field.reference_path': 'key problem noise * size step_size num_steps',
   'mean_field.propagation_of_chaos': (
-    'key problem * alpha sigma step_size num_steps kind'
+    'key problem noise * step_size num_steps study'
   ),
   'mean_field.euler_error': (
-    'key problem * step_sizes fine_step_size horizon num_particles '
-    'num_replicas alpha sigma kind'
+    'key problem noise * step_sizes fine_step_size horizon num_particles study'
   ),
   'mean_field.fit_rate': 'x errors *',
   'mean_field.gronwall_constant': 'problem horizon *',
@@ -125,6 +123,8 @@ BOUND_FIELDS = ('value', 'log_value', 'terms', 'assumptions')
 FLOORS = {
   'types': 0,
   'checks': 0,
+  'floats': 0,
+  'rounding': 0,
   'selection': 1,
   'stable': 1,
   'compressibility': 1,
@@ -150,12 +150,19 @@ SIDEWAYS = {
   ('mean_field', 'bounds'),
   # The key that a check returns has an alias.
   ('checks', 'types'),
+  ('floats', 'types'),
+  ('rounding', 'types'),
+  # Every check looks at numbers through the one conversion; draws need a key.
+  ('checks', 'floats'),
+  ('rounding', 'checks'),
   # A file is read, analysed and reported; the program runs whatever there is.
   ('analysis', 'io'),
   ('cli', 'analysis'),
   ('cli', 'data'),
   # Stable draws are what the expected curves are averaged over.
   ('compressibility', 'stable'),
+  # Particles are driven by the process that drives a training.
+  ('mean_field', 'noise'),
   # Older addresses, which programs outside still import.
   ('checkpoints', 'io'),
   ('records', 'io'),
@@ -164,7 +171,7 @@ SIDEWAYS = {
   # A run is saved, resumed and reported while it trains.
   ('training', 'io'),
 }
-CORE_IMPORTS = {'htjax', 'jax', 'numpy', 'optax', 'scipy'}
+CORE_IMPORTS = {'htjax', 'jax', 'jaxtyping', 'numpy', 'optax', 'scipy'}
 
 
 def _modules():

@@ -44,7 +44,7 @@ def _from_words(monkeypatch, draw, alpha, dtype):
   pairs = [tuple(jnp.asarray(x, jnp.uint32) for x in p) for p in pairs]
   monkeypatch.setattr(draws, 'word_pairs', lambda key, shape, num=1: pairs)
   # Without the compiled functions, which would keep these words.
-  x = draw(None, alpha, a.shape, np.dtype(dtype))
+  x = draw(jax.random.key(0), alpha, a.shape, np.dtype(dtype))
   k, m = a & np.uint64(top - 1), np.where(b < top, b, 2 * top - 1 - b)
   u, far, v = (
     (n.astype(np.longdouble) + np.longdouble(0.5)) / top

@@ -145,7 +145,7 @@ class StableNoise:
 
   def draw_leaves(
     self, key: PRNGKey, leaves: list[Array], flags: list[Any], step_size: Any
-  ) -> list[Array | None]:
+  ) -> list[Any]:
     """The addend of each leaf, to be broadcast; None where nothing is."""
     self.check_scalar()
     return [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import heavy_tails_synthetic
+from experiments.heavy_tails_sgd import synthetic
 from htjax import stable
 from statistical import seeds
 from statistical.checks import (
@@ -22,9 +22,7 @@ def test_median_interval_covers():
   num = 40
   held = 0
   for _ in range(2000):
-    low, high = heavy_tails_synthetic._median_interval(
-      generator.standard_cauchy(num)
-    )
+    low, high = synthetic._median_interval(generator.standard_cauchy(num))
     held += low <= 0 <= high
   reach = math.ceil(1.5 * math.sqrt(num))
   # As many as num // 2 - reach + 1 on either side make it miss.
@@ -42,7 +40,7 @@ def test_stable_share_against_draws(alpha):
   inside = np.where(x <= q, x, 0).astype(np.float64)
   mean = 2 * math.gamma(1 - 1 / alpha) / math.pi
   inside = inside / mean
-  ours = heavy_tails_synthetic.stable_share(alpha, kappa)
+  ours = synthetic.stable_share(alpha, kappa)
   check_mean(inside, ours, inside.var())
   # A neighbour is told apart.
   refused(check_mean, inside, ours * 1.01, inside.var())
