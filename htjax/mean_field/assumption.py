@@ -203,8 +203,10 @@ def lipschitz_ratios(
 
 
 @functools.partial(jax.jit, static_argnums=3)
-def _ratios(key, problem, particles, num_pairs, shift):
-  def pair(pair_key):
+def _ratios(
+  key: PRNGKey, problem: Problem, particles: Array, num_pairs: int, shift: float
+) -> tuple[Array, Array]:
+  def pair(pair_key: PRNGKey) -> tuple[Array, Array]:
     step = shift * jax.random.normal(pair_key, particles.shape, particles.dtype)
     length = jnp.linalg.norm(step, axis=-1)
     here = drift(problem, particles, particles)
@@ -232,10 +234,10 @@ def _functions(problem: Problem, p: int) -> _Functions:
   output = jax.eval_shape(problem.unit, jnp.zeros(p, inputs.dtype), inputs[0])
   size = math.prod(output.shape)
 
-  def unit(theta, x):
+  def unit(theta: Array, x: Array) -> Array:
     return problem.unit(theta, x).reshape(size)
 
-  def loss(f, y):
+  def loss(f: Array, y: Array) -> Array:
     return problem.loss(f.reshape(output.shape), y)
 
   return _Functions(
@@ -247,7 +249,7 @@ def _functions(problem: Problem, p: int) -> _Functions:
 
 
 def _bounded(inner: np.ndarray, outer: np.ndarray) -> bool:
-  """Whether both are finite, and the outermost radii find no more."""
+  """True if both are finite, and the outermost radii find no more."""
   finite = np.all(np.isfinite(inner) & np.isfinite(outer))
   return bool(finite and not np.any(outer > 1.5 * inner))
 
@@ -258,7 +260,7 @@ def _search_in_float64(
   """The search where rounding is smaller; None for a float32 unit or loss."""
   with jax.enable_x64(True):
 
-    def wide(data):
+    def wide(data: Any) -> Array:
       data = np.asarray(data)
       floating = jnp.issubdtype(data.dtype, jnp.floating)
       return jnp.asarray(data, jnp.float64 if floating else data.dtype)
@@ -309,8 +311,8 @@ def _over_data(starts: Array, data: Array) -> Callable:
   """The search of one quantity, mapped over the data."""
 
   @functools.partial(jax.jit, static_argnums=0)
-  def search(quantity):
-    def of_one(start_and_datum):
+  def search(quantity: Callable[[Array, Array], Array]) -> tuple[Array, Array]:
+    def of_one(start_and_datum: tuple[Array, Array]) -> tuple[Array, Array]:
       start, datum = start_and_datum
       values = jax.vmap(lambda t: quantity(t, datum))(start)
       values = values.reshape(len(_RADII), -1)
@@ -351,7 +353,9 @@ def _ascend(quantity: Callable, start: Array) -> Array:
   """Highest value met by normalised gradient ascent with shrinking steps."""
   radius = jnp.linalg.norm(start)
 
-  def step(state, i):
+  def step(
+    state: tuple[Array, Array], i: Array
+  ) -> tuple[tuple[Array, Array], None]:
     theta, best = state
     g = jax.grad(quantity)(theta)
     length = jnp.linalg.norm(g)
@@ -378,7 +382,7 @@ def _spectral_norm(matrix: Array) -> Array:
   first = 1 + 1e-3 * jnp.arange(gram.shape[-1], dtype=gram.dtype)
   v = jnp.broadcast_to(first, gram.shape[:-1])
 
-  def turn(v, _):
+  def turn(v: Array, _: None) -> tuple[Array, None]:
     v = jnp.einsum('...ij,...j->...i', gram, v)
     square = jnp.sum(v * v, axis=-1, keepdims=True)
     v = v / jnp.sqrt(jnp.where(square > 0, square, 1))
@@ -396,7 +400,7 @@ def _root_sum(x: Array) -> Array:
 def _jumps(
   function: Callable, data: Array, size: int, slope: np.ndarray, dtype: Any
 ) -> bool:
-  """Whether `function(point, datum)` changes by more than its slope allows.
+  """True if `function(point, datum)` changes by more than its slope allows.
 
   Segments between points at all radii are halved, the half with the larger
   change kept, until they are short: where a function is smooth the change
@@ -417,13 +421,13 @@ def _jumps(
   ends *= 10 ** generator.uniform(-2, 2, size=(2, _SEGMENTS, 1))
   start, stop = (jnp.asarray(end, dtype) for end in ends)
 
-  def of_datum(datum):
+  def of_datum(datum: Array) -> tuple[Array, ...]:
     value = jax.vmap(lambda point: function(point, datum).reshape(-1))
 
-    def change(a, b):
+    def change(a: Array, b: Array) -> Array:
       return jnp.linalg.norm(value(b) - value(a), axis=1)
 
-    def halve(_, ends):
+    def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
       a, b = ends
       middle = (a + b) / 2
       # Below this the change drowns in rounding.
