@@ -6,6 +6,7 @@ by their l_p norms and keeps the largest.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -379,7 +380,7 @@ def affordable(
 ) -> CountKept:
   """The count that keeps what cannot be removed within a tolerance."""
 
-  def count(norms):
+  def count(norms: Array) -> Array:
     budget = jnp.asarray(tolerance, norms.dtype)
     return norms.size - num_removable(norms, budget, squared, p)
 
@@ -389,7 +390,7 @@ def affordable(
 def prune_units(
   params: PyTree,
   count: CountKept,
-  amount: ArrayLike,
+  amount: Kept,
   *,
   unit: str,
   p: float = 2,
@@ -426,7 +427,7 @@ def prune_units(
 
 
 def _prune_fraction(
-  params: PyTree, kappa: ArrayLike, rounding: str, **options
+  params: PyTree, kappa: Kept, rounding: str, **options: Any
 ) -> Pruned:
   check_kappa(kappa)
   check_scalar('kappa', kappa)
@@ -442,7 +443,7 @@ def _finish(
   chosen: Chosen,
   masks: list[Array],
   centers: list[Array],
-  amount: ArrayLike,
+  amount: Kept,
   center: str | None,
   protocol: str,
 ) -> Pruned:

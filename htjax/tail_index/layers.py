@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from htjax.checks import check_choice, check_count, check_key, is_concrete
 from htjax.compressibility import pruning_ratio, smallest_kappa
@@ -55,7 +56,9 @@ _ORDER_STATISTICS: dict[str, Callable[[Array, int], TailEstimate]] = {
 ESTIMATORS = (*_BLOCK_SUMS, *_ORDER_STATISTICS)
 
 
-def layer_samples(leaf: ArrayLike, samples: str = 'units') -> Array:
+def layer_samples(
+  leaf: Float[ArrayLike, '... fan_in fan_out'], samples: str = 'units'
+) -> Float[Array, 'num_vectors dim']:
   """The vectors of a leaf, each coordinate centred by its median.
 
   Args:
@@ -216,10 +219,16 @@ def layer_protocol(
 @functools.partial(
   jax.jit, static_argnames=('estimator', 'blocks', 'num_permutations')
 )
-def _protocol(key, vectors, estimator, blocks, num_permutations):
+def _protocol(
+  key: PRNGKey,
+  vectors: Float[Array, 'K ...'],
+  estimator: str,
+  blocks: tuple[int, ...],
+  num_permutations: int,
+) -> Any:
   kernel = (_BLOCK_SUMS | _ORDER_STATISTICS)[estimator]
 
-  def all_blocks(x):
+  def all_blocks(x: Array) -> TailEstimate:
     estimates = [kernel(x, block) for block in blocks]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *estimates)
 
@@ -334,7 +343,9 @@ _NAMES = (
 )
 
 
-def _row(key, name, leaf, samples, num_top) -> dict[str, Any]:
+def _row(
+  key: PRNGKey, name: str, leaf: Any, samples: str, num_top: int | None
+) -> dict[str, Any]:
   row: dict[str, Any] = {
     'layer': name,
     'shape': 'x'.join(map(str, jnp.shape(leaf))),
@@ -370,7 +381,9 @@ def _row(key, name, leaf, samples, num_top) -> dict[str, Any]:
   return row | {'note': '; '.join(notes)}
 
 
-def _fill(row: dict[str, Any], calls: dict[str, Callable[[], Any]]):
+def _fill(
+  row: dict[str, Any], calls: dict[str, Callable[[], Any]]
+) -> list[str]:
   """Put what each call gives into the row; return what went wrong."""
   notes = []
   for name, call in calls.items():
@@ -393,7 +406,7 @@ _FITS = {
 def _to_cells(
   name: str, call: Callable[[], TailEstimate]
 ) -> Callable[[], dict[str, float]]:
-  def cells():
+  def cells() -> dict[str, float]:
     estimate = call()
     fields = {name: 'alpha', f'{name}_se': 'standard_error'}
     fields |= dict([_FITS[name]]) if name in _FITS else {}
@@ -425,7 +438,7 @@ def _usable(leaf: Any) -> Array:
 
 
 @jax.jit
-def _stable_rank(matrix: Array) -> Array:
+def _stable_rank(matrix: Float[Array, 'm n']) -> Float[Array, '']:
   """|W|_F^2 / |W|_2^2, from the eigenvalues of the smaller Gram matrix."""
   matrix = matrix / jnp.max(jnp.abs(matrix))
   wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
