@@ -123,6 +123,8 @@ BOUND_FIELDS = ('value', 'log_value', 'terms', 'assumptions')
 FLOORS = {
   'types': 0,
   'checks': 0,
+  'floats': 0,
+  'rounding': 0,
   'selection': 1,
   'stable': 1,
   'compressibility': 1,
@@ -148,6 +150,11 @@ SIDEWAYS = {
   ('mean_field', 'bounds'),
   # The key that a check returns has an alias.
   ('checks', 'types'),
+  ('floats', 'types'),
+  ('rounding', 'types'),
+  # Every check looks at numbers through the one conversion; draws need a key.
+  ('checks', 'floats'),
+  ('rounding', 'checks'),
   # A file is read, analysed and reported; the program runs whatever there is.
   ('analysis', 'io'),
   ('cli', 'analysis'),

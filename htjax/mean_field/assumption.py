@@ -29,8 +29,9 @@ _RADII = np.geomspace(1e-3, 1e3, 49)
 _DIRECTIONS = 16
 _ASCENTS = 60
 _POWER_STEPS = 20
-# Pairs of points at which gradients are compared, and how far apart.
-_PAIRS, _APART = 1024, 1e-3
+# Segments that jumps are looked for on, halved to this length relative to where
+# they lie.
+_SEGMENTS, _HALVINGS, _APART = 512, 24, 1e-4
 
 
 class Regularity(NamedTuple):
@@ -79,7 +80,9 @@ def regularity(
   For each datum, candidates over directions (of the input, and fixed random
   ones) and radii from 1e-3 to 1e3, then gradient ascent from the best one. A
   supremum that is still 1.5 times larger at the outermost radii than inside
-  them counts as infinite, as does the Hessian of a unit whose gradient jumps.
+  them counts as infinite, in float64 if float32 finds one. The unit, the loss
+  and their first derivatives must not jump, as those of ReLU, |f - y| and the
+  hinge do, whose second derivatives are 0 wherever they are looked at.
 
   Args:
     problem: see `Problem`. Predictions are looked at like parameters: the
@@ -116,18 +119,28 @@ def regularity(
   check_count('num_parameters', p)
   dtype = jnp.asarray(problem.inputs).dtype
   check_particles(problem, jnp.zeros((1, p), dtype))
-  found = _search(problem, p)
+  functions = _functions(problem, p)
+  found = _search(functions, problem, p)
+  if not all(_bounded(*pair) for pair in found.values()):
+    # Derivatives cancel at large radii: those of GELU are 10^9 in float32 where
+    # they are 0.
+    found = _search_in_float64(problem, p) or found
   reasons = []
   suprema: list[np.ndarray] = []
   for name, (inner, outer) in found.items():
-    inside, beyond = (np.asarray(v, np.float64) for v in (inner, outer))
-    suprema.append(np.maximum(inside, beyond))
-    if not np.all(np.isfinite(inside) & np.isfinite(beyond)):
+    suprema.append(np.maximum(inner, outer).astype(np.float64))
+    if not np.all(np.isfinite(inner) & np.isfinite(outer)):
       reasons.append(f'{name} is not finite everywhere')
-    elif np.any(beyond > 1.5 * inside):
+    elif not _bounded(inner, outer):
       reasons.append(f'{name} grows without bound')
-  if _has_kink(problem, p, suprema[2]):
-    reasons.append('the gradient of the unit jumps')
+  for name, (function, data, size), slope in (
+    ('the unit', functions.unit, suprema[1]),
+    ('the gradient of the unit', functions.gradient, suprema[2]),
+    ('the loss', functions.loss, suprema[3]),
+    ('the slope of the loss', functions.slope, suprema[4]),
+  ):
+    if _jumps(function, data, size, slope, dtype):
+      reasons.append(f'{name} jumps')
   unit, gradient, hessian, slope, curvature = suprema
   return Regularity(
     unit, gradient, hessian, slope, curvature, not reasons, '; '.join(reasons)
@@ -211,9 +224,17 @@ def _ratios(
   return lax.map(pair, jax.random.split(key, num_pairs))
 
 
-def _search(problem: Problem, p: int) -> dict[str, tuple[Array, Array]]:
-  """Suprema of each quantity: inside the outermost radii, and at them."""
-  inputs = jnp.asarray(problem.inputs)
+class _Functions(NamedTuple):
+  """Functions of (point, datum), the data, and the size of a point."""
+
+  unit: tuple[Callable, Array, int]
+  gradient: tuple[Callable, Array, int]
+  loss: tuple[Callable, Array, int]
+  slope: tuple[Callable, Array, int]
+
+
+def _functions(problem: Problem, p: int) -> _Functions:
+  inputs, targets = jnp.asarray(problem.inputs), jnp.asarray(problem.targets)
   output = jax.eval_shape(problem.unit, jnp.zeros(p, inputs.dtype), inputs[0])
   size = math.prod(output.shape)
 
@@ -223,19 +244,56 @@ def _search(problem: Problem, p: int) -> dict[str, tuple[Array, Array]]:
   def loss(f: Array, y: Array) -> Array:
     return problem.loss(f.reshape(output.shape), y)
 
-  def slope(f: Array, y: Array) -> Array:
-    return jax.grad(loss)(f, y)
+  return _Functions(
+    (unit, inputs, p),
+    (jax.jacobian(unit), inputs, p),
+    (loss, targets, size),
+    (jax.grad(loss), targets, size),
+  )
 
+
+def _bounded(inner: np.ndarray, outer: np.ndarray) -> bool:
+  """Whether both are finite, and the outermost radii find no more."""
+  finite = np.all(np.isfinite(inner) & np.isfinite(outer))
+  return bool(finite and not np.any(outer > 1.5 * inner))
+
+
+def _search_in_float64(
+  problem: Problem, p: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]] | None:
+  """The search where rounding is smaller; None for a float32 unit or loss."""
+  with jax.enable_x64(True):
+
+    def wide(data):
+      data = np.asarray(data)
+      floating = jnp.issubdtype(data.dtype, jnp.floating)
+      return jnp.asarray(data, jnp.float64 if floating else data.dtype)
+
+    data = wide(problem.inputs), wide(problem.targets)
+    wider = Problem(problem.unit, problem.loss, *data)
+    try:
+      return _search(_functions(wider, p), wider, p)
+    except TypeError:
+      return None
+
+
+def _search(
+  functions: _Functions, problem: Problem, p: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """Suprema of each quantity: inside the outermost radii, and at them."""
+  unit, inputs, _ = functions.unit
+  gradient, slope = functions.gradient[0], functions.slope[0]
+  size = functions.loss[2]
   along = inputs.reshape(len(inputs), -1)
   if along.shape[1] != p:
     along = jnp.ones((len(inputs), p), inputs.dtype)
   everywhere = _over_data(_starts(p, along), problem.inputs)
   outputs = jnp.ones((len(inputs), size), inputs.dtype)
   everything = _over_data(_starts(size, outputs), problem.targets)
-  return {
+  found = {
     'the unit': everywhere(lambda t, x: jnp.linalg.norm(unit(t, x))),
     'the gradient of the unit': everywhere(
-      lambda t, x: _spectral_norm(jax.jacobian(unit)(t, x))
+      lambda t, x: _spectral_norm(gradient(t, x))
     ),
     'the Hessian of the unit': everywhere(
       lambda t, x: _root_sum(_spectral_norm(jax.hessian(unit)(t, x)))
@@ -246,6 +304,10 @@ def _search(problem: Problem, p: int) -> dict[str, tuple[Array, Array]]:
     'the curvature of the loss': everything(
       lambda f, y: _spectral_norm(jax.jacobian(slope)(f, y))
     ),
+  }
+  return {
+    name: (np.asarray(inner), np.asarray(outer))
+    for name, (inner, outer) in found.items()
   }
 
 
@@ -337,26 +399,57 @@ def _root_sum(x: Array) -> Array:
   return jnp.sqrt(jnp.sum(x * x) + jnp.finfo(x.dtype).tiny)
 
 
-def _has_kink(problem: Problem, p: int, hessian: np.ndarray) -> bool:
-  """Whether gradients at close points differ by more than the Hessian says."""
+def _jumps(
+  function: Callable, data: Array, size: int, slope: np.ndarray, dtype: Any
+) -> bool:
+  """Whether `function(point, datum)` changes by more than its slope allows.
+
+  Segments between points at all radii are halved, the half with the larger
+  change kept, until they are short: where a function is smooth the change
+  shrinks with them, across a jump it stays.
+
+  Args:
+    function: of a point [size] and a datum, to an array.
+    data: [m, ...].
+    size: of a point.
+    slope: bound of the function's derivative, [m].
+    dtype: of points.
+
+  Returns:
+    True if some segment kept a change that neither slope nor rounding explains.
+  """
   generator = np.random.default_rng(1)
-  dtype = jnp.asarray(problem.inputs).dtype
-  theta = jnp.asarray(generator.normal(size=(_PAIRS, p)), dtype)
-  steps = generator.normal(size=(_PAIRS, p))
-  steps *= _APART / np.linalg.norm(steps, axis=1, keepdims=True)
-  there = theta + jnp.asarray(steps, dtype)
+  ends = generator.normal(size=(2, _SEGMENTS, size)) / math.sqrt(size)
+  ends *= 10 ** generator.uniform(-2, 2, size=(2, _SEGMENTS, 1))
+  start, stop = (jnp.asarray(end, dtype) for end in ends)
 
-  def of_datum(x: Array) -> tuple[Array, Array]:
-    gradient = jax.vmap(jax.jacobian(lambda t: problem.unit(t, x)))
-    here = gradient(theta).reshape(_PAIRS, -1)
-    change = gradient(there).reshape(_PAIRS, -1) - here
-    return (
-      jnp.max(jnp.linalg.norm(change, axis=1)),
-      jnp.max(jnp.linalg.norm(here, axis=1)),
-    )
+  def of_datum(datum):
+    value = jax.vmap(lambda point: function(point, datum).reshape(-1))
 
-  jumps, sizes = lax.map(of_datum, jnp.asarray(problem.inputs))
-  rounding = 100 * float(jnp.finfo(dtype).eps) * (1 + np.asarray(sizes))
-  # Frobenius norms of Jacobians are at most sqrt(p) spectral ones.
-  smooth = 2 * _APART * math.sqrt(p) * hessian
-  return bool(np.any(np.asarray(jumps) > smooth + rounding))
+    def change(a, b):
+      return jnp.linalg.norm(value(b) - value(a), axis=1)
+
+    def halve(_, ends):
+      a, b = ends
+      middle = (a + b) / 2
+      # Below this the change drowns in rounding.
+      short = _lengths(b - a) <= _APART * (1 + _lengths(a))
+      left = change(a, middle) >= change(middle, b)
+      a_next = jnp.where(left[:, None], a, middle)
+      b_next = jnp.where(left[:, None], middle, b)
+      keep = short[:, None]
+      return jnp.where(keep, a, a_next), jnp.where(keep, b, b_next)
+
+    a, b = lax.fori_loop(0, _HALVINGS, halve, (start, stop))
+    return change(a, b), _lengths(b - a), _lengths(value(a)), _lengths(a)
+
+  found = lax.map(of_datum, data)
+  jump, length, value, point = (np.asarray(v, np.float64) for v in found)
+  # A point is known to a rounding of its own, and so is what it is mapped to.
+  eps = float(jnp.finfo(dtype).eps)
+  allowed = 2 * slope[:, None] * (length + 10 * eps * point)
+  return bool(np.any(jump > allowed + 100 * eps * (1 + value)))
+
+
+def _lengths(x: Array) -> Array:
+  return jnp.linalg.norm(x, axis=-1)

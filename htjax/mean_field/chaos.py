@@ -87,11 +87,13 @@ def reference_path(
   Args:
     key: typed key.
     problem: see `Problem`.
-    noise: as in `simulate`, also in the short form alpha=, sigma=, kind=.
+    noise: the process, `htjax.noise.StableNoise`, or in its place alpha=,
+      sigma= and kind=.
     size: static, number of particles.
     step_size: eta > 0, traced.
     num_steps: static.
-    initial: as in `Study`.
+    initial: `initial(key, n)` draws n independent initial values [n, p]; None
+      is N(0, I_p) with p the size of one input.
 
   Returns:
     ReferencePath.
@@ -163,7 +165,8 @@ def propagation_of_chaos(
   Args:
     key: typed key.
     problem: see `Problem`.
-    noise: as in `simulate`, also in the short form alpha=, sigma=, kind=.
+    noise: the process, `htjax.noise.StableNoise`, or in its place alpha=,
+      sigma= and kind=.
     step_size: eta > 0, traced.
     num_steps: static; the horizon is step_size num_steps.
     widths: static, numbers of particles.

@@ -67,7 +67,8 @@ def euler_error(
   Args:
     key: typed key.
     problem: see `Problem`.
-    noise: as in `simulate`, also in the short form alpha=, sigma=, kind=.
+    noise: the process, `htjax.noise.StableNoise`, or in its place alpha=,
+      sigma= and kind=.
     step_sizes: static, each a multiple of fine_step_size that divides the
       horizon.
     fine_step_size: static, of the reference scheme, in units of time.

@@ -130,7 +130,8 @@ def simulate(
     key: typed key.
     problem: see `Problem`.
     particles: [n, p], the state at time 0.
-    noise: as in `euler_step`, also in the short form alpha=, sigma=, kind=.
+    noise: the process, `htjax.noise.StableNoise`, or in its place alpha=,
+      sigma= and kind=.
     step_size: eta > 0, traced.
     num_steps: static.
     save_every: static, a divisor of num_steps; None keeps the two ends only.
