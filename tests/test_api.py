@@ -171,7 +171,7 @@ SIDEWAYS = {
   # A run is saved, resumed and reported while it trains.
   ('training', 'io'),
 }
-CORE_IMPORTS = {'htjax', 'jax', 'numpy', 'optax', 'scipy'}
+CORE_IMPORTS = {'htjax', 'jax', 'jaxtyping', 'numpy', 'optax', 'scipy'}
 
 
 def _modules():

@@ -264,7 +264,7 @@ def _search_in_float64(
   """The search where rounding is smaller; None for a float32 unit or loss."""
   with jax.enable_x64(True):
 
-    def wide(data):
+    def wide(data: Any) -> Any:
       data = np.asarray(data)
       floating = jnp.issubdtype(data.dtype, jnp.floating)
       return jnp.asarray(data, jnp.float64 if floating else data.dtype)
@@ -423,13 +423,13 @@ def _jumps(
   ends *= 10 ** generator.uniform(-2, 2, size=(2, _SEGMENTS, 1))
   start, stop = (jnp.asarray(end, dtype) for end in ends)
 
-  def of_datum(datum):
+  def of_datum(datum: Any) -> tuple[Array, ...]:
     value = jax.vmap(lambda point: function(point, datum).reshape(-1))
 
-    def change(a, b):
+    def change(a: Array, b: Array) -> Array:
       return jnp.linalg.norm(value(b) - value(a), axis=1)
 
-    def halve(_, ends):
+    def halve(_: Any, ends: Array) -> tuple[Array, Array]:
       a, b = ends
       middle = (a + b) / 2
       # Below this the change drowns in rounding.
