@@ -1,0 +1,31 @@
+"""One neuron in any model: unit, input and stacked axes, groups, roles.
+
+A neuron is a column of a dense kernel [in, out], a filter of a convolution
+[h, w, in, out], one (head, dim) pair of an attention projection
+[in, heads, head_dim], a row in PyTorch's layout [out, in]; and in a leaf that
+stacks layers or experts each of them has its own. `infer` finds that out from
+an NNX, Linen or Equinox model, or from the names in a plain pytree; noise,
+pruning, tail indices and bounds ask it what to act on.
+"""
+
+from htjax.units.inference import Given, infer, match
+from htjax.units.leaf import (
+  ROLES,
+  WEIGHTS,
+  Leaf,
+  Units,
+  leaf_name,
+  named_leaves,
+)
+
+__all__ = [
+  'ROLES',
+  'WEIGHTS',
+  'Given',
+  'Leaf',
+  'Units',
+  'infer',
+  'leaf_name',
+  'match',
+  'named_leaves',
+]
