@@ -38,8 +38,15 @@ import numpy as np
 import optax
 
 from htjax import bounds, data, models, pruning, records, sketching, training
-from htjax.bounds import certificates, codes, ingredients, norms, perturbation
-from htjax.bounds import sketching as sketch_bounds
+from htjax.bounds import (
+  baselines,
+  certificates,
+  codes,
+  heavy_tails,
+  magnitude_sketching,
+  networks,
+  spectral,
+)
 
 SMOKE = os.environ.get('HTJAX_SMOKE', '') not in ('', '0')  # a quick check
 WIDTH = 32 if SMOKE else 200
@@ -86,8 +93,8 @@ print(f'{done.status} after {done.steps} steps, test error {test_error:.1%}')
 logits = network.apply(params, train_x)
 margins = np.asarray(bounds.margins(logits, train_y))
 gamma = float(np.quantile(margins[margins > 0], 0.1))
-layers = ingredients.dense_layers(params)
-found = ingredients.layer_norms(layers, ingredients.dense_layers(start))
+layers = networks.dense_layers(params)
+found = spectral.layer_norms(layers, networks.dense_layers(start))
 print('spectral norms ', np.round(found.spectral, 2))
 print('Frobenius norms', np.round(found.frobenius, 2))
 print('stable ranks   ', np.round((found.frobenius / found.spectral) ** 2, 1))
@@ -103,13 +110,13 @@ input_norm = float(jnp.max(jnp.linalg.norm(train_x, axis=1)))
 shapes = [w.shape for w in layers]
 size = {'input_norm': input_norm, 'gamma': gamma, 'delta': DELTA}
 kept = 0.3
-change = sketch_bounds.pruned_output_error(
+change = magnitude_sketching.pruned_output_error(
   found.spectral,
   [
-    sketch_bounds.pruning_error(
+    magnitude_sketching.pruning_error(
       w.shape,
       variance=float(jnp.var(w)),
-      strength=sketch_bounds.pruning_strength(kept),
+      strength=magnitude_sketching.pruning_strength(kept),
     ).value
     for w in layers
   ],
@@ -117,17 +124,17 @@ change = sketch_bounds.pruned_output_error(
   multipliers=6.0,
 )
 all_bounds = {
-  'Neyshabur 2015': norms.neyshabur_2015(
+  'Neyshabur 2015': baselines.neyshabur_2015(
     margins, frobenius=found.frobenius, **size
   ),
-  'Neyshabur 2017': norms.neyshabur_2017(
+  'Neyshabur 2017': baselines.neyshabur_2017(
     margins,
     spectral=found.spectral,
     frobenius=found.frobenius,
     width=WIDTH,
     **size,
   ),
-  'Bartlett 2017': norms.bartlett_2017(
+  'Bartlett 2017': baselines.bartlett_2017(
     margins,
     spectral=found.spectral,
     two_one=found.two_one,
@@ -136,7 +143,7 @@ all_bounds = {
     gamma=gamma,
     delta=DELTA,
   ),
-  'compressible (Barsbey 2021)': perturbation.compressed_risk(
+  'compressible (Barsbey 2021)': heavy_tails.compressed_risk(
     margins,
     radius=float(np.linalg.norm(found.frobenius)),
     num_layers=len(layers),
@@ -147,7 +154,7 @@ all_bounds = {
     tau=gamma,
     delta=DELTA,
   ),
-  'sketch of the pruned network': sketch_bounds.sketched_risk(
+  'sketch of the pruned network': magnitude_sketching.sketched_risk(
     margins,
     gamma=gamma,
     output_error=change,
@@ -231,9 +238,9 @@ def certify(kappa, num_values=4):
     for name, w in zip(NAMES, decoded.layers, strict=True)
   }
   bound = certificates.certificate(
-    errors(back, train_x, train_y), len(train_y), code.length, DELTA
+    errors(back, train_x, train_y), len(train_y), code.num_bits, DELTA
   )
-  return code.length, bound.value, errors(back, test_x, test_y) / len(test_y)
+  return code.num_bits, bound.value, errors(back, test_x, test_y) / len(test_y)
 
 
 KAPPAS = (0.05, 0.2) if SMOKE else (0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)

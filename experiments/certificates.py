@@ -160,7 +160,7 @@ def make_row(
   bound = certificates.certificate(
     errors,
     num_train,
-    code.length,
+    code.num_bits,
     config.delta,
     log_settings=math.log(config.families),
   )
@@ -168,10 +168,10 @@ def make_row(
     'lane': lane.name,
     **lane._asdict(),
     'kept': kept,
-    'bits': code.length,
-    'header_bits': code.header,
-    'position_bits': code.positions,
-    'value_bits': code.values,
+    'bits': code.num_bits,
+    'header_bits': code.header_bits,
+    'position_bits': code.position_bits,
+    'value_bits': code.value_bits,
     'train_errors': errors,
     'train_error': errors / num_train,
     'test_error': evaluate(code.bits, test)[0] / len(test.labels),

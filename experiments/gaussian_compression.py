@@ -29,7 +29,7 @@ from tqdm import tqdm
 from experiments import gaussian_compression_reports as reports
 from experiments import program
 from htjax import checkpoints, data, pruning, records, resnets, tail_index
-from htjax.bounds import ingredients
+from htjax.bounds import spectral
 from htjax.types import Array, PyTree
 
 Row = dict[str, Any]
@@ -192,7 +192,7 @@ def measure_layer(matrix: np.ndarray) -> Row:
   """Power law of |w|, and stable rank; None and why for a constant layer."""
   try:
     fit = tail_index.power_law(matrix)
-    rank = float(ingredients.stable_rank(jnp.asarray(matrix)))
+    rank = float(spectral.stable_rank(jnp.asarray(matrix)))
   except ValueError as error:
     return {'pdf_exponent': None, 'stable_rank': None, 'fault': str(error)}
   return {

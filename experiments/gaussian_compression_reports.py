@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from experiments import line_mixture
 from htjax import plotting, records, stable
-from htjax.bounds import compression
+from htjax.bounds import gaussian_compression
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
@@ -290,11 +290,11 @@ def bracket_values(
   rates = np.asarray(low - high, float)
   for i, index in enumerate(indices):
     for a, alpha in enumerate(alphas):
-      tail = compression.bracket_tail(
+      tail = gaussian_compression.bracket_tail(
         float(index), float(alpha), base=c, top=top, row_length=n
       )
       count = c ** (top - float(index))
-      exact = compression.nonzero_tail(
+      exact = gaussian_compression.nonzero_tail(
         count, num_entries=n, rate=float(rates[i, a])
       )
       values['valid'][i, a] = tail.valid

@@ -13,7 +13,7 @@ from scipy import stats
 
 from experiments.heavy_tails_synthetic import STRUCTURES
 from htjax import plotting, records, stable
-from htjax.bounds import perturbation
+from htjax.bounds import heavy_tails
 
 Row = dict[str, Any]
 
@@ -550,8 +550,7 @@ def volume_factors(num_weights: int = 10_000) -> Any:
   ax = figure.subplots()
   for epsilon, colour in zip(_EPSILONS, _COLOURS, strict=True):
     factor = [
-      perturbation.volume_factor(epsilon, kappa, num_weights)
-      for kappa in kappas
+      heavy_tails.volume_factor(epsilon, kappa, num_weights) for kappa in kappas
     ]
     ax.plot(kappas, factor, color=colour, label=f'epsilon = {epsilon:g}')
     ax.plot(

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.types import Array, ArrayLike, PRNGKey, check_count, check_key
+from htjax.checks import check_count, check_key
+from htjax.types import Array, ArrayLike, PRNGKey
 
 # Least deviation, in units of the spread of y: points that lie on the lines
 # exactly have no largest likelihood.

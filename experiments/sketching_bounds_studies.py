@@ -24,8 +24,14 @@ from ml_collections import ConfigDict
 from scipy import optimize, stats
 
 from htjax import bounds, data, models, pruning, sketching
-from htjax.bounds import compression, hessian, ingredients, norms
-from htjax.bounds import sketching as sketch_bounds
+from htjax.bounds import (
+  baselines,
+  cushions,
+  gaussian_compression,
+  magnitude_sketching,
+  networks,
+  spectral,
+)
 from htjax.types import Array
 
 Row = dict[str, Any]
@@ -117,14 +123,14 @@ def train(
   # Not the cell's key: a trace and a table are of the same network.
   key = _key(config, f'{name} {width}')
   params = setting.init(jax.random.fold_in(key, _TRAINING))
-  start = ingredients.dense_layers(params)
+  start = networks.dense_layers(params)
   state = jax.tree.map(jnp.copy, params), setting.optimizer.init(params)
   for epoch in range(1, max(epochs) + 1):
     state = setting.advance(
       state, jax.random.fold_in(key, 1000 + epoch), task.x, task.y
     )
     if epoch in epochs:
-      yield epoch, Net(ingredients.dense_layers(state[0]), start)
+      yield epoch, Net(networks.dense_layers(state[0]), start)
 
 
 class _Setting(NamedTuple):
@@ -165,7 +171,7 @@ def _setting(dim, width, classes, hidden, num_samples, batch_size, rate):
 
 @jax.jit
 def _apply(layers, x):
-  return ingredients.pre_activations(layers, x)[-1]
+  return networks.pre_activations(layers, x)[-1]
 
 
 def outputs(layers: Sequence[Array], x: Array) -> Array:
@@ -187,7 +193,7 @@ def _network(config, key, name, width) -> list[Row]:
   rows: list[Row] = [{'study': 'bounds'} | _measured(config, key, name, net)]
   asked = (name, width) in [tuple(pair) for pair in config.pruned]
   if asked and rows[0]['methods']:
-    strength = sketch_bounds.pruning_strength(config.kept)
+    strength = magnitude_sketching.pruning_strength(config.kept)
     pruned = _prune(key, net.layers, strength)
     rows += [
       {'study': 'pruned', 'kept_fraction': float(1 - pruned.ratio)}
@@ -226,7 +232,7 @@ def _measured(config, key, name, net: Net) -> Row:
   if not np.any(margins > 0):
     return row | {'status': 'no margin', 'methods': {}}
   gamma = float(np.quantile(margins[margins > 0], config.margin_quantile))
-  measured = ingredients.layer_norms(net.layers, net.start)
+  measured = spectral.layer_norms(net.layers, net.start)
   methods = _methods(config, key, task, net, measured, logits, margins, gamma)
   return row | {
     'gamma': gamma,
@@ -257,10 +263,10 @@ def _methods(config, key, task, net, measured, logits, margins, gamma):
     'constant': config.constant,
   }
   found = {
-    'neyshabur_2015': norms.neyshabur_2015(
+    'neyshabur_2015': baselines.neyshabur_2015(
       margins, frobenius=measured.frobenius, input_norm=input_norm, **common
     ),
-    'neyshabur_2017': norms.neyshabur_2017(
+    'neyshabur_2017': baselines.neyshabur_2017(
       margins,
       spectral=measured.spectral,
       frobenius=measured.frobenius,
@@ -268,7 +274,7 @@ def _methods(config, key, task, net, measured, logits, margins, gamma):
       input_norm=input_norm,
       **common,
     ),
-    'bartlett_2017': norms.bartlett_2017(
+    'bartlett_2017': baselines.bartlett_2017(
       margins,
       spectral=measured.spectral,
       two_one=measured.two_one,
@@ -283,7 +289,7 @@ def _methods(config, key, task, net, measured, logits, margins, gamma):
     np.all(np.isfinite(cushions[name]) & (np.asarray(cushions[name]) > 0))
     for name in ('cushions', 'interlayer', 'contraction')
   ):
-    found['arora_2018'] = norms.arora_2018(
+    found['arora_2018'] = baselines.arora_2018(
       margins,
       output_norm=float(jnp.max(jnp.linalg.norm(logits, axis=1))),
       **cushions,
@@ -295,7 +301,7 @@ def _methods(config, key, task, net, measured, logits, margins, gamma):
 
 def _cushions(config, key, layers, x) -> dict[str, Any]:
   probes, noise = (jax.random.fold_in(key, i) for i in (_PROBES, _SMOOTHNESS))
-  smoothness = ingredients.interlayer_smoothness(
+  smoothness = cushions.interlayer_smoothness(
     noise,
     layers,
     x,
@@ -304,11 +310,11 @@ def _cushions(config, key, layers, x) -> dict[str, Any]:
     num_draws=config.smoothness_draws,
   )
   return {
-    'cushions': ingredients.layer_cushions(layers, x),
-    'interlayer': ingredients.interlayer_cushions(
+    'cushions': cushions.layer_cushions(layers, x),
+    'interlayer': cushions.interlayer_cushions(
       layers, x, key=probes, num_probes=config.cushion_probes
     ).minimal,
-    'contraction': float(ingredients.activation_contraction(layers, x)),
+    'contraction': float(cushions.activation_contraction(layers, x)),
     'smoothness': float(smoothness),
   }
 
@@ -317,10 +323,10 @@ def _ju(config, task, net, logits) -> bounds.Bound:
   """The loss is bounded by the largest that occurs in training."""
   losses = optax.softmax_cross_entropy_with_integer_labels(logits, task.y)
   few = config.curvature_inputs
-  curvatures = hessian.layer_curvatures(
+  curvatures = baselines.layer_curvatures(
     _loss, net.layers, net.start, task.x[:few], task.y[:few]
   )
-  return hessian.ju_2022(
+  return baselines.ju_2022(
     float(jnp.mean(losses)),
     curvatures=curvatures,
     num_samples=len(task.y),
@@ -329,7 +335,7 @@ def _ju(config, task, net, logits) -> bounds.Bound:
 
 
 def _loss(layers, x, label):
-  logits = ingredients.pre_activations(layers, x[None])[-1][0]
+  logits = networks.pre_activations(layers, x[None])[-1][0]
   return optax.softmax_cross_entropy_with_integer_labels(logits, label)
 
 
@@ -338,7 +344,7 @@ def _counted(config, layers, measured, margins, gamma, task):
   shapes = [w.shape for w in layers]
   sizes = jnp.linalg.norm(task.x, axis=1)
   code = _Code(config, layers, measured.spectral, float(jnp.max(sizes)))
-  sixtieth = sketch_bounds.pruning_strength(config.kept)
+  sixtieth = magnitude_sketching.pruning_strength(config.kept)
   grid = [2 * w / config.num_values for w in code.largest]
   found = {}
   for name, (strength, steps) in (
@@ -346,7 +352,7 @@ def _counted(config, layers, measured, margins, gamma, task):
     ('sketched_margin', code.within(gamma)),
   ):
     kept = _kept(strength)
-    found[name] = sketch_bounds.sketched_risk(
+    found[name] = magnitude_sketching.sketched_risk(
       margins,
       gamma=gamma,
       output_error=code.error(strength, steps),
@@ -358,7 +364,7 @@ def _counted(config, layers, measured, margins, gamma, task):
       ),
       constant=config.constant,
     )
-  found['naive'] = sketch_bounds.naive_risk(
+  found['naive'] = magnitude_sketching.naive_risk(
     margins,
     gamma=gamma,
     output_error=code.error(sixtieth, grid),
@@ -372,7 +378,7 @@ def _counted(config, layers, measured, margins, gamma, task):
 
 def _kept(strength) -> float:
   """The kept fraction; it may round to 1, which the bounds do not take."""
-  return min(sketch_bounds.kept_probability(strength), 1 - 2**-53)
+  return min(magnitude_sketching.kept_probability(strength), 1 - 2**-53)
 
 
 class _Code:
@@ -388,14 +394,16 @@ class _Code:
   def error(self, strength, steps=None) -> bounds.Bound:
     """Of pruning at a strength, and rounding each layer to a grid if given."""
     rounding = steps and [
-      sketch_bounds.rounding_error(step, nonzeros)
+      magnitude_sketching.rounding_error(step, nonzeros)
       for step, nonzeros in zip(steps, self.nonzeros(strength), strict=True)
     ]
-    return sketch_bounds.pruned_output_error(
+    return magnitude_sketching.pruned_output_error(
       self.spectral,
       np.array(
         [
-          sketch_bounds.pruning_error(s, variance=v, strength=strength).value
+          magnitude_sketching.pruning_error(
+            s, variance=v, strength=strength
+          ).value
           for s, v in zip(self.shapes, self.variances, strict=True)
         ]
       ),
@@ -406,13 +414,13 @@ class _Code:
 
   def nonzeros(self, strength) -> list[int]:
     return [
-      math.ceil(sketch_bounds.expected_nonzeros(s, kept=_kept(strength)))
+      math.ceil(magnitude_sketching.expected_nonzeros(s, kept=_kept(strength)))
       for s in self.shapes
     ]
 
   def num_values(self, steps) -> list[int]:
     return [
-      max(2, sketch_bounds.num_grid_values(w, step))
+      max(2, magnitude_sketching.num_grid_values(w, step))
       for w, step in zip(self.largest, steps, strict=True)
     ]
 
@@ -448,7 +456,9 @@ def _factor(shape, kept, failure) -> float:
   """Least lambda (in steps of 1.1) that fails with at most this probability."""
   factor = 1.0
   while (
-    sketch_bounds.distributed_sparsity(shape, kept=kept, factor=factor).failure
+    magnitude_sketching.distributed_sparsity(
+      shape, kept=kept, factor=factor
+    ).failure
     > failure
   ):
     factor *= 1.1
@@ -473,14 +483,14 @@ def _counts(config, layers, pruned) -> Row:
   for mask in pruned.mask:
     j_r, j_c = (int(j) for j in sketching.distributed_sparsity(mask))
     measured.append(sketching.sketch_dimension(j_r, j_c, mask.shape) ** 2)
-  formula = sketch_bounds.count_lengths(
+  formula = magnitude_sketching.count_lengths_nats(
     [w.shape for w in layers], kept=config.kept, num_values=values
   )
   return {
     'study': 'counts',
     'nonzeros': sum(nonzeros),
     'entries': sum(sizes),
-    'naive': compression.code_length(nonzeros, sizes, values),
+    'naive': gaussian_compression.code_length_nats(nonzeros, sizes, values),
     'sketch': formula['sketch'],
     'sketch_measured': sum(measured) * math.log(values),
     'dense': formula['dense'],
@@ -512,25 +522,27 @@ def _strengths(config, key, task, layers) -> list[Row]:
   few = task.x[: config.output_inputs]
   before = outputs(layers, few)
   input_norm = float(jnp.max(jnp.linalg.norm(few, axis=1)))
-  spectral = ingredients.layer_norms(layers).spectral
+  tops = spectral.layer_norms(layers).spectral
   rows = []
   for strength in config.strengths:
     pruned = _prune(key, layers, strength)
     change = jnp.linalg.norm(outputs(pruned.params, few) - before, axis=1)
     variances = [float(jnp.mean(w**2)) for w in layers]
     gammas = [
-      sketch_bounds.pruning_error(w.shape, variance=v, strength=strength).value
+      magnitude_sketching.pruning_error(
+        w.shape, variance=v, strength=strength
+      ).value
       for w, v in zip(layers, variances, strict=True)
     ]
     moved = [
-      float(ingredients.spectral_norm(a - b).value)
+      float(spectral.spectral_norm(a - b).value)
       for a, b in zip(pruned.params, layers, strict=True)
     ]
     rows.append(
       {
         'study': 'strengths',
         'strength': strength,
-        'kept_expected': sketch_bounds.kept_probability(strength),
+        'kept_expected': magnitude_sketching.kept_probability(strength),
         'kept_fraction': float(1 - pruned.ratio),
         'test_error': _error(pruned.params, task.test_x, task.test_y),
         'change_max': float(jnp.max(change)),
@@ -539,8 +551,8 @@ def _strengths(config, key, task, layers) -> list[Row]:
       }
       | {
         f'bound_{name}': _named(
-          sketch_bounds.pruned_output_error(
-            spectral,
+          magnitude_sketching.pruned_output_error(
+            tops,
             np.array(changes),
             input_norm=input_norm,
             multipliers=times,
@@ -552,7 +564,9 @@ def _strengths(config, key, task, layers) -> list[Row]:
           ('measured', moved, None),
         )
       }
-      | _sparsity(config, pruned.mask, sketch_bounds.kept_probability(strength))
+      | _sparsity(
+        config, pruned.mask, magnitude_sketching.kept_probability(strength)
+      )
     )
   return rows
 
@@ -573,7 +587,9 @@ def _sparsity(config, masks, kept) -> Row:
     d1, d2 = mask.shape
     measured.append(max(map(int, sketching.distributed_sparsity(mask))))
     claimed.append(
-      sketch_bounds.distributed_sparsity((d1, d2), kept=kept, factor=1.0).value
+      magnitude_sketching.distributed_sparsity(
+        (d1, d2), kept=kept, factor=1.0
+      ).value
     )
     # The union bound over rows and columns, at the confidence of the config.
     share = config.delta / (d1 + d2)

@@ -8,13 +8,14 @@ Flax, data sets or pictures.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from htjax import compressibility, noise, selection, stable, types
+from htjax import checks, compressibility, noise, selection, stable, types
 
 if TYPE_CHECKING:
   from htjax import (
     bounds,
     checkpoints,
     data,
+    io,
     mean_field,
     models,
     plotting,
@@ -31,8 +32,10 @@ __version__ = '0.1.0'
 __all__ = [
   'bounds',
   'checkpoints',
+  'checks',
   'compressibility',
   'data',
+  'io',
   'mean_field',
   'models',
   'noise',

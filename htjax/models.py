@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from htjax.types import Array, PRNGKey, PyTree, check_count, check_key
+from htjax.checks import check_count, check_key
+from htjax.types import Array, PRNGKey, PyTree
 
 VGG11_WIDE = (
   *(128, 'M', 256, 'M', 512, 512, 'M'),

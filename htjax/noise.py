@@ -22,15 +22,8 @@ import optax
 from jax import lax
 
 from htjax import selection, stable
-from htjax.types import (
-  Array,
-  ArrayLike,
-  PRNGKey,
-  PyTree,
-  check_choice,
-  check_key,
-  check_range,
-)
+from htjax.checks import check_choice, check_key, check_range
+from htjax.types import Array, ArrayLike, PRNGKey, PyTree
 
 ScalarOrSchedule = ArrayLike | Callable[[ArrayLike], ArrayLike]
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from htjax import records
-from htjax.types import check_range
+from htjax.checks import check_range
+from htjax.io import files
 
 if TYPE_CHECKING:
   from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
   path = Path(path)
   if path.suffix.lower() != '.png':
     raise ValueError(f'path must end in .png, got {str(path)!r}')
-  with records.replacing(path) as temporary:
+  with files.replacing(path) as temporary:
     figure.savefig(temporary, format='png', dpi=_DPI)
   if 'matplotlib.pyplot' in sys.modules:
     sys.modules['matplotlib.pyplot'].close(figure)

@@ -18,14 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from htjax.types import (
-  Array,
-  ArrayLike,
-  PRNGKey,
-  PyTree,
-  check_count,
-  check_key,
-)
+from htjax.checks import check_count, check_key
+from htjax.types import Array, ArrayLike, PRNGKey, PyTree
 
 NUM_STAGES = 3
 # Of ImageNet's pixels in [0, 1]; the weights in circulation were trained so.
@@ -228,7 +222,7 @@ def from_torch(weights: Mapping[str, Any]) -> tuple[ResidualNetwork, PyTree]:
     weights: arrays by the names of Idelbayev's pytorch_resnet_cifar10, with or
       without the prefix 'module.': 'conv1.weight' [out, in, 3, 3],
       'layer1.0.bn1.running_mean' .. 'linear.weight' [num_classes, 4 width];
-      'num_batches_tracked' is not looked at. `htjax.checkpoints.load_weights`
+      'num_batches_tracked' is not looked at. `htjax.io.weights.load`
       with `nested=False` reads them.
 
   Returns:

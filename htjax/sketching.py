@@ -16,10 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.types import (
-  Array,
-  ArrayLike,
-  PRNGKey,
+from htjax.checks import (
   check_choice,
   check_count,
   check_finite,
@@ -27,6 +24,7 @@ from htjax.types import (
   check_key,
   check_range,
 )
+from htjax.types import Array, ArrayLike, PRNGKey
 
 VARIANTS = ('corrected', 'paper')
 

@@ -117,6 +117,7 @@ BOUND_FIELDS = ('value', 'log_value', 'terms', 'assumptions')
 # An import goes to a lower floor, or stays inside its room.
 FLOORS = {
   'types': 0,
+  'checks': 0,
   'selection': 1,
   'stable': 1,
   'compressibility': 1,
@@ -128,6 +129,7 @@ FLOORS = {
   'bounds': 2,
   'checkpoints': 3,
   'data': 3,
+  'io': 3,
   'models': 3,
   'plotting': 3,
   'records': 3,
@@ -135,16 +137,19 @@ FLOORS = {
   'training': 3,
 }
 SIDEWAYS = {
+  # The key that a check returns has an alias.
+  ('checks', 'types'),
   # Stable draws are what the expected curves are averaged over.
   ('compressibility', 'stable'),
-  # One way to replace a file and to read what a run wrote.
-  ('checkpoints', 'records'),
-  ('plotting', 'records'),
+  # Older addresses, which programs outside still import.
+  ('checkpoints', 'io'),
+  ('records', 'io'),
+  # One way to replace a file.
+  ('plotting', 'io'),
   # A run is saved, resumed and reported while it trains.
-  ('training', 'checkpoints'),
-  ('training', 'records'),
+  ('training', 'io'),
 }
-CORE_IMPORTS = {'htjax', 'jax', 'numpy', 'optax'}
+CORE_IMPORTS = {'htjax', 'jax', 'numpy', 'optax', 'scipy'}
 
 
 def _modules():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from htjax.bounds import hessian, norms
+from htjax.bounds import baselines
 
 MARGINS = np.linspace(0.1, 50.0, 10_000)
 SPECTRAL = np.array([1.2, 0.7, 3.0])
@@ -40,7 +40,7 @@ CASES = {
 def evaluate(name, **changes):
   arguments = COMMON | CASES[name] | changes
   margins = arguments.pop('margins', MARGINS)
-  return getattr(norms, name)(margins, **arguments)
+  return getattr(baselines, name)(margins, **arguments)
 
 
 def formula(name):
@@ -101,7 +101,7 @@ def test_complexities_are_monotone(name):
 
 def test_products_of_many_norms_stay_in_logarithms():
   many = np.full(400, 1e3)
-  bound = norms.neyshabur_2015(
+  bound = baselines.neyshabur_2015(
     MARGINS, frobenius=many, input_norm=1.0, **COMMON
   )
   assert bound.value == math.inf
@@ -191,8 +191,8 @@ def test_curvatures_of_relu_layers_are_exact_in_one_step():
   with jax.enable_x64(True):
     layers, start, x, y = network(1)
     loss = make_loss(jax.nn.relu)
-    found = hessian.layer_curvatures(loss, layers, start, x, y)
-    more = hessian.layer_curvatures(loss, layers, start, x, y, num_steps=20)
+    found = baselines.layer_curvatures(loss, layers, start, x, y)
+    more = baselines.layer_curvatures(loss, layers, start, x, y, num_steps=20)
     for i in range(2):
       plain, positive = dense_forms(loss, layers, start, x, y, i)
       np.testing.assert_allclose(plain, positive, rtol=1e-8, atol=1e-12)
@@ -205,7 +205,7 @@ def test_curvatures_against_numpy():
   with jax.enable_x64(True):
     layers, start, x, y = network(3)
     found = np.asarray(
-      hessian.layer_curvatures(make_loss(jax.nn.relu), layers, start, x, y)
+      baselines.layer_curvatures(make_loss(jax.nn.relu), layers, start, x, y)
     )
   first, second = (np.asarray(w) for w in layers)
   moved = [np.asarray(w - s) for w, s in zip(layers, start, strict=True)]
@@ -227,19 +227,19 @@ def test_positive_part_with_curved_activations():
   with jax.enable_x64(True):
     layers, start, x, y = network(2)
     loss = make_loss(jnp.tanh)
-    found = hessian.layer_curvatures(loss, layers, start, x, y, num_steps=20)
+    found = baselines.layer_curvatures(loss, layers, start, x, y, num_steps=20)
     plain, positive = dense_forms(loss, layers, start, x, y, 0)
     assert float(found[0]) == pytest.approx(positive.max(), rel=1e-10)
     # The distinction matters here.
     assert positive.max() > 1.01 * plain.max()
-    one = hessian.layer_curvatures(loss, layers, start, x, y)
+    one = baselines.layer_curvatures(loss, layers, start, x, y)
     assert float(one[0]) == pytest.approx(plain.max(), rel=1e-10)
-    still = hessian.layer_curvatures(loss, layers, layers, x, y, num_steps=5)
+    still = baselines.layer_curvatures(loss, layers, layers, x, y, num_steps=5)
     np.testing.assert_array_equal(still, 0)
 
 
 def test_ju_2022():
-  bound = hessian.ju_2022(
+  bound = baselines.ju_2022(
     0.3,
     curvatures=[4.0, 9.0, -1.0],
     num_samples=400,
@@ -250,7 +250,7 @@ def test_ju_2022():
   expected = 1.1 * (0.3 + math.sqrt(2) * 5 / 20) + 0.01
   assert bound.value == pytest.approx(expected, rel=1e-12)
   assert bound.valid
-  assert not hessian.ju_2022(
+  assert not baselines.ju_2022(
     0.3, curvatures=[4.0], num_samples=400, loss_bound=2.0
   ).valid
 
@@ -260,11 +260,11 @@ def test_hessian_faults():
     layers, start, x, y = network(3)
   loss = make_loss(jnp.tanh)
   with pytest.raises(ValueError, match='reference'):
-    hessian.layer_curvatures(loss, layers, start[:1], x, y)
+    baselines.layer_curvatures(loss, layers, start[:1], x, y)
   with pytest.raises(ValueError, match='same examples'):
-    hessian.layer_curvatures(loss, layers, start, x[:0], y[:0])
+    baselines.layer_curvatures(loss, layers, start, x[:0], y[:0])
   with pytest.raises(ValueError, match='num_steps'):
-    hessian.layer_curvatures(loss, layers, start, x, y, num_steps=0)
+    baselines.layer_curvatures(loss, layers, start, x, y, num_steps=0)
   good = {'curvatures': [1.0], 'num_samples': 10, 'loss_bound': 1.0}
   for name, value in [
     ('curvatures', [math.nan]),
@@ -274,6 +274,6 @@ def test_hessian_faults():
     ('remainder', -1.0),
   ]:
     with pytest.raises(ValueError, match=name):
-      hessian.ju_2022(0.3, **(good | {name: value}))
+      baselines.ju_2022(0.3, **(good | {name: value}))
   with pytest.raises(ValueError, match='training_loss'):
-    hessian.ju_2022(2.0, **good)
+    baselines.ju_2022(2.0, **good)

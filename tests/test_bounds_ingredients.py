@@ -12,7 +12,8 @@ import pytest
 from scipy import stats
 
 from htjax import bounds, models
-from htjax.bounds import common, ingredients
+from htjax.bounds import arguments, binomial, cushions, networks, spectral
+from htjax.bounds.margins import empirical_margin_loss
 
 SHAPES = ((6, 9), (9, 7), (7, 3))
 
@@ -116,44 +117,44 @@ def test_losses_refuse():
 
 
 def test_bounds_add_up():
-  bound = common.make_bound(
+  bound = bounds.make_bound(
     {'a': math.log(2), 'b': math.log(3), 'c': -math.inf}, failure=0.25
   )
   assert bound.value == pytest.approx(5, rel=1e-15)
   assert bound.valid
   assert bound.failure == 0.25
-  huge = common.make_bound({'a': 2000.0, 'b': 2000.0}, failure=1.5)
+  huge = bounds.make_bound({'a': 2000.0, 'b': 2000.0}, failure=1.5)
   assert huge.value == math.inf
   assert huge.log_value == pytest.approx(2000 + math.log(2))
   assert not huge.valid
-  unsure = common.make_bound({'a': 0.0}, [common.Assumption('x', None, 'y')])
+  unsure = bounds.make_bound({'a': 0.0}, [bounds.Assumption('x', None, 'y')])
   assert unsure.valid
-  zero = common.make_bound({'a': -math.inf})
+  zero = bounds.make_bound({'a': -math.inf})
   assert (zero.value, zero.log_value) == (0.0, -math.inf)
 
 
 def test_bounds_are_made_on_the_host():
-  for function in (common.number, common.vector):
+  for function in (arguments.number, arguments.vector):
     with pytest.raises(ValueError, match='v must be concrete'):
       jax.jit(lambda v, f=function: f('v', v))(1.0)
   with pytest.raises(ValueError, match='v must be concrete'):
-    jax.jit(lambda v: common.vector('v', [1.0, v]))(1.0)
+    jax.jit(lambda v: arguments.vector('v', [1.0, v]))(1.0)
   with pytest.raises(ValueError, match='margins must be concrete'):
-    jax.jit(lambda v: common.empirical_margin_loss(v, 0.0))(jnp.ones(3))
+    jax.jit(lambda v: empirical_margin_loss(v, 0.0))(jnp.ones(3))
 
 
 @pytest.mark.parametrize(('n', 'p'), [(10, 0.3), (1000, 0.05), (50_000, 0.01)])
 def test_binomial_tail(n, p):
   for k in {0, 1, int(n * p), int(n * p) + 1, int(2 * n * p) + 3, n, n + 1}:
     exact = stats.binom.logsf(k - 1, n, p)
-    found = common.binomial_log_sf(k, n, p)
+    found = binomial.log_sf(k, n, p)
     if exact == -math.inf and k <= n:  # scipy underflows
       assert found < -700
     else:
       # lgamma(n) is right to about 1e-16 n ln n.
       assert found == pytest.approx(exact, rel=1e-9, abs=1e-9)
-  assert common.binomial_log_sf(3, 5, 0.0) == -math.inf
-  assert common.binomial_log_sf(5, 5, 1.0) == 0
+  assert binomial.log_sf(3, 5, 0.0) == -math.inf
+  assert binomial.log_sf(5, 5, 1.0) == 0
 
 
 @pytest.mark.parametrize('shape', [(40, 40), (60, 20), (5, 1), (1, 5)])
@@ -161,8 +162,8 @@ def test_spectral_norm(shape):
   matrix = np.random.default_rng(7).standard_normal(shape)
   exact = np.linalg.norm(matrix, 2)
   with jax.enable_x64(True):
-    found = ingredients.spectral_norm(matrix)
-    rank = ingredients.stable_rank(matrix)
+    found = spectral.spectral_norm(matrix)
+    rank = spectral.stable_rank(matrix)
   assert float(found.value) == pytest.approx(exact, rel=1e-10)
   assert float(found.residual) < 2e-8
   assert float(found.upper) >= exact * (1 - 1e-14)
@@ -171,33 +172,33 @@ def test_spectral_norm(shape):
 
 
 def test_spectral_norm_of_special_matrices():
-  zero = ingredients.spectral_norm(jnp.zeros((3, 4)))
+  zero = spectral.spectral_norm(jnp.zeros((3, 4)))
   assert (float(zero.value), float(zero.residual)) == (0, 0)
-  assert float(ingredients.stable_rank(jnp.eye(5))) == pytest.approx(5)
-  assert np.isnan(ingredients.spectral_norm(jnp.full((2, 2), jnp.nan)).value)
+  assert float(spectral.stable_rank(jnp.eye(5))) == pytest.approx(5)
+  assert np.isnan(spectral.spectral_norm(jnp.full((2, 2), jnp.nan)).value)
   # The upper bound is attained by a non-negative rank-one matrix.
-  ones = ingredients.spectral_norm(jnp.ones((3, 3)))
+  ones = spectral.spectral_norm(jnp.ones((3, 3)))
   assert float(ones.upper) == pytest.approx(3)
 
 
 @pytest.mark.parametrize('peak', [1e-30, 1e30])
 def test_large_and_small_entries_keep_their_norms(peak):
   matrix = np.random.default_rng(8).standard_normal((20, 10)).astype(np.float32)
-  plain = ingredients.layer_norms([matrix])
-  found = ingredients.layer_norms([np.float32(peak) * matrix])
+  plain = spectral.layer_norms([matrix])
+  found = spectral.layer_norms([np.float32(peak) * matrix])
   for name in ('spectral', 'frobenius', 'distance', 'two_one'):
     expected = getattr(plain, name) * peak
     np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-5)
-  rank = ingredients.stable_rank(np.float32(peak) * matrix)
+  rank = spectral.stable_rank(np.float32(peak) * matrix)
   assert float(rank) == pytest.approx(
-    float(ingredients.stable_rank(matrix)), rel=1e-5
+    float(spectral.stable_rank(matrix)), rel=1e-5
   )
 
 
 def test_residual_tells_of_too_few_iterations():
   """Slow convergence: singular values 1, 1 - 1e-4, .."""
   matrix = jnp.diag(1 - 1e-2 * jnp.arange(40.0))
-  found = ingredients.spectral_norm(matrix, max_iterations=3)
+  found = spectral.spectral_norm(matrix, max_iterations=3)
   assert int(found.num_iterations) == 3
   assert float(found.residual) > 1e-2
   assert float(found.value) < 1
@@ -237,7 +238,7 @@ def test_circular_convolution_is_exact(size):
   with jax.enable_x64(True):
     kernel = jax.random.normal(jax.random.key(3), (3, 2, 2, 4), jnp.float64)
     dense = dense_operator(convolve(kernel, 'CIRCULAR'), (*size, 2))
-    found = ingredients.conv_spectral_norm(kernel, size, padding='CIRCULAR')
+    found = spectral.conv_spectral_norm(kernel, size, padding='CIRCULAR')
     assert float(found) == pytest.approx(np.linalg.norm(dense, 2), rel=1e-10)
 
 
@@ -249,8 +250,8 @@ def test_zero_padded_convolution(padding, stride):
     kernel = jax.random.normal(jax.random.key(4), (3, 3, 2, 3), jnp.float64)
     function = convolve(kernel, padding, stride)
     exact = np.linalg.norm(dense_operator(function, (5, 5, 2)), 2)
-    above = ingredients.conv_spectral_norm(kernel, (5, 5), padding=padding)
-    found = ingredients.operator_norm(function, (5, 5, 2), dtype=jnp.float64)
+    above = spectral.conv_spectral_norm(kernel, (5, 5), padding=padding)
+    found = spectral.operator_norm(function, (5, 5, 2), dtype=jnp.float64)
   assert float(above) >= exact
   # Cutting out loses something but not everything.
   assert float(above) < 2.5 * exact
@@ -259,28 +260,28 @@ def test_zero_padded_convolution(padding, stride):
 
 def test_norm_faults():
   with pytest.raises(ValueError, match='matrix must be a non-empty'):
-    ingredients.spectral_norm(jnp.zeros(3))
+    spectral.spectral_norm(jnp.zeros(3))
   with pytest.raises(ValueError, match='see conv_spectral_norm'):
-    ingredients.spectral_norm(jnp.zeros((3, 3, 1, 1)))
+    spectral.spectral_norm(jnp.zeros((3, 3, 1, 1)))
   with pytest.raises(ValueError, match='kernel must be'):
-    ingredients.conv_spectral_norm(
+    spectral.conv_spectral_norm(
       jnp.zeros((1, 2, 3, 4, 5)), (5, 5), padding='SAME'
     )
   with pytest.raises(ValueError, match='padding'):
-    ingredients.conv_spectral_norm(
+    spectral.conv_spectral_norm(
       jnp.zeros((3, 3, 1, 1)), (5, 5), padding='REFLECT'
     )
   with pytest.raises(ValueError, match='max_iterations'):
-    ingredients.spectral_norm(jnp.eye(2), max_iterations=0)
+    spectral.spectral_norm(jnp.eye(2), max_iterations=0)
   with pytest.raises(ValueError, match='tolerance'):
-    ingredients.spectral_norm(jnp.eye(2), tolerance=0.0)
+    spectral.spectral_norm(jnp.eye(2), tolerance=0.0)
 
 
 def test_layer_norms():
   layers, start = random_layers(1), random_layers(2)
   with jax.enable_x64(True):
-    found = ingredients.layer_norms(layers, start)
-    plain = ingredients.layer_norms(layers)
+    found = spectral.layer_norms(layers, start)
+    plain = spectral.layer_norms(layers)
   for i, (w, m) in enumerate(zip(layers, start, strict=True)):
     units = np.sqrt(np.sum((w - m) ** 2, axis=0))
     expected = {
@@ -299,26 +300,26 @@ def test_layer_norms():
 def test_layer_norm_faults():
   layers = random_layers(1)
   with pytest.raises(ValueError, match='must chain'):
-    ingredients.layer_norms(layers[::2])
+    spectral.layer_norms(layers[::2])
   with pytest.raises(ValueError, match='at least one'):
-    ingredients.layer_norms([])
+    spectral.layer_norms([])
   with pytest.raises(ValueError, match='reference must have the shapes'):
-    ingredients.layer_norms(layers, layers[:2])
+    spectral.layer_norms(layers, layers[:2])
   with pytest.raises(ValueError, match='must be finite'):
-    ingredients.layer_norms([np.full((2, 2), np.inf)])
+    spectral.layer_norms([np.full((2, 2), np.inf)])
 
 
 def test_layers_of_a_network_in_order():
   network = models.fcn(4, 3, 2, hidden_layers=11)
   params = network.init(jax.random.key(5))
-  layers = ingredients.dense_layers(params)
+  layers = networks.dense_layers(params)
   assert [w.shape for w in layers] == [(4, 3), *[(3, 3)] * 10, (3, 2)]
   np.testing.assert_array_equal(layers[10], params['hidden_10']['kernel'])
   x = jax.random.normal(jax.random.key(6), (7, 4))
-  output = ingredients.pre_activations(layers, x)[-1]
+  output = networks.pre_activations(layers, x)[-1]
   np.testing.assert_allclose(output, network.apply(params, x), atol=1e-6)
   with pytest.raises(ValueError, match='hold matrices only'):
-    ingredients.dense_layers({'a': {'bias': jnp.zeros(3)}})
+    networks.dense_layers({'a': {'bias': jnp.zeros(3)}})
 
 
 def test_cushions_against_numpy():
@@ -326,9 +327,9 @@ def test_cushions_against_numpy():
   states = forward(layers, x)
   seen = [x, *(np.maximum(s, 0) for s in states[:-1])]
   with jax.enable_x64(True):
-    mu = np.asarray(ingredients.layer_cushions(layers, x))
-    between = ingredients.interlayer_cushions(layers, x)
-    contraction = float(ingredients.activation_contraction(layers, x))
+    mu = np.asarray(cushions.layer_cushions(layers, x))
+    between = cushions.interlayer_cushions(layers, x)
+    contraction = float(cushions.activation_contraction(layers, x))
   pairs, minimal = np.asarray(between.pairs), np.asarray(between.minimal)
   for i, w in enumerate(layers):
     ratios = np.linalg.norm(seen[i] @ w, axis=1)
@@ -357,8 +358,8 @@ def test_cushions_against_numpy():
 
 def test_probed_cushions_approach_the_exact_ones():
   layers, x = random_layers(5), random_inputs(6, (3, 6))
-  exact = ingredients.interlayer_cushions(layers, x)
-  found = ingredients.interlayer_cushions(
+  exact = cushions.interlayer_cushions(layers, x)
+  found = cushions.interlayer_cushions(
     layers, x, key=jax.random.key(8), num_probes=4000
   )
   # Five standard errors of |J|_F, half of those of its square, and of the
@@ -368,7 +369,7 @@ def test_probed_cushions_approach_the_exact_ones():
   ratio = np.asarray(found.pairs / exact.pairs)[upper]
   assert np.all(np.abs(ratio - 1) < limit)
   assert np.max(np.abs(ratio - 1)) > 1e-4  # not the exact branch
-  few = ingredients.interlayer_cushions(
+  few = cushions.interlayer_cushions(
     layers, x, key=jax.random.key(8), num_probes=1
   )
   wrong = np.asarray(few.pairs / exact.pairs)[upper]
@@ -380,7 +381,7 @@ def test_smoothness_against_numpy():
   layers, x = random_layers(9), random_inputs(10, (4, 6))
   with jax.enable_x64(True):
     key = jax.random.key(11)
-    found = ingredients.interlayer_smoothness(
+    found = cushions.interlayer_smoothness(
       key, layers, x, delta=0.2, noise_scale=0.5, num_draws=40
     )
     states = forward(layers, x)
@@ -413,7 +414,7 @@ def test_smoothness_against_numpy():
 
 def test_linear_networks_are_smooth():
   layers = [jnp.eye(3), jnp.eye(3)]
-  rho = ingredients.interlayer_smoothness(
+  rho = cushions.interlayer_smoothness(
     jax.random.key(12),
     layers,
     jnp.ones((2, 3)),
@@ -428,15 +429,15 @@ def test_linear_networks_are_smooth():
 def test_cushion_faults():
   layers, x = random_layers(1), random_inputs(2)
   with pytest.raises(ValueError, match='x must be'):
-    ingredients.layer_cushions(layers, x[:, :3])
+    cushions.layer_cushions(layers, x[:, :3])
   with pytest.raises(ValueError, match='together'):
-    ingredients.interlayer_cushions(layers, x, num_probes=3)
+    cushions.interlayer_cushions(layers, x, num_probes=3)
   with pytest.raises(ValueError, match='hidden layer'):
-    ingredients.activation_contraction(layers[:1], x)
+    cushions.activation_contraction(layers[:1], x)
   options = {'delta': 0.1, 'noise_scale': 0.1, 'num_draws': 10}
   for name, value in [('delta', 1.0), ('noise_scale', 0.0), ('num_draws', 9)]:
     with pytest.raises(ValueError, match=name):
-      ingredients.interlayer_smoothness(
+      cushions.interlayer_smoothness(
         jax.random.key(1), layers, x, **(options | {name: value})
       )
 

@@ -10,12 +10,13 @@ import pytest
 
 from htjax import bounds, models
 from htjax.bounds import (
-  compression,
-  hessian,
-  ingredients,
-  norms,
-  perturbation,
-  sketching,
+  baselines,
+  cushions,
+  gaussian_compression,
+  heavy_tails,
+  magnitude_sketching,
+  networks,
+  spectral,
 )
 
 WIDTH, NUM_SAMPLES, GAMMA = 200, 2000, 0.05
@@ -34,11 +35,11 @@ def measured():
   x = jax.random.normal(jax.random.key(3), (NUM_SAMPLES, 50))
   logits = network.apply(params, x)
   labels = jnp.argmax(logits, axis=1)
-  layers = ingredients.dense_layers(params)
+  layers = networks.dense_layers(params)
   found = {
     'layers': layers,
-    'start': ingredients.dense_layers(start),
-    'norms': ingredients.layer_norms(layers, ingredients.dense_layers(start)),
+    'start': networks.dense_layers(start),
+    'norms': spectral.layer_norms(layers, networks.dense_layers(start)),
     'margins': np.asarray(bounds.margins(logits, labels)),
     'x': x,
     'labels': labels,
@@ -48,13 +49,13 @@ def measured():
   }
   few = x[:20]
   found['cushions'] = {
-    'cushions': ingredients.layer_cushions(layers, few),
-    'interlayer': ingredients.interlayer_cushions(
+    'cushions': cushions.layer_cushions(layers, few),
+    'interlayer': cushions.interlayer_cushions(
       layers, few, key=jax.random.key(4), num_probes=20
     ).minimal,
-    'contraction': float(ingredients.activation_contraction(layers, few)),
+    'contraction': float(cushions.activation_contraction(layers, few)),
     'smoothness': float(
-      ingredients.interlayer_smoothness(
+      cushions.interlayer_smoothness(
         jax.random.key(5),
         layers,
         few,
@@ -83,13 +84,13 @@ def risks():
   options = {'kappa': 0.3, 'epsilon': 0.3, 'tau': GAMMA, 'delta': 0.05}
   radius = math.sqrt(float(np.sum(n.frobenius**2)))
   kept = 1 / 60
-  error = sketching.pruned_output_error(
+  error = magnitude_sketching.pruned_output_error(
     n.spectral,
     [
-      sketching.pruning_error(
+      magnitude_sketching.pruning_error(
         s,
         variance=float(jnp.var(w)),
-        strength=sketching.pruning_strength(kept),
+        strength=magnitude_sketching.pruning_strength(kept),
       ).value
       for s, w in zip(shapes, m['layers'], strict=True)
     ],
@@ -97,18 +98,18 @@ def risks():
     multipliers=10.0,
   )
   count = {'output_error': error, 'shapes': shapes, 'num_values': 256}
-  curvatures = hessian.layer_curvatures(
+  curvatures = baselines.layer_curvatures(
     loss, m['layers'], m['start'], m['x'][:20], m['labels'][:20]
   )
   margins = m['margins']
   return {
-    'neyshabur_2015': norms.neyshabur_2015(
+    'neyshabur_2015': baselines.neyshabur_2015(
       margins,
       frobenius=n.frobenius,
       input_norm=m['input_norm'],
       **common,
     ),
-    'neyshabur_2017': norms.neyshabur_2017(
+    'neyshabur_2017': baselines.neyshabur_2017(
       margins,
       spectral=n.spectral,
       frobenius=n.frobenius,
@@ -116,7 +117,7 @@ def risks():
       input_norm=m['input_norm'],
       **common,
     ),
-    'bartlett_2017': norms.bartlett_2017(
+    'bartlett_2017': baselines.bartlett_2017(
       margins,
       spectral=n.spectral,
       two_one=n.two_one,
@@ -124,19 +125,19 @@ def risks():
       data_norm=m['data_norm'],
       **common,
     ),
-    'arora_2018': norms.arora_2018(
+    'arora_2018': baselines.arora_2018(
       margins, output_norm=m['output_norm'], **m['cushions'], **common
     ),
-    'ju_2022': hessian.ju_2022(
+    'ju_2022': baselines.ju_2022(
       0.0, curvatures=curvatures, num_samples=NUM_SAMPLES, loss_bound=10.0
     ),
-    'compressed': perturbation.compressed_risk(
+    'compressed': heavy_tails.compressed_risk(
       margins, radius=radius, **sizes, **options
     ),
-    'uncompressed': perturbation.uncompressed_risk(
+    'uncompressed': heavy_tails.uncompressed_risk(
       margins, radius=radius, **sizes, **options
     ),
-    'noise': compression.compressed_risk(
+    'noise': gaussian_compression.compressed_risk(
       margins,
       weights=m['layers'],
       output_norm=m['output_norm'],
@@ -144,13 +145,13 @@ def risks():
       **m['cushions'],
       **common,
     ),
-    'naive': sketching.naive_risk(
+    'naive': magnitude_sketching.naive_risk(
       margins,
       nonzeros=[math.ceil(kept * a * b) for a, b in shapes],
       **count,
       **common,
     ),
-    'sketched': sketching.sketched_risk(
+    'sketched': magnitude_sketching.sketched_risk(
       margins, gamma=GAMMA, kept=kept, factors=3.0, **count
     ),
   }

@@ -43,7 +43,7 @@ def test_a_network_comes_back_exactly():
   ]
   code, decoded = round_trip(layers, (7, 0, 123456))
   assert decoded.settings == (7, 0, 123456)
-  assert decoded.length == code.length == code.bits.size
+  assert decoded.num_bits == code.num_bits == code.bits.size
   for sent, received in zip(layers, decoded.layers, strict=True):
     assert received.dtype == np.float32
     np.testing.assert_array_equal(sent, received)
@@ -67,7 +67,7 @@ def test_what_follows_a_codeword_does_not_matter(layers, header, rest):
   code = codes.encode(layers, header)
   bits = np.concatenate([code.bits, np.unpackbits(np.array([*rest], np.uint8))])
   decoded = codes.decode(bits, lambda s: [w.shape for w in layers])
-  assert decoded.length == code.length
+  assert decoded.num_bits == code.num_bits
   assert decoded.settings == tuple(header)
   for sent, received in zip(layers, decoded.layers, strict=True):
     np.testing.assert_array_equal(sent, received)
@@ -95,26 +95,30 @@ def test_length_against_the_ideal(kept):
   rng = np.random.default_rng(1)
   layer = sparse(rng, (40, 50), kept)
   code = codes.encode([layer])
-  ideal = code.header + code.positions + code.values
+  ideal = code.header_bits + code.position_bits + code.value_bits
   # The end costs two bits; 32-bit intervals less than one.
-  assert ideal <= code.length < ideal + 3
+  assert ideal <= code.num_bits < ideal + 3
   # Krichevsky and Trofimov: at most log2(N) / 2 + 1 bits over the entropy for
   # flags, and (r - 1) / 2 log2(k) + log2(r) for r values.
   k, n = int(np.sum(layer != 0)), layer.size
   entropy = n * float(stats.entropy([k / n, 1 - k / n], base=2))
-  assert entropy < code.positions < entropy + math.log2(n) / 2 + 1
+  assert entropy < code.position_bits < entropy + math.log2(n) / 2 + 1
   counts = np.unique(layer[layer != 0], return_counts=True)[1]
   r = len(counts)
   best = k * float(stats.entropy(counts / k, base=2))
-  assert best < code.values < best + (r - 1) / 2 * math.log2(k) + math.log2(r)
+  assert (
+    best < code.value_bits < best + (r - 1) / 2 * math.log2(k) + math.log2(r)
+  )
 
 
 def test_counts_adapt_to_each_layer():
   # A dense and a sparse layer: cheaper than one layer with both.
   rng = np.random.default_rng(2)
   dense, thin = sparse(rng, (1000,), 0.9), sparse(rng, (1000,), 0.02)
-  apart = codes.encode([dense, thin]).positions
-  assert apart < codes.encode([np.concatenate([dense, thin])]).positions - 900
+  apart = codes.encode([dense, thin]).position_bits
+  assert (
+    apart < codes.encode([np.concatenate([dense, thin])]).position_bits - 900
+  )
 
 
 @pytest.mark.parametrize(
@@ -122,7 +126,7 @@ def test_counts_adapt_to_each_layer():
 )
 def test_settings_cost_elias_gamma(value, length):
   # Three bits say that there is one setting, three the mantissa bits.
-  assert codes.encode([], (value,)).header == 3 + length + 3
+  assert codes.encode([], (value,)).header_bits == 3 + length + 3
 
 
 @pytest.mark.parametrize('mantissa_bits', [0, 3, 7])
@@ -185,7 +189,7 @@ def test_encode_refuses(layers, options, message):
 
 def test_decode_refuses_what_is_no_codeword():
   code = codes.encode([np.float32(np.tile([0, 1, -1, 0, 0], 20))])
-  for length in (0, 1, code.length // 2, code.length - 1):
+  for length in (0, 1, code.num_bits // 2, code.num_bits - 1):
     with pytest.raises(ValueError, match='bits do not begin with a codeword'):
       codes.decode(code.bits[:length], lambda s: [(100,)])
   with pytest.raises(ValueError, match='zeros and ones'):
@@ -196,7 +200,7 @@ def test_decode_refuses_what_is_no_codeword():
 
 def test_encode_refuses_tracers():
   with pytest.raises(ValueError, match='must be concrete'):
-    jax.jit(lambda w: codes.encode([w]).length)(jnp.ones(3))
+    jax.jit(lambda w: codes.encode([w]).num_bits)(jnp.ones(3))
 
 
 # The bound ----------------------------------------------------------------

@@ -20,6 +20,7 @@ import pytest
 
 import htjax
 from htjax import records
+from htjax.io import surroundings
 
 ROOT = Path(htjax.__file__).resolve().parents[1]
 CONFIG = {'rate': 0.1, 'net': {'width': 20, 'sizes': (3, 4)}, 'name': 'a'}
@@ -443,7 +444,7 @@ def test_tensorboard_that_is_not_installed_is_asked_for(tmp_path, monkeypatch):
 def test_the_commit_is_that_of_a_checkout_of_its_own(tmp_path):
   package = tmp_path / 'work' / 'package'
   package.mkdir(parents=True)
-  assert records._commit(package) is None
+  assert surroundings._commit(package) is None
 
   def git(*args):
     identity = ['-c', 'user.name=a', '-c', 'user.email=a@b.c']
@@ -457,14 +458,14 @@ def test_the_commit_is_that_of_a_checkout_of_its_own(tmp_path):
   git('add', '.')
   git('commit', '--quiet', '-m', 'one')
   head = git('rev-parse', 'HEAD')
-  assert records._commit(package) == head
+  assert surroundings._commit(package) == head
   (package / 'a.py').write_text('2')
-  assert records._commit(package) == f'{head}-dirty'
+  assert surroundings._commit(package) == f'{head}-dirty'
   # Installed somewhere below another project.
-  assert records._commit(package / 'site-packages' / 'x') is None
+  assert surroundings._commit(package / 'site-packages' / 'x') is None
   deeper = package / 'b'
   deeper.mkdir()
-  assert records._commit(deeper) is None
+  assert surroundings._commit(deeper) is None
 
 
 def test_table_aligns_numbers_to_the_right():

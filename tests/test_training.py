@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from htjax import models, noise, records, selection, training
-from htjax.training import Examples, Lane, Recipe
+from htjax.training import Examples, Lane, Recipe, evaluation, keys
 
 NETWORK = models.fcn(6, 16, 3)
 MASK = selection.exclude(*NETWORK.excluded)
@@ -51,7 +51,7 @@ def assert_same_params(a, b, rtol=0.0, atol=0.0):
 def slow_reference(rec: Recipe, lane: Lane, data: Examples):
   """The papers' loop, step by step in Python, full batches."""
   params = NETWORK.init(training.init_key(lane.seed))
-  key = training._child(lane.seed, training._NOISE)
+  key = keys.child(lane.seed, keys.NOISE)
   kick = noise.add_stable_noise(
     rec.learning_rate,
     lane.alpha,
@@ -101,7 +101,7 @@ def test_negative_control_noise_after_the_last_step_is_seen():
   data, lane = make_data(), Lane(3, 1.8, 0.02)
   rec = recipe(target_accuracy=0.97)
   params, steps = slow_reference(rec, lane, data)
-  key = training._child(lane.seed, training._NOISE)
+  key = keys.child(lane.seed, keys.NOISE)
   kick = noise.add_stable_noise(
     rec.learning_rate, lane.alpha, lane.sigma, key=key, mask=MASK
   )
@@ -278,7 +278,7 @@ def test_average_of_the_iterates_after_the_rule(at_once, delay):
 
     def loss(params):
       logits = NETWORK.apply(params, data.inputs)
-      return training._losses(logits, data.labels).mean()
+      return evaluation.cross_entropy(logits, data.labels).mean()
 
     for _ in range(20):
       params = jax.tree.map(

@@ -15,12 +15,13 @@ import numpy as np
 from experiments.benchmarks.timing import cold_environment, run_command
 from htjax import bounds, models
 from htjax.bounds import (
-  compression,
-  hessian,
-  ingredients,
-  norms,
-  perturbation,
-  sketching,
+  baselines,
+  cushions,
+  gaussian_compression,
+  heavy_tails,
+  magnitude_sketching,
+  networks,
+  spectral,
 )
 
 _WIDTH, _SMALL_WIDTH = 2048, 32
@@ -93,14 +94,14 @@ def _network(small: bool):
   params = jax.tree.map(lambda w: w * math.sqrt(6.0), network.init(first))
   x = jax.random.normal(data, (_SMALL_SAMPLES if small else _SAMPLES, 784))
   return (
-    ingredients.dense_layers(params),
-    ingredients.dense_layers(network.init(second)),
+    networks.dense_layers(params),
+    networks.dense_layers(network.init(second)),
     x,
   )
 
 
 def _loss(layers, x, label):
-  logits = ingredients.pre_activations(layers, x[None])[-1][0]
+  logits = networks.pre_activations(layers, x[None])[-1][0]
   return -jax.nn.log_softmax(logits)[label]
 
 
@@ -115,7 +116,7 @@ def _measurements(layers, start, x, found) -> Iterator[Step]:
 
     return call
 
-  forward = jax.jit(lambda part: ingredients.pre_activations(layers, part)[-1])
+  forward = jax.jit(lambda part: networks.pre_activations(layers, part)[-1])
   yield (
     'outputs on all inputs',
     keep(
@@ -131,7 +132,7 @@ def _measurements(layers, start, x, found) -> Iterator[Step]:
   yield (
     'norms of the layers',
     keep(
-      norms=lambda: ingredients.layer_norms(layers, start),
+      norms=lambda: spectral.layer_norms(layers, start),
       input_norm=lambda: float(jnp.max(jnp.linalg.norm(x, axis=1))),
       data_norm=lambda: float(jnp.linalg.norm(x)),
       output_norm=lambda: float(
@@ -142,17 +143,15 @@ def _measurements(layers, start, x, found) -> Iterator[Step]:
   yield (
     f'layer cushions and contraction, {_FEW} inputs',
     keep(
-      cushions=lambda: ingredients.layer_cushions(layers, few),
-      contraction=lambda: float(
-        ingredients.activation_contraction(layers, few)
-      ),
+      cushions=lambda: cushions.layer_cushions(layers, few),
+      contraction=lambda: float(cushions.activation_contraction(layers, few)),
     ),
   )
   yield (
     f'interlayer cushions, {_FEW} inputs, {_FEW} probes',
     keep(
       interlayer=lambda: (
-        ingredients.interlayer_cushions(
+        cushions.interlayer_cushions(
           layers, few, key=jax.random.key(1), num_probes=_FEW
         ).minimal
       )
@@ -162,7 +161,7 @@ def _measurements(layers, start, x, found) -> Iterator[Step]:
     f'smoothness, {_FEW} inputs, {_FEW} draws',
     keep(
       smoothness=lambda: float(
-        ingredients.interlayer_smoothness(
+        cushions.interlayer_smoothness(
           jax.random.key(2),
           layers,
           few,
@@ -176,7 +175,7 @@ def _measurements(layers, start, x, found) -> Iterator[Step]:
   yield (
     f'curvatures of the layers, {_FEW} inputs',
     keep(
-      curvatures=lambda: hessian.layer_curvatures(
+      curvatures=lambda: baselines.layer_curvatures(
         _loss, layers, start, few, found['labels'][:_FEW]
       )
     ),
@@ -230,13 +229,13 @@ def _risks(layers, num_samples, found) -> Iterator[Step]:
   }
   width = max(shapes[1])
   yield from {
-    'HT Theorem 4': risk(perturbation.compressed_risk, **network_size),
-    'HT Theorem S6': risk(perturbation.uncompressed_risk, **network_size),
+    'HT Theorem 4': risk(heavy_tails.compressed_risk, **network_size),
+    'HT Theorem S6': risk(heavy_tails.uncompressed_risk, **network_size),
     'HT Corollary S2': risk(
-      perturbation.stable_compressed_risk, **stable, beta=0.1
+      heavy_tails.stable_compressed_risk, **stable, beta=0.1
     ),
     'SH Theorem 2': risk(
-      compression.compressed_risk,
+      gaussian_compression.compressed_risk,
       weights=layers,
       output_norm=of('output_norm'),
       num_values=_VALUES,
@@ -244,22 +243,22 @@ def _risks(layers, num_samples, found) -> Iterator[Step]:
       **margin,
     ),
     'SK Theorem 5.2': risk(
-      sketching.sketched_risk, kept=_KEPT, factors=3.0, **count
+      magnitude_sketching.sketched_risk, kept=_KEPT, factors=3.0, **count
     ),
     'SK Theorem E.1': risk(
-      sketching.naive_risk,
+      magnitude_sketching.naive_risk,
       nonzeros=[math.ceil(_KEPT * size) for size in sizes],
       delta=_DELTA,
       **count,
     ),
     'Neyshabur 2015': risk(
-      norms.neyshabur_2015,
+      baselines.neyshabur_2015,
       frobenius=norm('frobenius'),
       input_norm=of('input_norm'),
       **margin,
     ),
     'Neyshabur 2017': risk(
-      norms.neyshabur_2017,
+      baselines.neyshabur_2017,
       spectral=norm('spectral'),
       frobenius=norm('frobenius'),
       width=width,
@@ -267,7 +266,7 @@ def _risks(layers, num_samples, found) -> Iterator[Step]:
       **margin,
     ),
     'Bartlett 2017': risk(
-      norms.bartlett_2017,
+      baselines.bartlett_2017,
       spectral=norm('spectral'),
       two_one=norm('two_one'),
       width=width,
@@ -275,10 +274,10 @@ def _risks(layers, num_samples, found) -> Iterator[Step]:
       **margin,
     ),
     'Arora 2018': risk(
-      norms.arora_2018, output_norm=of('output_norm'), **cushions, **margin
+      baselines.arora_2018, output_norm=of('output_norm'), **cushions, **margin
     ),
     'Ju 2022': risk(
-      hessian.ju_2022,
+      baselines.ju_2022,
       0.0,
       curvatures=of('curvatures'),
       num_samples=num_samples,
@@ -288,12 +287,12 @@ def _risks(layers, num_samples, found) -> Iterator[Step]:
 
 
 def _output_error(layers, found) -> bounds.Bound:
-  strength = sketching.pruning_strength(_KEPT)
-  return sketching.pruned_output_error(
+  strength = magnitude_sketching.pruning_strength(_KEPT)
+  return magnitude_sketching.pruned_output_error(
     found['norms'].spectral,
     np.array(
       [
-        sketching.pruning_error(
+        magnitude_sketching.pruning_error(
           w.shape, variance=float(jnp.mean(w**2)), strength=strength
         ).value
         for w in layers

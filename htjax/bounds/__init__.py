@@ -1,44 +1,48 @@
 """Generalization bounds with every constant, in log space, premises checked.
 
-One module per family: `perturbation` ("Heavy Tails in SGD and Compressibility
-of Overparametrized Neural Networks"), `compression` ("Compressing Heavy-Tailed
-Weight Matrices ..."), `sketching` ("Generalization Bounds for Magnitude-Based
-Pruning ..."), `norms` and `hessian` (what they compare with), `codes` and
-`certificates` (a bound below 1, from bits counted one by one). `ingredients`
-measures a network in JAX; the bounds are functions of what it measures, on the
-host in float64, and each returns a `Bound`.
+By paper: `heavy_tails` ("Heavy Tails in SGD and Compressibility of
+Overparametrized Neural Networks"), `gaussian_compression` ("Compressing
+Heavy-Tailed Weight Matrices ..."), `magnitude_sketching` ("Generalization
+Bounds for Magnitude-Based Pruning ..."), and `baselines`, what they compare
+with. A bound below 1, from bits counted one by one: `codes` and `certificates`.
+By quantity, measured on a network in JAX: `networks`, `spectral`, `cushions`
+and the margins. The bounds are functions of what is measured, on the host in
+float64, and each returns a `Bound`; `binomial` has the exact tails.
+
+Records and margins are used from here (`bounds.Bound`, `bounds.margin_loss`),
+everything else from its module (`bounds.heavy_tails.compressed_risk`).
 """
 
 from htjax.bounds import (
+  baselines,
+  binomial,
   certificates,
   codes,
-  compression,
-  hessian,
-  ingredients,
-  norms,
-  perturbation,
-  sketching,
+  cushions,
+  gaussian_compression,
+  heavy_tails,
+  magnitude_sketching,
+  networks,
+  spectral,
 )
-from htjax.bounds.common import (
-  Assumption,
-  Bound,
-  margin_loss,
-  margins,
-  ramp_loss,
-)
+from htjax.bounds.margins import margin_loss, margins, ramp_loss
+from htjax.bounds.result import Assumption, Bound, make_bound
 
 __all__ = [
   'Assumption',
   'Bound',
+  'baselines',
+  'binomial',
   'certificates',
   'codes',
-  'compression',
-  'hessian',
-  'ingredients',
+  'cushions',
+  'gaussian_compression',
+  'heavy_tails',
+  'magnitude_sketching',
+  'make_bound',
   'margin_loss',
   'margins',
-  'norms',
-  'perturbation',
+  'networks',
   'ramp_loss',
-  'sketching',
+  'spectral',
 ]

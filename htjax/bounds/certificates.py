@@ -11,17 +11,12 @@ import math
 
 import numpy as np
 
-from htjax.bounds import compression
-from htjax.bounds.common import (
-  Assumption,
-  Bound,
-  binomial_log_sf,
-  log,
-  make_bound,
-  number,
-  probability,
-)
-from htjax.types import check_choice, check_count
+from htjax.bounds import binomial
+from htjax.bounds.arguments import number, probability
+from htjax.bounds.gaussian_compression.finite_class import finite_class
+from htjax.bounds.logarithms import log
+from htjax.bounds.result import Assumption, Bound, make_bound
+from htjax.checks import check_choice, check_count
 
 FORMS = ('binomial', 'kl', 'hoeffding')
 
@@ -74,7 +69,7 @@ def certificate(
   log_count = bits * math.log(2) + extra
   log_failure = math.log(probability('delta', delta)) - log_count
   # Of the examples a margin is known by its sign alone.
-  finite = compression.finite_class(
+  finite = finite_class(
     np.repeat([0.0, 1.0], [errors, n - errors]),
     gamma=0.0,
     log_count=log_count,
@@ -125,7 +120,7 @@ def invert_binomial(errors: int, n: int, log_failure: float) -> float:
   if errors == n:
     return 1.0
   # P(Bin(n, p) <= k) = P(Bin(n, 1 - p) >= n - k).
-  return _largest(lambda p: binomial_log_sf(n - errors, n, 1 - p) >= limit, 0.0)
+  return _largest(lambda p: binomial.log_sf(n - errors, n, 1 - p) >= limit, 0.0)
 
 
 def invert_kl(rate: float, divergence: float) -> float:

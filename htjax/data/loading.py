@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from htjax.checks import check_choice, check_count
 from htjax.data import store
 from htjax.data.structures import Dataset, Split
 from htjax.data.synthetic import synthetic
-from htjax.types import check_choice, check_count
 
 _NUM_SERIES = {'train': 500, 'test': 4500}
 _SERIES_LENGTH = 140

@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from htjax.checks import check_choice
 from htjax.data import store
-from htjax.types import check_choice
 
 PREPARABLE = ('ecg5000', 'mnist', 'cifar10', 'cifar100', 'svhn_cropped')
 

@@ -8,15 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax import stable
+from htjax.checks import check_choice, check_count, check_key, check_range
 from htjax.data.structures import Dataset, Split
-from htjax.types import (
-  Array,
-  PRNGKey,
-  check_choice,
-  check_count,
-  check_key,
-  check_range,
-)
+from htjax.types import Array, PRNGKey
 
 # One child of the key for each part, so that the training set does not change
 # with the size of the test set.

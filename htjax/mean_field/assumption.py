@@ -16,12 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from htjax.checks import check_count, check_key
 from htjax.mean_field.problem import (
   Problem,
   check_particles,
   drift,
 )
-from htjax.types import Array, PRNGKey, check_count, check_key
+from htjax.types import Array, PRNGKey
 
 # Radii at which suprema are looked for, and directions at each.
 _RADII = np.geomspace(1e-3, 1e3, 49)

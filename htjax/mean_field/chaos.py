@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh
 
+from htjax.checks import check_count, check_key
 from htjax.mean_field.problem import (
   Problem,
   loss_slopes,
@@ -31,13 +32,7 @@ from htjax.mean_field.studies import (
   over_replicas,
   own_drift,
 )
-from htjax.types import (
-  Array,
-  ArrayLike,
-  PRNGKey,
-  check_count,
-  check_key,
-)
+from htjax.types import Array, ArrayLike, PRNGKey
 
 
 class ReferencePath(NamedTuple):

@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.types import Array, ArrayLike, check_finite
+from htjax.checks import check_finite
+from htjax.types import Array, ArrayLike
 
 Unit = Callable[[Array, Array], Array]
 Loss = Callable[[Array, Any], Array]

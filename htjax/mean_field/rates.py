@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from htjax.types import ArrayLike, check_choice
+from htjax.checks import check_choice
+from htjax.types import ArrayLike
 
 STATISTICS = ('mean', 'median')
 

@@ -21,6 +21,7 @@ import numpy as np
 from jax import lax
 
 from htjax import stable
+from htjax.checks import check_choice, check_count, check_key, check_range
 from htjax.mean_field.problem import (
   Problem,
   check_particles,
@@ -28,15 +29,7 @@ from htjax.mean_field.problem import (
   mean_output,
   velocity,
 )
-from htjax.types import (
-  Array,
-  ArrayLike,
-  PRNGKey,
-  check_choice,
-  check_count,
-  check_key,
-  check_range,
-)
+from htjax.types import Array, ArrayLike, PRNGKey
 
 
 class Trajectory(NamedTuple):

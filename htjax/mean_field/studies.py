@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
+from htjax.checks import check_count
 from htjax.mean_field.problem import (
   Problem,
   check_particles,
@@ -26,7 +27,7 @@ from htjax.mean_field.problem import (
   velocity,
 )
 from htjax.mean_field.simulation import check_process
-from htjax.types import Array, PRNGKey, check_count
+from htjax.types import Array, PRNGKey
 
 Initial = Callable[[PRNGKey, int], Array]
 

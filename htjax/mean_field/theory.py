@@ -24,15 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax import stable
+from htjax.checks import check_choice, check_count, check_key, check_range
 from htjax.mean_field.assumption import Regularity, regularity
 from htjax.mean_field.problem import Problem
-from htjax.types import (
-  PRNGKey,
-  check_choice,
-  check_count,
-  check_key,
-  check_range,
-)
+from htjax.types import PRNGKey
 
 VARIANTS = ('corrected', 'paper', 'sharp')
 

@@ -2,8 +2,9 @@
 
 import jax.numpy as jnp
 
+from htjax.checks import check_choice
 from htjax.compressibility import median
-from htjax.types import Array, check_choice
+from htjax.types import Array
 
 PROTOCOLS = ('paper', 'authors')
 

@@ -1,11 +1,12 @@
 """The smallest kept fraction of each layer that reaches an error."""
 
+from htjax.checks import check_choice, check_range
 from htjax.compressibility import check_order
 from htjax.pruning.results import Pruned, check_scalar
 from htjax.pruning.spectra import prune_values
 from htjax.pruning.units import affordable, prune_units
 from htjax.selection import Selection
-from htjax.types import ArrayLike, PyTree, check_choice, check_range
+from htjax.types import ArrayLike, PyTree
 
 _UNITS = {
   'magnitude': 'entries',

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from htjax.checks import check_range
 from htjax.compressibility import num_true
 from htjax.pruning.results import Pruned, check_scalar, choose
 from htjax.selection import Selection
-from htjax.types import Array, ArrayLike, PyTree, check_range
+from htjax.types import Array, ArrayLike, PyTree
 
 
 def discretize(

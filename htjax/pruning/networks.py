@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from htjax.checks import is_concrete
 from htjax.pruning.results import Pruned
 from htjax.pruning.spectra import num_bytes
 from htjax.selection import path_components
-from htjax.types import PyTree, is_concrete
+from htjax.types import PyTree
 
 _LAYER = re.compile(r'(?:^|[./])(?:(conv|hidden)_(\d+)|(output))(?=[./]|$)')
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from htjax.checks import check_choice, check_key, check_range
 from htjax.compressibility import check_kappa, kept_count, num_true
 from htjax.pruning.results import (
   Pruned,
@@ -18,15 +19,7 @@ from htjax.pruning.results import (
   in_unit_interval,
 )
 from htjax.selection import Selection
-from htjax.types import (
-  Array,
-  ArrayLike,
-  PRNGKey,
-  PyTree,
-  check_choice,
-  check_key,
-  check_range,
-)
+from htjax.types import Array, ArrayLike, PRNGKey, PyTree
 
 VARIANTS = ('experiment', 'experiment_signed', 'theory')
 

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from htjax.checks import check_finite
 from htjax.compressibility import num_true
 from htjax.selection import Selection, path_components, resolve
-from htjax.types import Array, ArrayLike, PyTree, check_finite
+from htjax.types import Array, ArrayLike, PyTree
 
 
 class Pruned(NamedTuple):

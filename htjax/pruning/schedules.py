@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from htjax.checks import check_choice, is_concrete
 from htjax.compressibility import check_kappa, kept_count, largest
 from htjax.pruning.results import (
   Pruned,
@@ -16,7 +17,7 @@ from htjax.pruning.results import (
   in_unit_interval,
 )
 from htjax.selection import Selection
-from htjax.types import Array, ArrayLike, PyTree, check_choice, is_concrete
+from htjax.types import Array, ArrayLike, PyTree
 
 # (params, mask, round) -> trained params.
 Train = Callable[[PyTree, PyTree, int], PyTree]

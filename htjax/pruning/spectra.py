@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from htjax.checks import is_concrete
 from htjax.compressibility import check_kappa, kept_count
 from htjax.pruning.centers import check_center, find_center, stored_medians
 from htjax.pruning.results import (
@@ -18,7 +19,7 @@ from htjax.pruning.results import (
 )
 from htjax.pruning.units import CountKept
 from htjax.selection import Selection
-from htjax.types import Array, ArrayLike, PyTree, is_concrete
+from htjax.types import Array, ArrayLike, PyTree
 
 
 class SingularValueCounts(NamedTuple):

@@ -56,7 +56,7 @@ class Ties:
     self._count = 0
     self._edges: list[np.ndarray] = []
     self._splits: list[tuple[int, tuple[int, ...]]] = []
-    self._frozen: dict[int, str] = {}
+    self.frozen: dict[int, str] = {}
     self.reasons: dict[str, None] = {}
 
   def fresh(self, size: int) -> np.ndarray:
@@ -72,7 +72,7 @@ class Ties:
     if labels is None:
       return
     for atom in np.unique(labels[labels >= 0]).tolist():
-      self._frozen.setdefault(atom, reason)
+      self.frozen.setdefault(atom, reason)
       self.reasons[reason] = None
 
   def tie(self, a: Labels, b: Labels, reason: str) -> Labels:
@@ -166,7 +166,7 @@ class Ties:
     if not self._count:
       return Resolved([], list(self.reasons))
     roots, table = self._roots()
-    frozen = {int(roots[a]) for a in self._frozen}
+    frozen = {int(roots[a]) for a in self.frozen}
     parts: dict[int, tuple[int, ...]] = {}
     todo = list(frozen)
     while todo:  # an index that stays keeps all that could take it along

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from htjax.checks import check_choice, check_range
 from htjax.compressibility import (
   check_kappa,
   check_order,
@@ -32,7 +33,7 @@ from htjax.pruning.results import (
   in_unit_interval,
 )
 from htjax.selection import Selection
-from htjax.types import Array, ArrayLike, PyTree, check_choice, check_range
+from htjax.types import Array, ArrayLike, PyTree
 
 # The least rank of a leaf that has such units.
 MIN_RANKS = {'entries': 2, 'columns': 2, 'rows': 2, 'filters': 3, 'kernels': 3}

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.types import Array, ArrayLike, check_range
+from htjax.checks import check_range
+from htjax.types import Array, ArrayLike
 
 _LOW = 0.5
 _NEAR = 1.5

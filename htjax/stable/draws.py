@@ -16,17 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.stable.words import word_pairs
-from htjax.types import (
-  Array,
-  ArrayLike,
-  PRNGKey,
+from htjax.checks import (
   check_choice,
   check_count,
   check_floating,
   check_key,
   check_range,
 )
+from htjax.stable.words import word_pairs
+from htjax.types import Array, ArrayLike, PRNGKey
 
 KINDS = ('type1', 'type2', 'type3')
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from htjax.checks import check_count, check_finite, is_concrete
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_determined,
@@ -20,13 +21,7 @@ from htjax.tail_index.estimate import (
   make_estimate,
   two_sided_p_value,
 )
-from htjax.types import (
-  Array,
-  ArrayLike,
-  check_count,
-  check_finite,
-  is_concrete,
-)
+from htjax.types import Array, ArrayLike
 
 
 def mmo(

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from htjax.checks import is_concrete
 from htjax.compressibility import as_floating
-from htjax.types import Array, ArrayLike, is_concrete
+from htjax.types import Array, ArrayLike
 
 # Below, Kolmogorov's law has probability less than 1e-12.
 _NO_DISTANCE = 0.2

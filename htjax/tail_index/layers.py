@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from htjax.checks import check_choice, check_count, check_key, is_concrete
 from htjax.compressibility import as_floating, pruning_ratio, smallest_kappa
 from htjax.selection import Selection, path_components, resolve
 from htjax.tail_index.block_sums import max_ratio, mmo, mmo_univariate
@@ -30,16 +31,7 @@ from htjax.tail_index.order_statistics import (
 )
 from htjax.tail_index.power_laws import power_law
 from htjax.tail_index.stable_fit import stable_mle
-from htjax.types import (
-  Array,
-  ArrayLike,
-  PRNGKey,
-  PyTree,
-  check_choice,
-  check_count,
-  check_key,
-  is_concrete,
-)
+from htjax.types import Array, ArrayLike, PRNGKey, PyTree
 
 SAMPLES = ('units', 'inputs')
 _SIZES = (2, 5, 10, 20, 50, 100, 500, 1000)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from htjax.checks import check_count
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_determined,
@@ -19,7 +20,7 @@ from htjax.tail_index.estimate import (
   kolmogorov_p_value,
   make_estimate,
 )
-from htjax.types import Array, ArrayLike, check_count
+from htjax.types import Array, ArrayLike
 
 
 def hill(x: ArrayLike, num_top: int) -> TailEstimate:

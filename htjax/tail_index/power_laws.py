@@ -15,6 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from htjax.checks import (
+  check_choice,
+  check_count,
+  check_key,
+  check_range,
+  is_concrete,
+)
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_determined,
@@ -24,16 +31,7 @@ from htjax.tail_index.estimate import (
   two_sided_p_value,
 )
 from htjax.tail_index.order_statistics import power_law_distance
-from htjax.types import (
-  Array,
-  ArrayLike,
-  PRNGKey,
-  check_choice,
-  check_count,
-  check_key,
-  check_range,
-  is_concrete,
-)
+from htjax.types import Array, ArrayLike, PRNGKey
 
 # Up to here every value is a candidate and every distance is exact.
 _EXACT = 2048

@@ -18,13 +18,14 @@ import numpy as np
 from jax import lax
 
 from htjax import stable
+from htjax.checks import check_count
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_samples,
   kolmogorov_p_value,
   make_estimate,
 )
-from htjax.types import Array, ArrayLike, check_count
+from htjax.types import Array, ArrayLike
 
 _LOW, _HIGH = 0.5, 2.0
 # Below e^-8 times the scale the density is flat to 1e-5, even at alpha = 0.5.

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 
 from htjax import selection
-from htjax.types import PyTree, check_choice
+from htjax.checks import check_choice
+from htjax.types import PyTree
 from htjax.units import modules, names
 from htjax.units.leaf import Leaf, Units, named_leaves
 

@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from htjax.checks import check_choice, check_count
 from htjax.selection import path_components
-from htjax.types import Array, PyTree, check_choice, check_count
+from htjax.types import Array, PyTree
 
 # Roles whose leaves are made of units; the others are left alone by default.
 WEIGHTS = ('dense', 'convolution', 'attention')

@@ -1,0 +1,207 @@
+"""The Hessian bound: curvature along the way that each layer has moved.
+
+The Hessian of the loss in one layer is never formed. It acts by forward over
+reverse differentiation, and the quadratic form of its positive part comes from
+Lanczos steps that start at the direction asked about: Gauss quadrature of
+max(0, .) over the spectrum.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from htjax.bounds.arguments import number, positive, vector
+from htjax.bounds.logarithms import log
+from htjax.bounds.result import Assumption, Bound, make_bound
+from htjax.checks import check_count
+from htjax.types import Array, ArrayLike
+
+Loss = Callable[[list[Array], Array, Array], Array]
+
+
+def layer_curvatures(
+  loss: Loss,
+  layers: Sequence[ArrayLike],
+  reference: Sequence[ArrayLike],
+  x: ArrayLike,
+  y: ArrayLike,
+  *,
+  num_steps: int = 1,
+  batch_size: int = 16,
+) -> Array:
+  """H_i = max over examples of v_i^T [Hessian of the loss in layer i]_+ v_i.
+
+  One step gives v^T H v itself, negative if so: exact for ReLU networks with a
+  convex loss, whose output is linear in one layer around almost every point, so
+  that H is positive semidefinite. With curved activations take more: k steps
+  are exact once k reaches the number of distinct eigenvalues that v meets.
+
+  Args:
+    loss: `loss(layers, x, y)`, a number, for one example; hashable, and
+      compiled once if it is the same function again.
+    layers: trained arrays A_1, .., A_L.
+    reference: arrays of the same shapes, at initialisation; v_i is their
+      difference.
+    x: inputs [n, ...].
+    y: targets [n, ...].
+    num_steps: Lanczos steps, static, >= 1; at most the size of a layer matter.
+    batch_size: examples at a time, static, >= 1: memory against speed.
+
+  Returns:
+    [L]; zero for a layer that has not moved.
+
+  Raises:
+    ValueError: if shapes do not match, or there is no example.
+
+  Source: Ju, Li, Zhang (2022), Robust Fine-Tuning of Deep Neural Networks with
+    Hessian-based Generalization Guarantees, Theorem 2.1.
+  """
+  check_count('num_steps', num_steps)
+  check_count('batch_size', batch_size)
+  arrays = [jnp.asarray(w) for w in layers]
+  starts = [jnp.asarray(w) for w in reference]
+  if [w.shape for w in starts] != [w.shape for w in arrays] or not arrays:
+    raise ValueError(
+      'reference must have the shapes of layers, '
+      f'{[w.shape for w in arrays]}, got {[w.shape for w in starts]}'
+    )
+  x, y = jnp.asarray(x), jnp.asarray(y)
+  if x.ndim < 1 or not x.shape[0] or y.shape[:1] != x.shape[:1]:
+    raise ValueError(
+      f'x and y must hold the same examples, got {x.shape} and {y.shape}'
+    )
+  return jnp.stack(
+    [
+      jnp.max(
+        _curvatures(loss, arrays, i, w - start, x, y, num_steps, batch_size)
+      )
+      for i, (w, start) in enumerate(zip(arrays, starts, strict=True))
+    ]
+  )
+
+
+@functools.partial(
+  jax.jit, static_argnames=('loss', 'index', 'num_steps', 'batch_size')
+)
+def _curvatures(loss, layers, index, direction, x, y, num_steps, batch_size):
+  """v^T H_+ v in one layer, for each example."""
+
+  def one(example):
+    def of_layer(w):
+      changed = [*layers[:index], w, *layers[index + 1 :]]
+      return loss(changed, *example)
+
+    if num_steps == 1:
+      return _second_derivative(of_layer, layers[index], direction)
+
+    def product(v):
+      tangent = v.reshape(direction.shape)
+      gradient = jax.grad(of_layer)
+      return jax.jvp(gradient, (layers[index],), (tangent,))[1].ravel()
+
+    return _positive_form(product, direction.ravel(), num_steps)
+
+  return lax.map(one, (x, y), batch_size=min(batch_size, len(x)))
+
+
+def _second_derivative(function, w, direction):
+  """v^T H v by going forward twice.
+
+  Over a batch this multiplies matrices, where a Hessian times v would be a
+  matrix of the layer's size for every example.
+  """
+
+  def slope(at):
+    return jax.jvp(function, (at,), (direction,))[1]
+
+  return jax.jvp(slope, (w,), (direction,))[1]
+
+
+def _positive_form(product, v, num_steps):
+  """v^T f(H) v, f = max(0, .), by Lanczos."""
+  length = jnp.linalg.norm(v)
+  unit = v / jnp.where(length > 0, length, 1)
+  steps = min(num_steps, v.size)
+  rounding = jnp.finfo(v.dtype).eps
+
+  def step(carry, k):
+    basis, scale = carry
+    w = product(basis[k])
+    diagonal = jnp.vdot(basis[k], w)
+    # Twice is enough to keep the basis orthogonal.
+    for _ in range(2):
+      w = w - basis.T @ (basis @ w)
+    off = jnp.linalg.norm(w)
+    scale = jnp.maximum(scale, jnp.maximum(jnp.abs(diagonal), off))
+    # An invariant subspace: what follows would be rounding.
+    more = off > 100 * rounding * scale
+    w = jnp.where(more, w / jnp.where(more, off, 1), 0)
+    basis = basis.at[k + 1].set(w)
+    return (basis, scale), (diagonal, jnp.where(more, off, 0))
+
+  basis = jnp.zeros((steps + 1, v.size), v.dtype).at[0].set(unit)
+  start = (basis, jnp.zeros((), v.dtype))
+  _, (diagonal, off) = lax.scan(step, start, jnp.arange(steps))
+  matrix = jnp.diag(diagonal) + jnp.diag(off[:-1], 1) + jnp.diag(off[:-1], -1)
+  nodes, vectors = jnp.linalg.eigh(matrix)
+  return length**2 * jnp.sum(vectors[0] ** 2 * jnp.maximum(nodes, 0))
+
+
+def ju_2022(
+  training_loss: float,
+  *,
+  curvatures: ArrayLike,
+  num_samples: int,
+  loss_bound: float,
+  epsilon: float = 0.0,
+  remainder: float = 0.0,
+) -> Bound:
+  """(1 + eps) L^(f) + (1 + eps) sqrt(C) sum_i sqrt(H_i) / sqrt(n) + xi.
+
+  Args:
+    training_loss: L^(f) in [0, C].
+    curvatures: H_i, [L], see `layer_curvatures`; negative ones count as 0.
+    num_samples: n.
+    loss_bound: C > 0, an upper bound on the loss.
+    epsilon: any small number >= 0, which the remainder depends on.
+    remainder: xi >= 0, of order n^(-3/4) with a constant that is not given.
+
+  Returns:
+    Bound on the expected loss (not on the error) with terms empirical,
+    complexity and remainder.
+
+  Raises:
+    ValueError: for numbers out of range.
+
+  Source: Ju, Li, Zhang (2022), Theorem 2.1.
+  """
+  check_count('num_samples', num_samples)
+  top = positive('loss_bound', loss_bound)
+  empirical = number('training_loss', training_loss, 0, top)
+  values = np.maximum(vector('curvatures', curvatures, -math.inf), 0)
+  grow = math.log1p(number('epsilon', epsilon, 0, math.inf, open_high=True))
+  size = log(float(np.sum(np.sqrt(values)))) + 0.5 * math.log(top / num_samples)
+  rest = number('remainder', remainder, 0, math.inf, open_high=True)
+  premises = [
+    Assumption(
+      'remainder',
+      None if rest > 0 else False,
+      f'xi = {rest:.4g} must cover terms of order n^(-3/4) = '
+      f'{num_samples**-0.75:.4g}, whose constant is not given',
+    ),
+    Assumption(
+      'smooth', None, 'activations and loss are smooth, as the theorem asks'
+    ),
+    Assumption('bounded loss', None, f'the loss is at most {top:.4g}'),
+  ]
+  terms = {
+    'empirical': grow + log(empirical),
+    'complexity': grow + size,
+    'remainder': log(rest),
+  }
+  return make_bound(terms, premises)

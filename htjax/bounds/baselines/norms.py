@@ -1,0 +1,250 @@
+"""Bounds by products of norms and by cushions, that the papers compare with.
+
+Of the order that the cited theorems state; where they say O(..) the universal
+constant is an argument, 1 by default, and is listed among the premises. All are
+for fully connected ReLU networks without biases, inputs |x| <= B, margin gamma.
+"""
+
+import math
+
+import numpy as np
+
+from htjax.bounds.arguments import like, number, positive, probability, vector
+from htjax.bounds.logarithms import log, log_product, log_sum
+from htjax.bounds.margins import empirical_margin_loss
+from htjax.bounds.result import Assumption, Bound, make_bound
+from htjax.checks import check_count
+from htjax.types import ArrayLike
+
+
+def neyshabur_2015(
+  margins: ArrayLike,
+  *,
+  gamma: float,
+  frobenius: ArrayLike,
+  input_norm: float,
+  delta: float,
+  constant: float = 1.0,
+) -> Bound:
+  """C 2^L B prod |A_l|_F / (gamma sqrt(n)), and 3 sqrt(ln(2 / delta) / (2 n)).
+
+  The first is twice the Rademacher complexity 2^(L-1) B prod |A_l|_F / sqrt(n)
+  over the margin, for one output; more classes go into C. The second is how far
+  the empirical complexity and the ramp loss may lie from their means.
+
+  Args:
+    margins: of the network on its n training examples, [n].
+    gamma: > 0.
+    frobenius: |A_l|_F >= 0, [L].
+    input_norm: B >= max |x|, > 0.
+    delta: in (0, 1).
+    constant: C > 0; 1 is proved for a single output.
+
+  Returns:
+    Bound with terms empirical, complexity and deviation.
+
+  Raises:
+    ValueError: for numbers out of range, or margins empty or not finite.
+
+  Source: Neyshabur, Tomioka, Srebro (2015), Norm-Based Capacity Control in
+    Neural Networks, Theorem 1 with p = q = 2.
+  """
+  gamma = positive('gamma', gamma)
+  empirical, n = empirical_margin_loss(margins, math.log(gamma))
+  norms = vector('frobenius', frobenius)
+  size = norms.size * math.log(2) + log_product(norms)
+  size += math.log(positive('input_norm', input_norm) / gamma)
+  deviation = math.log(2 / probability('delta', delta)) / (2 * n)
+  terms = {
+    'empirical': log(empirical),
+    'complexity': _front(constant) + size - 0.5 * math.log(n),
+    'deviation': math.log(3) + 0.5 * math.log(deviation),
+  }
+  return make_bound(terms, [_constant()], failure=delta)
+
+
+def neyshabur_2017(
+  margins: ArrayLike,
+  *,
+  gamma: float,
+  spectral: ArrayLike,
+  frobenius: ArrayLike,
+  width: int,
+  input_norm: float,
+  delta: float,
+  constant: float = 1.0,
+) -> Bound:
+  """PAC-Bayes with spectral norms.
+
+  C sqrt((B^2 L^2 h ln(L h) prod |A_l|_2^2 sum_l |A_l|_F^2 / |A_l|_2^2 +
+  ln(L n / delta)) / (gamma^2 n)).
+
+  Args:
+    margins: of the network on its n training examples, [n].
+    gamma: > 0.
+    spectral: |A_l|_2 > 0, [L].
+    frobenius: |A_l|_F > 0, [L].
+    width: h, an upper bound on the number of units in a layer.
+    input_norm: B >= max |x|, > 0.
+    delta: in (0, 1).
+    constant: C > 0, universal and unknown.
+
+  Returns:
+    Bound with terms empirical and complexity.
+
+  Raises:
+    ValueError: for numbers out of range, or margins empty or not finite.
+
+  Source: Neyshabur, Bhojanapalli, Srebro (2018), A PAC-Bayesian Approach to
+    Spectrally-Normalized Margin Bounds for Neural Networks, Theorem 1.
+  """
+  gamma = positive('gamma', gamma)
+  empirical, n = empirical_margin_loss(margins, math.log(gamma))
+  tops, norms = _norms(spectral, frobenius)
+  check_count('width', width)
+  depth = tops.size
+  number('width', depth * width, 2, math.inf)
+  inside = 2 * math.log(positive('input_norm', input_norm) * depth)
+  inside += math.log(width) + math.log(math.log(depth * width))
+  inside += 2 * log_product(tops)
+  inside += log_sum(2 * (np.log(norms) - np.log(tops)))
+  rest = math.log(math.log(depth * n / probability('delta', delta)))
+  total = float(np.logaddexp(inside, rest))
+  terms = {
+    'empirical': log(empirical),
+    'complexity': _front(constant)
+    + 0.5 * (total - math.log(n))
+    - math.log(gamma),
+  }
+  return make_bound(terms, [_constant()], failure=delta)
+
+
+def bartlett_2017(
+  margins: ArrayLike,
+  *,
+  gamma: float,
+  spectral: ArrayLike,
+  two_one: ArrayLike,
+  width: int,
+  data_norm: float,
+  delta: float,
+  lipschitz: ArrayLike = 1.0,
+  constant: float = 1.0,
+) -> Bound:
+  """C (|X|_F R_A ln(h) / (gamma n) + sqrt(ln(1 / delta) / n)).
+
+  R_A = (prod rho_l |A_l|_2) (sum_l s_l^(2/3))^(3/2) with s_l = |(A_l -
+  M_l)^T|_{2,1} / |A_l|_2.
+
+  Args:
+    margins: of the network on its n training examples, [n].
+    gamma: > 0.
+    spectral: |A_l|_2 > 0, [L].
+    two_one: norms of the layers less reference matrices M_l chosen before the
+      data (0, or the initialisation), [L]: `spectral.layer_norms`.
+    width: h >= 2, the largest dimension of any layer, input included.
+    data_norm: |X|_F = (sum_i |x_i|^2)^(1/2) > 0.
+    delta: in (0, 1).
+    lipschitz: rho_l > 0, of the activations, [L] or one number.
+    constant: C > 0, universal, in print with logarithms of the other numbers.
+
+  Returns:
+    Bound with terms empirical, complexity and deviation.
+
+  Raises:
+    ValueError: for numbers out of range, or margins empty or not finite.
+
+  Source: Bartlett, Foster, Telgarsky (2017), Spectrally-Normalized Margin
+    Bounds for Neural Networks, Theorem 1.1.
+  """
+  gamma = positive('gamma', gamma)
+  empirical, n = empirical_margin_loss(margins, math.log(gamma))
+  tops = vector('spectral', spectral, open_low=True)
+  sums = like('two_one', two_one, tops.size)
+  slopes = like('lipschitz', lipschitz, tops.size, open_low=True)
+  check_count('width', width, 2)
+  size = log_product(slopes) + log_product(tops)
+  size += 1.5 * log(float(np.sum((sums / tops) ** (2 / 3))))
+  size += math.log(positive('data_norm', data_norm)) - math.log(gamma * n)
+  deviation = -math.log(probability('delta', delta)) / n
+  terms = {
+    'empirical': log(empirical),
+    'complexity': _front(constant) + size + math.log(math.log(width)),
+    'deviation': _front(constant) + 0.5 * math.log(deviation),
+  }
+  return make_bound(terms, [_constant()], failure=delta)
+
+
+def arora_2018(
+  margins: ArrayLike,
+  *,
+  gamma: float,
+  cushions: ArrayLike,
+  interlayer: ArrayLike,
+  contraction: float,
+  smoothness: float,
+  output_norm: float,
+  delta: float,
+  constant: float = 1.0,
+) -> Bound:
+  """C sqrt(c^2 L^2 max |f(x)|^2 sum_i 1 / (mu_i mu_i->)^2 / (gamma^2 n)).
+
+  Args:
+    margins: of the network on its n training examples, [n].
+    gamma: > 0.
+    cushions: mu_i > 0, [L], `cushions.layer_cushions`.
+    interlayer: mu_i-> > 0, [L], `cushions.interlayer_cushions(..).minimal`.
+    contraction: c >= 1, `cushions.activation_contraction`.
+    smoothness: rho_delta, `cushions.interlayer_smoothness`; premise rho >=
+      3 L. May be infinite.
+    output_norm: max |f(x)| on the training set, > 0.
+    delta: in (0, 1), of the statement; it enters the logarithms in C.
+    constant: C > 0, in print with logarithms.
+
+  Returns:
+    Bound with terms empirical and complexity.
+
+  Raises:
+    ValueError: for numbers out of range, or margins empty or not finite.
+
+  Source: Arora, Ge, Neyshabur, Zhang (2018), Stronger Generalization Bounds for
+    Deep Nets via a Compression Approach, Theorem 4.1.
+  """
+  gamma = positive('gamma', gamma)
+  empirical, n = empirical_margin_loss(margins, math.log(gamma))
+  own = vector('cushions', cushions, open_low=True)
+  onward = like('interlayer', interlayer, own.size, open_low=True)
+  c = number('contraction', contraction, 1, math.inf, open_high=True)
+  rho = number('smoothness', smoothness, 0, math.inf)
+  size = math.log(c * own.size * positive('output_norm', output_norm) / gamma)
+  size += 0.5 * log_sum(-2 * (np.log(own) + np.log(onward)))
+  premises = [
+    Assumption(
+      'smooth',
+      rho >= 3 * own.size,
+      f'rho = {rho:.4g} must be >= 3 L = {3 * own.size}',
+    ),
+    _constant(),
+  ]
+  terms = {
+    'empirical': log(empirical),
+    'complexity': _front(constant) + size - 0.5 * math.log(n),
+  }
+  return make_bound(terms, premises, failure=probability('delta', delta))
+
+
+def _front(constant: float) -> float:
+  return math.log(positive('constant', constant))
+
+
+def _constant() -> Assumption:
+  return Assumption(
+    'constant', None, 'the universal constant is the one that was passed'
+  )
+
+
+def _norms(
+  spectral: ArrayLike, frobenius: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
+  tops = vector('spectral', spectral, open_low=True)
+  return tops, like('frobenius', frobenius, tops.size, open_low=True)

@@ -1,0 +1,80 @@
+"""Few values for many weights: k-means, and a grid of short floats."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from htjax.checks import check_count
+from htjax.types import Array, ArrayLike
+
+
+def to_grid(x: ArrayLike, mantissa_bits: int = 3) -> Array:
+  """The nearest numbers +-(1 + f / 2^m) 2^e, f in 0..2^m - 1, e any integer.
+
+  Args:
+    x: float32, any shape, traced or not.
+    mantissa_bits: m in [0, 7].
+
+  Returns:
+    Array like `x`; a relative change of at most 2^-(m + 1) / (1 + 2^-(m + 1)),
+    zeros stay zeros. Halfway cases go to the even f.
+
+  Raises:
+    ValueError: mantissa_bits out of range.
+  """
+  check_mantissa(mantissa_bits)
+  return round_mantissa(jnp, jnp.asarray(x, jnp.float32), mantissa_bits)
+
+
+def fit_codebook(
+  weights: ArrayLike, num_values: int, *, num_iterations: int = 100
+) -> np.ndarray:
+  """Values that stand for many weights: k-means in one dimension.
+
+  Lloyd's iteration from the quantiles (i + 1/2) / num_values; the same weights
+  give the same values.
+
+  Args:
+    weights: of any shape, finite; zeros are not left out.
+    num_values: at least 1.
+    num_iterations: at most so many steps.
+
+  Returns:
+    Rising float32 [num_values]; fewer if the weights have fewer values.
+
+  Raises:
+    ValueError: no weights, weights not finite, or counts below 1.
+
+  Source: Lloyd (1982), "Least squares quantization in PCM".
+  """
+  check_count('num_values', num_values)
+  check_count('num_iterations', num_iterations)
+  x = np.sort(np.asarray(weights, np.float64).ravel())
+  if x.size == 0 or not np.all(np.isfinite(x)):
+    raise ValueError('weights must be finite and at least one')
+  centres = np.quantile(x, (np.arange(num_values) + 0.5) / num_values)
+  total = np.concatenate([[0.0], np.cumsum(x)])
+  for _ in range(num_iterations):
+    centres = np.unique(centres)
+    middles = (centres[1:] + centres[:-1]) / 2
+    ends = np.concatenate([[0], np.searchsorted(x, middles), [x.size]])
+    counts = np.diff(ends)
+    means = np.diff(total[ends])[counts > 0] / counts[counts > 0]
+    if np.array_equal(means, centres):
+      break
+    centres = means
+  return np.unique(centres.astype(np.float32))
+
+
+def round_mantissa(xp: Any, x: Any, mantissa_bits: int) -> Any:
+  """With NumPy or JAX; NumPy compiles nothing for a new shape."""
+  fraction, exponent = xp.frexp(x)
+  step = 2.0 ** (mantissa_bits + 1)
+  return xp.ldexp(xp.round(fraction * step) / step, exponent)
+
+
+def check_mantissa(mantissa_bits: int) -> None:
+  check_count('mantissa_bits', mantissa_bits, 0)
+  if mantissa_bits > 7:
+    raise ValueError(f'mantissa_bits must be at most 7, got {mantissa_bits}')

@@ -1,0 +1,268 @@
+"""Cushions, contraction and smoothness: how a network passes its inputs on.
+
+A network is a list of matrices as in `networks`. Jacobians are never formed:
+they act through forward and reverse products. Everything here is JAX, runs in
+the dtype of its arrays, and may be jitted.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from htjax.bounds.networks import Activation, check_network, pre_activations
+from htjax.checks import check_count, check_key, check_range
+from htjax.types import Array, ArrayLike, PRNGKey
+
+
+def layer_cushions(
+  layers: Sequence[ArrayLike],
+  x: ArrayLike,
+  *,
+  activation: Activation = jax.nn.relu,
+) -> Array:
+  """mu_i = min_x |phi(x^{i-1}) W_i| / (|W_i|_F |phi(x^{i-1})|).
+
+  The first layer sees the input itself. 1 / mu_i is at least the square root of
+  the stable rank. Inputs that a layer sees as zero are left out.
+
+  Args:
+    layers: matrices [fan_in, fan_out], first to last.
+    x: inputs [m, fan_in].
+    activation: phi, elementwise.
+
+  Returns:
+    [L]; infinite where a layer sees nothing but zeros.
+
+  Raises:
+    ValueError: if shapes do not fit.
+
+  Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (50).
+  """
+  layers, x = check_network(layers, x)
+  states = pre_activations(layers, x, activation=activation)
+  seen = [x, *(activation(s) for s in states[:-1])]
+  return jnp.stack(
+    [
+      _smallest_ratio(out, jnp.linalg.norm(w) * _norms(into), _norms(into))
+      for w, into, out in zip(layers, seen, states, strict=True)
+    ]
+  )
+
+
+class InterlayerCushions(NamedTuple):
+  """Interlayer cushions.
+
+  Attributes:
+    pairs: mu_ij in entry [i - 1, j - 1] for i <= j, NaN below; [L, L]. The
+      diagonal is 1 / sqrt(h_i).
+    minimal: min of mu_ij over j >= i, [L].
+  """
+
+  pairs: Array
+  minimal: Array
+
+
+def interlayer_cushions(
+  layers: Sequence[ArrayLike],
+  x: ArrayLike,
+  *,
+  activation: Activation = jax.nn.relu,
+  key: PRNGKey | None = None,
+  num_probes: int | None = None,
+) -> InterlayerCushions:
+  """mu_ij = min_x |J x^i| / (|J|_F |x^i|), J the Jacobian of x^i -> x^j.
+
+  |J|_F^2 is the sum of |J^T z|^2 over unit vectors z, one reverse product each,
+  or without bias its mean over `num_probes` Gaussian z, with relative standard
+  error at most sqrt(2 / num_probes).
+
+  Args:
+    layers: matrices [fan_in, fan_out], first to last.
+    x: inputs [m, fan_in].
+    activation: phi, elementwise.
+    key: typed key, needed with `num_probes`.
+    num_probes: static; None is exact, at fan_out products per pair and input.
+
+  Returns:
+    InterlayerCushions.
+
+  Raises:
+    ValueError: if shapes do not fit, or one of key and num_probes is missing.
+
+  Source: "Compressing Heavy-Tailed Weight Matrices ...", eqs. (51)-(52).
+  """
+  layers, x = check_network(layers, x)
+  if (key is None) != (num_probes is None):
+    raise ValueError('key and num_probes must be given together or not at all')
+  if key is not None:
+    key = check_key(key)
+    check_count('num_probes', num_probes)
+  states = pre_activations(layers, x, activation=activation)
+  depth, dtype = len(layers), x.dtype
+  pairs = np.full((depth, depth), None)
+  for i in range(depth):
+    pairs[i, i] = jnp.asarray(layers[i].shape[1], dtype) ** -0.5
+  for i, j in itertools.combinations(range(depth), 2):
+    size = layers[j].shape[1]
+    if key is None or num_probes is None:
+      probes = jnp.eye(size, dtype=dtype)
+    else:
+      draw = jax.random.fold_in(key, i * depth + j)
+      probes = jax.random.normal(draw, (num_probes, size), dtype)
+      probes = probes / math.sqrt(num_probes)
+    pairs[i, j] = _cushion(
+      layers[i + 1 : j + 1], states[i], probes, activation=activation
+    )
+  minimal = jnp.stack(
+    [jnp.min(jnp.stack(list(pairs[i, i:]))) for i in range(depth)]
+  )
+  nan = jnp.asarray(jnp.nan, dtype)
+  table = [[nan if p is None else p for p in row] for row in pairs]
+  return InterlayerCushions(jnp.asarray(table), minimal)
+
+
+# One program for each pair of shapes: layers of one width share theirs.
+@functools.partial(jax.jit, static_argnames='activation')
+def _cushion(between, states, probes, *, activation):
+  def function(state):
+    return _onward(between, state, activation)
+
+  def image_and_size(state):
+    image = jax.jvp(function, (state,), (state,))[1]
+    back = jax.vjp(function, state)[1]
+    squares = lax.map(lambda z: jnp.sum(back(z)[0] ** 2), probes)
+    return image, jnp.sqrt(jnp.sum(squares))
+
+  images, sizes = jax.vmap(image_and_size)(states)
+  return _smallest_ratio(images, sizes * _norms(states), _norms(states))
+
+
+def activation_contraction(
+  layers: Sequence[ArrayLike],
+  x: ArrayLike,
+  *,
+  activation: Activation = jax.nn.relu,
+) -> Array:
+  """c = max over hidden layers and inputs of |x^i| / |phi(x^i)|.
+
+  Args:
+    layers: matrices [fan_in, fan_out], first to last; at least two.
+    x: inputs [m, fan_in].
+    activation: phi, elementwise.
+
+  Returns:
+    []; infinite if an activation kills a whole non-zero layer.
+
+  Raises:
+    ValueError: if shapes do not fit, or there is no hidden layer.
+
+  Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (53).
+  """
+  states = pre_activations(layers, x, activation=activation)[:-1]
+  if not states:
+    raise ValueError('layers must have a hidden layer, got one matrix')
+  ratios = [
+    jnp.where(_norms(s) > 0, _norms(s) / _norms(activation(s)), 0)
+    for s in states
+  ]
+  return jnp.max(jnp.stack([jnp.max(r) for r in ratios]))
+
+
+def interlayer_smoothness(
+  key: PRNGKey,
+  layers: Sequence[ArrayLike],
+  x: ArrayLike,
+  *,
+  delta: float,
+  noise_scale: ArrayLike,
+  num_draws: int,
+  activation: Activation = jax.nn.relu,
+) -> Array:
+  """Largest rho with |M(x+e) - J(x+e)| <= |e| |x^j| / (rho |x^i|), mostly.
+
+  M maps x^i to x^j and J is its Jacobian at x^i; e is Gaussian, of expected
+  length about noise_scale |x^i|. The number is the minimum over pairs of layers
+  and inputs of the delta-quantile over draws. (In print it is the smallest such
+  number, which is 0.)
+
+  Args:
+    key: typed key.
+    layers: matrices [fan_in, fan_out], first to last; at least two.
+    x: inputs [m, fan_in].
+    delta: probability that may be left out, in (0, 1).
+    noise_scale: length of the noise relative to the layer's, > 0.
+    num_draws: of noise per pair, static; at least 1 / delta, so that the
+      quantile is not the smallest draw.
+    activation: phi, elementwise.
+
+  Returns:
+    []; infinite where the network is linear.
+
+  Raises:
+    ValueError: if shapes do not fit, or a number is out of range.
+
+  Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (54).
+  """
+  key = check_key(key)
+  layers, x = check_network(layers, x)
+  check_range('delta', delta, 0, 1, open_low=True, open_high=True)
+  check_range('noise_scale', noise_scale, 0, math.inf, open_low=True)
+  check_count('num_draws', num_draws, math.ceil(1 / delta))
+  if len(layers) < 2:
+    raise ValueError('layers must have a hidden layer, got one matrix')
+  states = pre_activations(layers, x, activation=activation)
+  smallest = []
+  for i, j in itertools.combinations(range(len(layers)), 2):
+    draws = jax.random.split(
+      jax.random.fold_in(key, i * len(layers) + j), num_draws
+    )
+    ratios = _smoothness(
+      draws,
+      layers[i + 1 : j + 1],
+      states[i],
+      noise_scale,
+      activation=activation,
+    )
+    quantile = jnp.quantile(ratios, delta, axis=0, method='lower')
+    smallest.append(jnp.min(quantile))
+  return jnp.min(jnp.stack(smallest))
+
+
+@functools.partial(jax.jit, static_argnames='activation')
+def _smoothness(keys, between, states, noise_scale, *, activation):
+  def function(state):
+    return _onward(between, state, activation)
+
+  images = function(states)
+
+  def ratios(key):
+    noise = jax.random.normal(key, states.shape, states.dtype)
+    noise *= noise_scale * _norms(states)[:, None] / math.sqrt(states.shape[1])
+    moved = states + noise
+    linear = jax.jvp(function, (states,), (moved,))[1]
+    error = _norms(function(moved) - linear)
+    return _norms(noise) * _norms(images) / (error * _norms(states))
+
+  return lax.map(ratios, keys)
+
+
+def _onward(between, state, activation):
+  for w in between:
+    state = activation(state) @ w
+  return state
+
+
+def _norms(x: Array) -> Array:
+  return jnp.linalg.norm(x, axis=-1)
+
+
+def _smallest_ratio(numerator, denominator, present):
+  ratios = _norms(numerator) / jnp.where(present > 0, denominator, 1)
+  return jnp.min(jnp.where(present > 0, ratios, jnp.inf))

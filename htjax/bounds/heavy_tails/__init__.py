@@ -1,0 +1,58 @@
+"""Bounds from the size of weights and how well few of them stand for all.
+
+"Heavy Tails in SGD and Compressibility of Overparametrized Neural Networks":
+how far an output moves when weights move, covering numbers, the risk of a
+compressed network and that of the network itself. Networks are
+f = W_L phi(.. phi(W_1 x)) without biases, phi(t) = max(0, t), with L layers, d
+weights in all and inputs |x| <= B; kappa is the kept fraction.
+"""
+
+from htjax.bounds.heavy_tails.covering import (
+  concentration_exponent,
+  covering_radius,
+  entropy_excess,
+  kept_fraction,
+  log_binomial_bound,
+  log_covering_compressible,
+  log_covering_sparse,
+  log_gamma_ratio_bound,
+  volume_factor,
+)
+from htjax.bounds.heavy_tails.output_change import (
+  output_change,
+  radius_output_change,
+  relative_output_change,
+)
+from htjax.bounds.heavy_tails.risk import (
+  compressed_risk,
+  log_lipschitz_constant,
+  norm_quantile,
+  uncompressed_risk,
+)
+from htjax.bounds.heavy_tails.stable_weights import (
+  normalized_scale,
+  stable_compressed_risk,
+  stable_norm_quantile,
+)
+
+__all__ = [
+  'compressed_risk',
+  'concentration_exponent',
+  'covering_radius',
+  'entropy_excess',
+  'kept_fraction',
+  'log_binomial_bound',
+  'log_covering_compressible',
+  'log_covering_sparse',
+  'log_gamma_ratio_bound',
+  'log_lipschitz_constant',
+  'norm_quantile',
+  'normalized_scale',
+  'output_change',
+  'radius_output_change',
+  'relative_output_change',
+  'stable_compressed_risk',
+  'stable_norm_quantile',
+  'uncompressed_risk',
+  'volume_factor',
+]

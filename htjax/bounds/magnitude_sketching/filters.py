@@ -1,0 +1,106 @@
+"""Convolutional networks after whole filters have gone: appendix H."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from htjax.bounds.arguments import number, positive
+from htjax.bounds.logarithms import log
+from htjax.bounds.magnitude_sketching.premises import (
+  check_values,
+  constant_premise,
+)
+from htjax.bounds.margins import empirical_margin_loss
+from htjax.bounds.result import VARIANTS, Assumption, Bound, make_bound
+from htjax.checks import check_choice, check_count
+from htjax.types import ArrayLike
+
+
+def filter_risk(
+  margins: ArrayLike,
+  *,
+  gamma: float,
+  channels: Sequence[int],
+  sides: Sequence[int],
+  exponent: float,
+  num_values: int | Sequence[int],
+  lipschitz: float = 1.0,
+  beta_1: float = 1.0,
+  beta_2: float | None = None,
+  constant: float = 1.0,
+  variant: str = 'corrected',
+) -> Bound:
+  """Risk of a convolutional network after d_k^alpha filters of each layer go.
+
+  corrected, as in the proof: C sqrt(sum_k p_k^4 d_{k-1} (d_k - d_k^alpha)
+  ln^2(p_k^2 d_k) ln(r_k) / n), for gamma at least sqrt(2) times the change of
+  the output. paper: p_k^2 d_{k-1} d_k^alpha, and no sqrt(2).
+
+  Args:
+    margins: of the network on its n training examples, [n].
+    gamma: > 0.
+    channels: d_0, d_1, .., d_K.
+    sides: p_0, p_1, .., p_K, spatial sides of the maps, >= 1.
+    exponent: alpha in [0, 1); d_k^alpha filters are removed.
+    num_values: r_k >= 2, one number or [K].
+    lipschitz: of the activations, > 0.
+    beta_1: of the premise on gamma.
+    beta_2: of the premise on gamma; None is alpha / 4.
+    constant: C, of the O in print.
+    variant: 'corrected' or 'paper'.
+
+  Returns:
+    Bound with terms empirical and complexity.
+
+  Raises:
+    ValueError: for numbers out of range, or margins empty or not finite.
+
+  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Theorem H.1,
+    with the premise of Qian and Klabjan (2021).
+  """
+  check_choice('variant', variant, VARIANTS)
+  gamma = positive('gamma', gamma)
+  empirical, n = empirical_margin_loss(margins, math.log(gamma))
+  for name, counts in (('channels', channels), ('sides', sides)):
+    if len(counts) != len(channels) or len(counts) < 3:
+      raise ValueError(
+        f'{name} must have K + 1 entries for K >= 2 layers, got {len(counts)}'
+      )
+    for count in counts:
+      check_count(name, count)
+  depth = len(channels) - 1
+  alpha = number('exponent', exponent, 0, 1, open_high=True)
+  d, p = np.asarray(channels, float), np.asarray(sides, float)
+  removed = d[1:] ** alpha
+  factor = p[1:] ** 4 * (d[1:] - removed)
+  if variant == 'paper':
+    factor = p[1:] ** 2 * removed
+  factor = factor * d[:-1] * np.log(p[1:] ** 2 * d[1:]) ** 2
+  total = float(np.dot(factor, np.log(check_values(num_values, depth))))
+  b1 = positive('beta_1', beta_1)
+  b2 = alpha / 4 if beta_2 is None else number('beta_2', beta_2, 0, math.inf)
+  side, widest = p[1:].max() ** -b1, d[1:].max() ** -b2
+  change = side * (side + widest) ** (depth - 2) - side ** (depth - 1)
+  needed = side * positive('lipschitz', lipschitz) ** (depth - 1) * p[0]
+  needed *= math.sqrt(depth) * change
+  if variant == 'corrected':
+    needed *= math.sqrt(2)
+  premises = [
+    Assumption(
+      'margin',
+      bool(gamma >= needed),
+      f'gamma = {gamma:.4g} must be >= {needed:.4g}',
+    ),
+    Assumption('probability', None, 'the source gives none; failure is left 0'),
+    constant_premise('C'),
+  ]
+  front = math.log(positive('constant', constant))
+  return make_bound(
+    {
+      'empirical': log(empirical),
+      'complexity': front + 0.5 * (log(total) - math.log(n)),
+    },
+    premises,
+    details={'log_count': log(total)},
+  )

@@ -1,0 +1,106 @@
+"""Networks as the bounds see them: a list of matrices and an activation.
+
+The matrices W_1, .., W_L are [fan_in, fan_out]: x^1 = x W_1 and x^i =
+phi(x^{i-1}) W_i, so that x^i is what enters the i-th activation and x^L is the
+output.
+"""
+
+import itertools
+import re
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from htjax.checks import check_floating
+from htjax.types import Array, ArrayLike, PyTree
+
+Activation = Callable[[Array], Array]
+
+
+def dense_layers(params: PyTree) -> list[Array]:
+  """The matrices of a fully connected network, first to last.
+
+  Args:
+    params: nested dict {'hidden_0': {'kernel': [fan_in, fan_out]}, ..,
+      'output': {'kernel': ..}}, as of `htjax.models.fcn`. Layers are taken in
+      the order of the numbers in their names, those without one last.
+
+  Returns:
+    List of matrices [fan_in, fan_out].
+
+  Raises:
+    ValueError: for biases, leaves of another rank, or shapes that do not
+      chain.
+  """
+  found = []
+  for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    if leaf.ndim != 2:
+      raise ValueError(
+        f'params must hold matrices only, got shape {leaf.shape} at {name!r}'
+      )
+    numbers = [int(n) for n in re.findall(r'\d+', name)]
+    found.append(((not numbers, numbers, name), leaf))
+  return check_layers([leaf for _, leaf in sorted(found, key=lambda f: f[0])])
+
+
+def pre_activations(
+  layers: Sequence[ArrayLike],
+  x: ArrayLike,
+  *,
+  activation: Activation = jax.nn.relu,
+) -> list[Array]:
+  """x^1 = x W_1 and x^i = phi(x^{i-1}) W_i; the last is the output.
+
+  Args:
+    layers: matrices [fan_in, fan_out], first to last.
+    x: inputs [m, fan_in of the first].
+    activation: phi, elementwise.
+
+  Returns:
+    List of L arrays [m, fan_out].
+
+  Raises:
+    ValueError: if shapes do not fit.
+  """
+  layers, x = check_network(layers, x)
+  states = [x @ layers[0]]
+  for w in layers[1:]:
+    states.append(activation(states[-1]) @ w)
+  return states
+
+
+def check_matrix(name: str, matrix: ArrayLike) -> Array:
+  matrix = jnp.asarray(matrix)
+  if matrix.ndim != 2 or 0 in matrix.shape:
+    raise ValueError(
+      f'{name} must be a non-empty matrix [fan_in, fan_out], got shape '
+      f'{matrix.shape}'
+      + ('; see conv_spectral_norm' if matrix.ndim == 4 else '')
+    )
+  check_floating(name, matrix.dtype)
+  return matrix
+
+
+def check_layers(
+  layers: Sequence[ArrayLike], name: str = 'layers'
+) -> list[Array]:
+  found = [check_matrix(f'{name}[{i}]', w) for i, w in enumerate(layers)]
+  if not found:
+    raise ValueError(f'{name} must have at least one matrix, got none')
+  for left, right in itertools.pairwise(found):
+    if left.shape[1] != right.shape[0]:
+      raise ValueError(
+        f'{name} must chain, got shapes {[w.shape for w in found]}'
+      )
+  return found
+
+
+def check_network(layers, x) -> tuple[list[Array], Array]:
+  found, x = check_layers(layers), jnp.asarray(x)
+  if x.ndim != 2 or x.shape[0] < 1 or x.shape[1] != found[0].shape[0]:
+    raise ValueError(
+      f'x must be [m, {found[0].shape[0]}] with m >= 1, got shape {x.shape}'
+    )
+  return found, x.astype(found[0].dtype)

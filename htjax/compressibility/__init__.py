@@ -1,0 +1,49 @@
+"""How well few entries, or few columns, stand for a vector of weights.
+
+Best k-term approximation, its relative l_p error, the smallest kept fraction
+that reaches an error, the fraction of columns that 10 % of the squared norm
+pays for, and the curves expected of Gaussian and stable weights. kappa is
+always the kept fraction; a pruning ratio is 1 - kappa.
+"""
+
+from htjax.compressibility.arguments import (
+  as_floating,
+  check_kappa,
+  check_matrix,
+  check_order,
+)
+from htjax.compressibility.counts import ROUNDINGS, kept_count
+from htjax.compressibility.curves import gaussian_limit, stable_curve
+from htjax.compressibility.errors import (
+  best_k,
+  compression_error,
+  smallest_kappa,
+)
+from htjax.compressibility.order_statistics import largest, median, num_true
+from htjax.compressibility.ratios import (
+  column_norms,
+  invisible_noise_ratios,
+  num_removable,
+  pruning_ratio,
+)
+
+__all__ = [
+  'ROUNDINGS',
+  'as_floating',
+  'best_k',
+  'check_kappa',
+  'check_matrix',
+  'check_order',
+  'column_norms',
+  'compression_error',
+  'gaussian_limit',
+  'invisible_noise_ratios',
+  'kept_count',
+  'largest',
+  'median',
+  'num_removable',
+  'num_true',
+  'pruning_ratio',
+  'smallest_kappa',
+  'stable_curve',
+]

@@ -1,0 +1,60 @@
+"""Arguments of the functions on weights: real, not empty, fractions."""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from htjax.checks import check_range
+from htjax.types import Array, ArrayLike
+
+
+def as_floating(name: str, x: ArrayLike) -> Array:
+  """`x` as float32 or float64; integers and half precision become float32."""
+  array = jnp.asarray(x)
+  if jnp.issubdtype(array.dtype, jnp.complexfloating):
+    raise ValueError(f'{name} must be real, got dtype {array.dtype.name}')
+  if array.dtype not in (jnp.float32, jnp.float64):
+    array = array.astype(jnp.float32)
+  return array
+
+
+def check_matrix(name: str, matrix: ArrayLike) -> Array:
+  """Return `matrix` as floating, or raise if it has no columns to speak of."""
+  array = nonempty(name, matrix)
+  if array.ndim < 2:
+    raise ValueError(
+      f'{name} must be [..., n] of rank 2 or more, one column per index of the '
+      f'last axis, got shape {array.shape}'
+    )
+  return array
+
+
+def check_order(p: Any) -> None:
+  """Raise unless `p` is a finite positive Python number."""
+  if (
+    isinstance(p, bool)
+    or not isinstance(p, int | float | np.number)
+    or not 0 < p < math.inf
+  ):
+    raise ValueError(f'p must be a static number in (0, inf), got {p!r}')
+
+
+def check_kappa(kappa: ArrayLike) -> None:
+  """Raise if a concrete kept fraction is not in (0, 1]."""
+  check_range('kappa', kappa, 0.0, 1.0, open_low=True)
+
+
+def nonempty(name: str, x: ArrayLike) -> Array:
+  """Return `x` as floating, or raise if it has no entries."""
+  array = as_floating(name, x)
+  if array.size == 0:
+    raise ValueError(f'{name} must not be empty, got shape {array.shape}')
+  return array
+
+
+def or_nan(value: Array, fraction: ArrayLike) -> Array:
+  """NaN where a fraction, known only at run time, is not in [0, 1]."""
+  fraction = jnp.asarray(fraction)
+  return jnp.where((fraction >= 0) & (fraction <= 1), value, jnp.nan)

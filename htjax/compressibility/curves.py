@@ -1,0 +1,173 @@
+"""Error curves expected of Gaussian and of stable weights."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from htjax import stable
+from htjax.checks import (
+  check_count,
+  check_key,
+  check_range,
+)
+from htjax.compressibility.arguments import (
+  as_floating,
+  check_kappa,
+  check_order,
+  or_nan,
+)
+from htjax.compressibility.costs import root
+from htjax.compressibility.counts import kept_count
+from htjax.compressibility.errors import errors_of_removal
+from htjax.types import Array, ArrayLike, PRNGKey
+
+
+def gaussian_limit(kappa: ArrayLike, *, p: float = 2, dim: int = 1) -> Array:
+  """Limit of the relative error for Gaussian columns, as their number grows.
+
+  For columns theta_i ~ N(0, s^2 I_dim) and the norm (sum_i |theta_i|^p)^(1/p),
+  |theta_i| Euclidean, which for p = 2 is the Frobenius norm:
+    error^p -> E[|theta|^p; |theta| <= q] / E |theta|^p,  q the quantile of
+    |theta| at 1 - kappa;  at p = 2, F_{dim+2}(F_dim^{-1}(1 - kappa)) with the
+    chi-squared distribution functions.
+
+  Args:
+    kappa: kept fraction in (0, 1], traced, any shape.
+    p: order of the norm, static, 0 < p < infinity.
+    dim: dimension of a column, static; 1 for i.i.d. Gaussian entries.
+
+  Returns:
+    Array of kappa's shape, accurate to about 5e-6 in float32 (2e-5 for dim in
+    the thousands) and 1e-11 in float64. Strictly positive for kappa < 1:
+    Gaussian weights are not compressible. Not differentiable.
+
+  Raises:
+    ValueError: p not a positive number, dim < 1, a concrete kappa outside
+      (0, 1].
+
+  Values: a traced kappa outside [0, 1] gives NaN.
+
+  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
+    with Heavy-Tailed SGD", Proposition A.1; Gribonval, Cevher & Davies (2012),
+    Proposition 1.1.
+  """
+  check_order(p)
+  check_count('dim', dim)
+  check_kappa(kappa)
+  kappa = as_floating('kappa', kappa)
+  return or_nan(_gaussian_limit(kappa, p, dim), kappa)
+
+
+def stable_curve(
+  alpha: ArrayLike,
+  kappa: ArrayLike,
+  n: int,
+  *,
+  key: PRNGKey,
+  p: float = 2,
+  num_draws: int = 200,
+  level: ArrayLike = 0.5,
+  rounding: str = 'ceil',
+) -> Array:
+  """Compression error expected of n independent symmetric stable weights.
+
+  The median over simulated vectors: for p >= alpha the error tends to zero like
+  n^(1/p - 1/alpha), and at finite n its law is too wide for a mean. For
+  p < alpha it tends to a limit between 0 and 1 which depends on alpha alone.
+
+  Args:
+    alpha: tail index in (0, 2], traced. The scale does not matter.
+    kappa: kept fraction in (0, 1], traced; an array gives a curve.
+    n: static, entries per vector.
+    key: typed key.
+    p: order of the norm, static.
+    num_draws: static, simulated vectors; their cost is a sort of n each.
+    level: which quantile of the error to return, in [0, 1], traced; 0.05 and
+      0.95 make a band around the median.
+    rounding: as in `compression_error`.
+
+  Returns:
+    Array of kappa's shape and dtype.
+
+  Raises:
+    ValueError: as `compression_error` and `htjax.stable.sample`; n or
+      num_draws < 1; a concrete level outside [0, 1].
+
+  Values: traced alpha, kappa or level out of range gives NaN.
+
+  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
+    Networks", Lemma S2; Gribonval, Cevher & Davies (2012), Proposition 1.2.
+  """
+  key = check_key(key)
+  check_count('n', n)
+  check_count('num_draws', num_draws)
+  check_order(p)
+  check_range('alpha', alpha, 0.0, 2.0, open_low=True)
+  check_range('level', level, 0.0, 1.0)
+  check_kappa(kappa)
+  removed = n - kept_count(kappa, n, rounding)
+  dtype = as_floating('kappa', kappa).dtype
+  errors = _stable_errors(key, alpha, removed, n, p, num_draws, dtype)
+  level = jnp.asarray(level, dtype)
+  return or_nan(or_nan(jnp.quantile(errors, level, axis=0), kappa), level)
+
+
+@functools.partial(jax.jit, static_argnames=('n', 'p', 'num_draws', 'dtype'))
+def _stable_errors(key, alpha, removed, n, p, num_draws, dtype):
+  def draw(draw_key):
+    x = stable.sample(draw_key, alpha, (n,), dtype)
+    return errors_of_removal(x, removed, p)
+
+  return lax.map(draw, jax.random.split(key, num_draws))
+
+
+@functools.partial(jax.jit, static_argnames=('p', 'dim'))
+def _gaussian_limit(kappa: Array, p: float, dim: int) -> Array:
+  # |theta|^2 / (2 s^2) is Gamma(a); weighted by |theta|^p it is Gamma(b).
+  a, b = dim / 2, (dim + p) / 2
+  t = _log_gamma_quantile(1 - kappa, a)
+  error = root(_gamma_cdf(t + math.log(a / b), b), p)
+  return jnp.where(kappa == 1, 0, error)
+
+
+def _log_gamma_quantile(q: Array, a: float) -> Array:
+  """t with P(Gamma(a) <= a e^t) = q, by bisection; a static, a >= 1/2."""
+  # Beyond these ends the probability is below 1e-16 or above 1 - 1e-16.
+  low = jnp.full_like(q, -40 / a - 9 / math.sqrt(a))
+  high = jnp.full_like(q, math.log1p(9 / math.sqrt(a) + 40 / a))
+
+  def halve(_, bounds):
+    low, high = bounds
+    middle = (low + high) / 2
+    below = _gamma_cdf(middle, a) < q
+    return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+  halvings = 8 + jnp.finfo(q.dtype).nmant
+  return lax.fori_loop(0, halvings, halve, (low, high))[0]
+
+
+def _gamma_cdf(t: Array, a: float) -> Array:
+  """P(Gamma(a) <= a e^t), the series x^a e^-x / Gamma(a+1) sum_j x^j / (a+1)_j.
+
+  In terms of t the leading factor is exp(a (t + 1 - e^t)) times a constant of
+  a, which keeps the digits that a log x - x - log Gamma(a) cancels in float32.
+  """
+  constant = math.exp(a * math.log(a) - a - math.lgamma(a + 1))
+  x = a * jnp.exp(t)
+  eps = jnp.finfo(t.dtype).eps
+
+  def unfinished(state):
+    _, term, total = state
+    return jnp.any(term > eps * total / 4)
+
+  def add(state):
+    j, term, total = state
+    term = term * x / (a + j)
+    return j + 1, term, total + term
+
+  start = (jnp.ones((), t.dtype), jnp.ones_like(x), jnp.ones_like(x))
+  series = lax.while_loop(unfinished, add, start)[2]
+  return jnp.minimum(constant * jnp.exp(a * (t - jnp.expm1(t))) * series, 1)

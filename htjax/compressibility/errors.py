@@ -1,0 +1,140 @@
+"""Best k-term approximation, its error, and the fraction an error needs."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from htjax.checks import (
+  check_range,
+)
+from htjax.compressibility.arguments import (
+  as_floating,
+  check_kappa,
+  check_order,
+  nonempty,
+  or_nan,
+)
+from htjax.compressibility.costs import last_true, removal_cost
+from htjax.compressibility.counts import kept_count
+from htjax.compressibility.order_statistics import largest
+from htjax.types import Array, ArrayLike
+
+
+def best_k(x: ArrayLike, k: ArrayLike) -> Array:
+  """Best k-term approximation: the k largest magnitudes, zero elsewhere.
+
+  Args:
+    x: real array of any shape; entries are ranked over the whole array.
+    k: how many entries to keep, an integer in [0, x.size], traced.
+
+  Returns:
+    Array of x's shape with exactly min(k, x.size) entries of x, and zeros. Of
+    equal magnitudes the first in row-major order is kept.
+
+  Raises:
+    ValueError: k of another shape than [] or not an integer; a concrete k out
+      of range; x complex.
+
+  Values: NaN ranks above everything. A traced k out of range gives NaN.
+
+  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
+    Networks", section 2; Gribonval, Cevher & Davies (2012), section I.
+  """
+  x = as_floating('x', x)
+  if jnp.shape(k) != () or not jnp.issubdtype(jnp.result_type(k), jnp.integer):
+    raise ValueError(f'k must be one integer, got {k!r}')
+  check_range('k', k, 0, x.size)
+  return _best_k(x, k)
+
+
+def compression_error(
+  x: ArrayLike, kappa: ArrayLike, *, p: float = 2, rounding: str = 'ceil'
+) -> Array:
+  """Relative l_p error of keeping the fraction kappa of largest magnitudes.
+
+  |x - best_k(x, k)|_p / |x|_p with k = ceil(kappa d), d = x.size. A kappa d
+  within two roundings of an integer is that integer: kappa = 0.1 of 10 is 1.
+
+  Args:
+    x: real array of any shape, not empty, taken as one vector.
+    kappa: kept fraction in (0, 1], traced; an array gives a curve, at the cost
+      of one sort and one pass over x per entry.
+    p: order of the norm, static, 0 < p < infinity.
+    rounding: 'ceil' or 'floor'; with 'floor', kappa < 1/d keeps nothing.
+
+  Returns:
+    Array of kappa's shape and x's dtype, in [0, 1]; 0 for x = 0.
+
+  Raises:
+    ValueError: x empty or complex, p not a positive number, unknown rounding,
+      a concrete kappa outside (0, 1].
+
+  Values: NaN or infinity in x gives NaN, as does a traced kappa outside [0, 1].
+
+  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
+    Networks", eq. (S43).
+  """
+  x = nonempty('x', x)
+  check_order(p)
+  check_kappa(kappa)
+  kept = kept_count(kappa, x.size, rounding)
+  return or_nan(errors_of_removal(x, x.size - kept, p), kappa)
+
+
+def smallest_kappa(x: ArrayLike, epsilon: ArrayLike, *, p: float = 2) -> Array:
+  """Smallest kept fraction whose relative l_p error is at most epsilon.
+
+  Args:
+    x: real array of any shape, not empty, taken as one vector.
+    epsilon: relative error, not squared, in [0, 1], traced; an array gives a
+      curve.
+    p: order of the norm, static, 0 < p < infinity.
+
+  Returns:
+    Array of epsilon's shape and x's dtype: a multiple of 1 / x.size. It is 0
+    for x = 0 and for epsilon = 1.
+
+  Raises:
+    ValueError: x empty or complex, p not a positive number, a concrete epsilon
+      outside [0, 1].
+
+  Values: NaN or infinity in x gives NaN, as does a traced epsilon outside
+    [0, 1].
+
+  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
+    Networks", eq. (S5).
+  """
+  x = nonempty('x', x)
+  check_order(p)
+  check_range('epsilon', epsilon, 0.0, 1.0)
+  return or_nan(_smallest_kappa(x, jnp.asarray(epsilon, x.dtype), p), epsilon)
+
+
+@jax.jit
+def _best_k(x: Array, k: Array) -> Array:
+  kept = jnp.where(largest(jnp.abs(x), k), x, 0)
+  return jnp.where((k >= 0) & (k <= x.size), kept, jnp.nan)
+
+
+@functools.partial(jax.jit, static_argnames='p')
+def errors_of_removal(x: Array, removed: Array, p: float) -> Array:
+  """Relative l_p errors without so many smallest entries, at each count."""
+  ascending = jnp.sort(jnp.abs(x).reshape(-1))
+  removed = jnp.asarray(removed)
+  errors = lax.map(removal_cost(ascending, p), removed.reshape(-1))
+  return errors.reshape(removed.shape)
+
+
+@functools.partial(jax.jit, static_argnames='p')
+def _smallest_kappa(x: Array, epsilon: Array, p: float) -> Array:
+  ascending = jnp.sort(jnp.abs(x).reshape(-1))
+  cost, d = removal_cost(ascending, p), ascending.size
+
+  def kept(bound):
+    m = last_true(lambda m: cost(m) <= bound, d)
+    return (d - m).astype(x.dtype) / d
+
+  kappa = lax.map(kept, epsilon.reshape(-1)).reshape(epsilon.shape)
+  return jnp.where(jnp.isfinite(ascending[-1]), kappa, jnp.nan)

@@ -1,0 +1,176 @@
+"""Pruning ratios: the columns that a share of the squared norm pays for.
+
+A column is an index of the last axis: [fan_in, n] for dense layers, filters
+[h, w, in, n] for convolutions.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from htjax import stable
+from htjax.checks import (
+  check_count,
+  check_key,
+  check_range,
+)
+from htjax.compressibility.arguments import (
+  check_matrix,
+  or_nan,
+)
+from htjax.compressibility.costs import last_true, raised, removal_cost, root
+from htjax.types import Array, ArrayLike, PRNGKey
+
+
+def pruning_ratio(
+  matrix: ArrayLike, *, tolerance: ArrayLike = 0.1, squared: bool = True
+) -> Array:
+  """Largest fraction of columns whose removal costs at most `tolerance`.
+
+  The columns of smallest l_2 norm go first, for as long as the squared norm of
+  what is removed is at most `tolerance` times the squared Frobenius norm;
+  equality is removed too.
+
+  Args:
+    matrix: [fan_in, n] or filters [h, w, in, n]; real, not empty.
+    tolerance: in [0, 1], traced.
+    squared: whether `tolerance` is a share of the squared norm, as in the
+      paper's tables; if False it is a relative error, of norms not squared.
+
+  Returns:
+    Array of shape [] and the matrix's dtype, in [0, 1], a multiple of 1/n. An
+    all-zero matrix gives 1: everything can go at no cost.
+
+  Raises:
+    ValueError: matrix of rank below 2, empty or complex; a concrete tolerance
+      outside [0, 1].
+
+  Values: NaN or infinity in the matrix gives NaN, as does a traced tolerance
+    outside [0, 1].
+
+  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
+    with Heavy-Tailed SGD", section 5, the pruning ratio of the tables.
+  """
+  matrix = check_matrix('matrix', matrix)
+  check_range('tolerance', tolerance, 0.0, 1.0)
+  ratio = ratio_of_norms(
+    column_norms(matrix), jnp.asarray(tolerance, matrix.dtype), squared
+  )
+  return or_nan(ratio, tolerance)
+
+
+def invisible_noise_ratios(
+  key: PRNGKey,
+  columns: ArrayLike,
+  scale: ArrayLike,
+  alpha: ArrayLike,
+  num_draws: int,
+  *,
+  tolerance: ArrayLike = 0.1,
+  squared: bool = True,
+) -> Array:
+  """Pruning ratios under Type I noise that the network cannot see.
+
+  Where every input sums to zero (series normalised to mean zero), adding one
+  number to all incoming weights of a unit changes nothing, so the Type I noise
+  of K steps stays in the weights as it fell: column i ends as theta_i + s Z_i 1
+  with s = sigma (eta K)^(1/alpha) and Z_i independent standard symmetric
+  stable. A draw costs O(n log n), whatever the fan-in, by
+  |theta + s Z 1|^2 = |theta - mean(theta)|^2 + fan_in (mean(theta) + s Z)^2.
+
+  Args:
+    key: typed key.
+    columns: weights without the noise, [fan_in, n] (or filters).
+    scale: s >= 0, the scale of the sum of all noise on one weight, traced.
+    alpha: tail index in (0, 2], traced.
+    num_draws: static, independent draws of all n numbers Z_i.
+    tolerance: as in `pruning_ratio`, traced.
+    squared: as in `pruning_ratio`.
+
+  Returns:
+    Array [num_draws] of pruning ratios. Their law is wide, one large Z_i can
+    own the whole norm: use quantiles rather than a mean of a few.
+
+  Raises:
+    ValueError: as `pruning_ratio` and `htjax.stable.sample`; num_draws < 1.
+
+  Values: NaN or infinity in the columns, a traced alpha or tolerance out of
+    range and a traced NaN scale give NaN; the sign of a traced scale does not
+    matter.
+
+  Source: after "Implicit Compressibility of Overparametrized Neural Networks
+    Trained with Heavy-Tailed SGD", section 2, Type I.
+  """
+  key = check_key(key)
+  columns = check_matrix('columns', columns)
+  check_count('num_draws', num_draws)
+  check_range('scale', scale, 0.0, np.inf, open_high=True)
+  check_range('alpha', alpha, 0.0, 2.0, open_low=True)
+  check_range('tolerance', tolerance, 0.0, 1.0)
+  tolerance = jnp.asarray(tolerance, columns.dtype)
+  ratios = _invisible(key, columns, scale, alpha, num_draws, tolerance, squared)
+  return or_nan(ratios, tolerance)
+
+
+@functools.partial(jax.jit, static_argnames='p')
+def column_norms(matrix: Array, p: float = 2) -> Array:
+  """l_p norm of each column: [..., n] -> [n], over all axes but the last.
+
+  Args:
+    matrix: floating array of rank >= 1.
+    p: static, 0 < p < infinity.
+
+  Returns:
+    Array [n]; no overflow or underflow on the way to a norm that fits the
+    dtype. Infinity in a column gives NaN.
+  """
+  magnitude = jnp.abs(matrix).reshape(-1, matrix.shape[-1])
+  peak = jnp.max(magnitude, axis=0)
+  scaled = magnitude / jnp.where(peak == 0, 1, peak)[None, :]
+  return peak * root(jnp.sum(raised(scaled, p), axis=0), p)
+
+
+@functools.partial(jax.jit, static_argnames=('squared', 'p'))
+def num_removable(
+  norms: Array, tolerance: ArrayLike, squared: bool = True, p: float = 2
+) -> Array:
+  """How many of the smallest columns go, given all columns' l_p norms.
+
+  Args:
+    norms: [n], non-negative, any order; of columns, or of whatever goes whole.
+    tolerance: share of the whole that may be lost, traced.
+    squared: whether shares are of p-th powers of norms (the squared norm, for
+      p = 2) or of norms.
+    p: order of the norm, static.
+
+  Returns:
+    int32 array []: the largest m such that the m smallest columns cost at most
+    `tolerance`; n if all are zero, 0 if one is NaN or infinite.
+  """
+  cost = removal_cost(jnp.sort(norms), p, power=squared)
+  return last_true(lambda m: cost(m) <= tolerance, norms.size)
+
+
+def ratio_of_norms(norms: Array, tolerance: Array, squared: bool) -> Array:
+  """Pruning ratio of columns of these l_2 norms; NaN if one is not finite."""
+  removed = num_removable(norms, tolerance, squared)
+  ratio = removed.astype(norms.dtype) / norms.size
+  return jnp.where(jnp.all(jnp.isfinite(norms)), ratio, jnp.nan)
+
+
+@functools.partial(jax.jit, static_argnames=('num_draws', 'squared'))
+def _invisible(key, columns, scale, alpha, num_draws, tolerance, squared):
+  fan_in = columns[..., 0].size
+  mean = jnp.mean(columns.reshape(fan_in, -1), axis=0)
+  fixed = column_norms(columns.reshape(fan_in, -1) - mean[None, :])
+
+  def draw(draw_key):
+    z = stable.sample(draw_key, alpha, mean.shape, mean.dtype, scale=scale)
+    moved = math.sqrt(fan_in) * jnp.abs(mean + z)
+    return ratio_of_norms(jnp.hypot(fixed, moved), tolerance, squared)
+
+  return lax.map(draw, jax.random.split(key, num_draws))

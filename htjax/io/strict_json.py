@@ -1,0 +1,89 @@
+"""Strict JSON: values in its own types, and whole lines of it.
+
+NaN and infinities have no place in it: in a record they become null, in a
+config their names.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def plain(value: Any, name: str, nonfinite: Any) -> Any:
+  """`value` in JSON's own types; `name` is for the error."""
+  if hasattr(value, 'to_dict'):
+    value = value.to_dict()
+  if isinstance(value, Mapping):
+    for key in value:
+      if not isinstance(key, str):
+        raise ValueError(f'keys of {name} must be strings, got {key!r}')
+    return {k: plain(v, f'{name}.{k}', nonfinite) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [plain(v, f'{name}[{i}]', nonfinite) for i, v in enumerate(value)]
+  if isinstance(value, str):
+    return str(value)
+  if value is None or isinstance(value, bool | int):
+    return value
+  if isinstance(value, float):
+    return float(value) if math.isfinite(value) else nonfinite(value)
+  if hasattr(value, '__array__'):
+    return plain(_array_values(value, name), name, nonfinite)
+  raise ValueError(
+    f'{name} must be a number, string, boolean, None, list, dictionary or '
+    f'array of numbers, got {value!r}'
+  )
+
+
+def name_nonfinite(value: float) -> str:
+  """NaN and infinities by name, as configs have them."""
+  return str(value)
+
+
+def drop_nonfinite(value: float) -> None:
+  """NaN and infinities as null, as records have them."""
+  return None
+
+
+def dump(value: Any, indent: int | None = None) -> str:
+  """Strict JSON text."""
+  return json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+def parse(data: bytes, what: str) -> Any:
+  """The value of JSON text; `what` is damaged if it is none."""
+  try:
+    return json.loads(data)
+  except (ValueError, RecursionError) as error:
+    raise ValueError(f'{what} is damaged: {error}') from None
+
+
+def load(path: Path) -> Any:
+  """The value in a file of JSON."""
+  return parse(path.read_bytes(), str(path))
+
+
+def whole_lines(data: bytes) -> int:
+  """Where the last line that is a record ends."""
+  end = data.rfind(b'\n') + 1
+  while end:
+    start = data.rfind(b'\n', 0, end - 1) + 1
+    try:
+      json.loads(data[start:end])
+      return end
+    # A power cut can leave zeros in place of the last lines.
+    except ValueError:
+      end = start
+  return 0
+
+
+def _array_values(value: Any, name: str) -> Any:
+  try:
+    x = np.asarray(value)
+    # bfloat16 and its like are no floats to numpy.
+    return (x.astype(np.float64) if x.dtype.kind == 'V' else x).tolist()
+  except (TypeError, ValueError) as error:
+    raise ValueError(f'{name} must be an array of numbers: {error}') from None

@@ -1,0 +1,47 @@
+"""Training many lanes of one network, each to its stopping rule.
+
+A lane is one run: a seed with its noise's alpha and sigma. Lanes share the
+network, the data and the compiled program; on an accelerator they are one
+vmapped batch, on a CPU they run one after another, which is faster there. The
+order within a step is that of the papers' programs: noise (but not before the
+first step), gradient step, and on the evaluation grid the stopping rule, so
+that a network that has met the rule carries no noise after its last step.
+"""
+
+from htjax.training.evaluation import evaluate
+from htjax.training.keys import analysis_key, init_key
+from htjax.training.lanes import (
+  AVERAGING,
+  CONVERGED,
+  DIVERGED,
+  OUT_OF_STEPS,
+  RUNNING,
+  STATUS,
+  Examples,
+  Finished,
+  Lane,
+  LaneState,
+  Recipe,
+)
+from htjax.training.loop import train
+from htjax.training.programs import Program, make_program
+
+__all__ = [
+  'AVERAGING',
+  'CONVERGED',
+  'DIVERGED',
+  'OUT_OF_STEPS',
+  'RUNNING',
+  'STATUS',
+  'Examples',
+  'Finished',
+  'Lane',
+  'LaneState',
+  'Program',
+  'Recipe',
+  'analysis_key',
+  'evaluate',
+  'init_key',
+  'make_program',
+  'train',
+]

@@ -1,0 +1,173 @@
+"""Lanes to their stopping rules: groups, logs, checkpoints, resuming."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from htjax.checks import check_count
+from htjax.io import checkpoints, records
+from htjax.training.engine import Engine
+from htjax.training.lanes import (
+  STATUS,
+  Examples,
+  Finished,
+  Lane,
+  LaneState,
+  check_examples,
+  check_lanes,
+  is_going,
+)
+from htjax.training.programs import Program
+
+_CHECKPOINTS = 'checkpoints'
+
+
+def train(
+  program: Program,
+  lanes: Sequence[Lane],
+  data: Examples,
+  *,
+  at_once: int | None = None,
+  done: frozenset[int] = frozenset(),
+  run: records.Run | None = None,
+  checkpoint_every: float = 60.0,
+) -> Iterator[Finished]:
+  """Train lanes to their stopping rule, giving each as it stops.
+
+  Lanes are trained in groups. The lanes of a group are one vmapped batch; when
+  half of them have stopped, the batch is compacted, so that stopped lanes cost
+  nothing. With several devices the batch is sharded over them. A lane's result
+  does not depend on what the other lanes do.
+
+  With a `run`, each evaluation is logged, the state of the group is saved
+  every `checkpoint_every` seconds, and a training that was killed goes on from
+  there, to the same numbers. A lane that stopped after the last checkpoint is
+  then given a second time, so that a caller who stores results by index loses
+  nothing.
+
+  Args:
+    program: from `make_program`.
+    lanes: the settings of each lane.
+    data: the training set.
+    at_once: lanes in a group. None: 1 on a CPU, where a batch of networks is
+      slower than one after another, otherwise all.
+    done: indices of lanes whose results are stored already.
+    run: where evaluations are logged and checkpoints kept, or None.
+    checkpoint_every: seconds.
+
+  Yields:
+    A Finished for each lane.
+
+  Raises:
+    ValueError: no lanes, impossible settings of a lane, at_once < 1, inputs
+      and labels of different lengths.
+  """
+  check_lanes(lanes)
+  check_examples(data)
+  if at_once is None:
+    at_once = 1 if jax.default_backend() == 'cpu' else len(lanes)
+  check_count('at_once', at_once)
+  data = Examples(jnp.asarray(data.inputs), jnp.asarray(data.labels))
+  engine = Engine(program, data, batched=at_once > 1)
+  for first in range(0, len(lanes), at_once):
+    group = list(range(first, min(first + at_once, len(lanes))))
+    if set(group) <= done:
+      continue
+    saved = time.monotonic()
+    index, waiting, state = _start(engine, lanes, group, run)
+    settings = engine.arrays([lanes[i] for i in index])
+    while waiting:
+      state = engine.advance(state, settings)
+      _log(run, index, waiting, state)
+      for i, k in _stopped(index, waiting, state):
+        waiting.discard(i)
+        yield _finished(i, lanes[i], engine.take(state, k))
+      if engine.is_sparse(index, waiting):
+        index, state = engine.compact(index, waiting, state)
+        settings = engine.arrays([lanes[i] for i in index])
+      if run and waiting and time.monotonic() - saved > checkpoint_every:
+        _save(run, group, index, waiting, state)
+        saved = time.monotonic()
+
+
+def _start(
+  engine: Engine,
+  lanes: Sequence[Lane],
+  group: list[int],
+  run: records.Run | None,
+) -> tuple[list[int], set[int], LaneState]:
+  """The group's positions, waiting lanes and state, saved or initial."""
+  index, waiting, steps = engine.padded(group), set(group), 0
+  settings = [lanes[i] for i in index]
+  saved = run and checkpoints.restore(
+    run.workdir / _CHECKPOINTS, engine.abstract(settings), strict_shapes=False
+  )
+  if saved and saved[2]['group'] == group:
+    state, steps, meta = saved
+    index, waiting = meta['index'], set(meta['waiting'])
+    state = engine.place(state)
+  else:
+    state = engine.init(settings)
+  if run:
+    # What was logged after the checkpoint will be logged again.
+    run.truncate_from(lambda r: r['lane'] in waiting and r['steps'] > steps)
+  return index, waiting, state
+
+
+def _save(
+  run: records.Run,
+  group: list[int],
+  index: list[int],
+  waiting: set[int],
+  state: LaneState,
+) -> None:
+  steps = int(np.max(np.asarray(state.steps)))
+  meta = {'group': group, 'index': index, 'waiting': sorted(waiting)}
+  checkpoints.save(run.workdir / _CHECKPOINTS, steps, state, meta)
+
+
+def _log(run, index, waiting, state) -> None:
+  if run is None:
+    return
+  columns = [
+    np.atleast_1d(a) for a in (state.steps, state.loss, state.accuracy)
+  ]
+  for k, i in enumerate(index):
+    if i in waiting and index.index(i) == k:
+      steps, loss, accuracy = (column[k] for column in columns)
+      run.log(
+        {
+          'lane': i,
+          'steps': steps,
+          'train_loss': loss,
+          'train_accuracy': accuracy,
+        }
+      )
+
+
+def _stopped(
+  index: list[int], waiting: set[int], state: LaneState
+) -> list[tuple[int, int]]:
+  """(lane, position) of the lanes that have just stopped."""
+  status = np.atleast_1d(state.status)
+  return [
+    (i, index.index(i))
+    for i in sorted(waiting)
+    if not is_going(status[index.index(i)])
+  ]
+
+
+def _finished(i: int, lane: Lane, state: LaneState) -> Finished:
+  return Finished(
+    lane_index=i,
+    lane=lane,
+    params=state.params,
+    steps=int(state.steps),
+    status=STATUS[int(state.status)],
+    train_loss=float(state.loss),
+    train_accuracy=float(state.accuracy),
+    average=state.average if state.averaged > 0 else None,
+  )
