@@ -21,81 +21,15 @@ from htjax.pruning.ties import Labels, Ties, fixed
 # Operations on entries, one by one: an axis of the result is that axis of each
 # operand.
 _ENTRYWISE = frozenset(
-  [
-    'add',
-    'sub',
-    'mul',
-    'div',
-    'rem',
-    'max',
-    'min',
-    'pow',
-    'atan2',
-    'nextafter',
-    'and',
-    'or',
-    'xor',
-    'not',
-    'eq',
-    'ne',
-    'ge',
-    'gt',
-    'le',
-    'lt',
-    'neg',
-    'sign',
-    'abs',
-    'floor',
-    'ceil',
-    'round',
-    'is_finite',
-    'exp',
-    'exp2',
-    'expm1',
-    'log',
-    'log1p',
-    'sqrt',
-    'rsqrt',
-    'cbrt',
-    'logistic',
-    'tanh',
-    'sin',
-    'cos',
-    'tan',
-    'sinh',
-    'cosh',
-    'asin',
-    'acos',
-    'atan',
-    'asinh',
-    'acosh',
-    'atanh',
-    'erf',
-    'erfc',
-    'erf_inv',
-    'lgamma',
-    'digamma',
-    'square',
-    'integer_pow',
-    'select_n',
-    'clamp',
-    'convert_element_type',
-    'stop_gradient',
-    'copy',
-    'copy_p',
-    'real',
-    'imag',
-    'conj',
-    'reduce_precision',
-    'shift_left',
-    'shift_right_logical',
-    'optimization_barrier',
-    'add_any',
-    'population_count',
-    'clz',
-    'sharding_constraint',
-    'name',
-  ]
+  """
+  add sub mul div rem max min pow atan2 nextafter and or xor not eq ne ge gt le
+  lt neg sign abs floor ceil round is_finite exp exp2 expm1 log log1p sqrt rsqrt
+  cbrt logistic tanh sin cos tan sinh cosh asin acos atan asinh acosh atanh erf
+  erfc erf_inv lgamma digamma square integer_pow select_n clamp
+  convert_element_type stop_gradient copy copy_p real imag conj reduce_precision
+  shift_left shift_right_logical optimization_barrier add_any population_count
+  clz sharding_constraint name
+  """.split()  # noqa: SIM905
 )
 _CALLS = {
   'jit': 'jaxpr',
@@ -147,15 +81,19 @@ class Read:
     weights: [size, outputs], what the constants are multiplied with, or None.
     fold: (leaf, sign): adding sign times the constants' share to this leaf
       takes their place; None where there is no such leaf.
+    single: whether the outputs are one axis, so that their order is plain.
+    rows: of each index its final atoms, once the ties are resolved.
     where: which operation, for messages.
   """
 
-  def __init__(self, labels, unread, constant, weights, where):
+  def __init__(self, labels, unread, constant, weights, where, single=True):
     self.labels = labels
+    self.single = single
     self.unread = unread
     self.constant = constant
     self.weights = weights
     self.fold: tuple[int, int] | None = None
+    self.rows: list[tuple[int, ...]] = []
     self.where = where
 
 
@@ -190,9 +128,14 @@ def follow(
   leaves = jax.tree.leaves(params)
   walk = _Walk()
   arguments = []
-  for i, leaf in enumerate(leaves):
+  used = {v for e in closed.jaxpr.eqns for v in e.invars if _is_var(v)}
+  used |= {v for v in closed.jaxpr.outvars if _is_var(v)}
+  for i, (var, leaf) in enumerate(
+    zip(closed.jaxpr.invars[: len(leaves)], leaves, strict=True)
+  ):
     array = np.asarray(leaf)
-    labels = tuple(walk.ties.fresh(n) for n in array.shape)
+    new = walk.ties.fresh if var in used else fixed
+    labels = tuple(new(n) for n in array.shape)
     arguments.append(Value(labels, array, np.ones_like(array, bool), leaf=i))
   own = list(arguments)
   for var in closed.jaxpr.invars[len(leaves) :]:
@@ -201,6 +144,10 @@ def follow(
   for out in outputs:
     walk.stay(out, 'the outputs of the network stay')
   return Followed([v.labels for v in own], walk.ties, walk.reads)
+
+
+def _is_var(var: Any) -> bool:
+  return not isinstance(var, jex.Literal)
 
 
 def _unknown(shape: Sequence[int], labels: Any = None) -> Value:
@@ -247,18 +194,18 @@ class _Walk:
     uses: dict[Any, int] = {}
     for eqn in jaxpr.eqns:
       for var in eqn.invars:
-        if not isinstance(var, jex.Literal):
+        if _is_var(var):
           uses[var] = uses.get(var, 0) + 1
     for var in jaxpr.outvars:
-      if not isinstance(var, jex.Literal):
+      if _is_var(var):
         uses[var] = uses.get(var, 0) + 1
 
     def read(var: Any) -> Value:
-      if isinstance(var, jex.Literal):
+      if not _is_var(var):
         return _constant(var.val)
       value = env[var]
       # A sum or leaf of two uses is more than the one that it is added to.
-      return value if uses[var] == 1 else value._replace(read=None)
+      return value if uses[var] == 1 else value._replace(read=None, leaf=None)
 
     for eqn in jaxpr.eqns:
       operands = [read(v) for v in eqn.invars]
@@ -340,7 +287,10 @@ class _Walk:
       return
     for this, other in ((0, 1), (1, 0)):
       found, leaf = operands[this].read, operands[other].leaf
-      if found is not None and leaf is not None and (name != 'sub' or not this):
+      if found is None or found.weights is None or leaf is None:
+        continue
+      fits = math.prod(shapes[other]) == found.weights.shape[1]
+      if fits and (name != 'sub' or this == 0):
         found.fold = (leaf, -1 if name == 'sub' else 1)
 
   # Axes moved around ----------------------------------------------------------
@@ -374,7 +324,8 @@ class _Walk:
     moved = self.moved(
       value, [value.labels[d] for d in order], lambda x: x.transpose(order)
     )
-    return [moved._replace(leaf=None, read=None)]
+    read = value.read if value.read and value.read.single else None
+    return [moved._replace(leaf=None, read=read)]
 
   def squeeze(self, eqn, operands, shapes, out) -> list[Value]:
     gone = {int(d) % len(shapes[0]) for d in eqn.params['dimensions']}
@@ -479,7 +430,7 @@ class _Walk:
     def joined(field):
       arrays = [getattr(v, field) for v in operands]
       others = np.broadcast_shapes(
-        *(a.shape[:axis] + (1,) + a.shape[axis + 1 :] for a in arrays)
+        *((*a.shape[:axis], 1, *a.shape[axis + 1 :]) for a in arrays)
       )
       return np.concatenate(
         [
@@ -551,7 +502,11 @@ class _Walk:
             across,
             0,
           ).reshape(size, -1)
-    found = Read(labels, unread, constant, weights, 'a sum over units')
+    single = (
+      max(len(a.labels), len(b.labels)) <= 3
+      and min(len(a.labels), len(b.labels)) <= 2
+    )
+    found = Read(labels, unread, constant, weights, 'a sum over units', single)
     self.reads.append(found)
     return found if foldable else None
 

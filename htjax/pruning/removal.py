@@ -62,45 +62,48 @@ def remove_units(
     gone: set[int] = set()
     while True:
       followed = follow(apply, jax.tree.unflatten(treedef, arrays), inputs)
-      members, resolved = _members(followed, arrays)
-      more = _idle(followed, resolved, members) - gone - set(stuck)
+      members = _members(followed, arrays)
+      more = _idle(followed, members) - gone - set(stuck)
       more = _spare_one(members, gone, more)
       if not more:
         break
-      _fold(followed, resolved, more, arrays)
+      _fold(followed, more, arrays)
       gone |= more
       _clear(members, gone, arrays)
     kept = _kept(members, gone)
     small = _cut(arrays, kept)
     why = _difference(apply, treedef, small, inputs, before)
     if why is None:
-      return Cut(small, kept, _reasons(followed, names, members, stuck))
+      why_not = _reasons(followed, names, members, arrays, kept, stuck)
+      return Cut(small, kept, why_not)
     found = _culprits(apply, treedef, arrays, members, gone, inputs, before)
     stuck |= found or dict.fromkeys(gone, why)
 
 
-def _members(followed: Followed, arrays: Sequence[np.ndarray]):
+def _members(followed: Followed, arrays: Sequence[np.ndarray]) -> Members:
+  """Resolve all ties, also those of the sums over units."""
   resolved = followed.ties.resolve()
+  for read in followed.reads:
+    read.rows = resolved.of(read.labels, len(read.unread))
   return [
     [resolved.of(x, n) for x, n in zip(labels, array.shape, strict=True)]
     for labels, array in zip(followed.labels, arrays, strict=True)
-  ], resolved
+  ]
 
 
 def _atoms(members: Members) -> set[int]:
   return {a for leaf in members for axis in leaf for row in axis for a in row}
 
 
-def _idle(followed: Followed, resolved: Any, members: Members) -> set[int]:
+def _idle(followed: Followed, members: Members) -> set[int]:
   """Atoms that every sum can do without."""
   blocked: set[int] = set()
   for read in followed.reads:
     free = read.unread
     if read.fold is not None and read.weights is not None:
       free = free | np.isfinite(read.constant)
-    rows = resolved.of(read.labels, len(read.unread))
     blocked |= {
-      a for row, ok in zip(rows, free, strict=True) if not ok for a in row
+      a for row, ok in zip(read.rows, free, strict=True) if not ok for a in row
     }
   return _atoms(members) - blocked
 
@@ -114,14 +117,13 @@ def _spare_one(members: Members, gone: set[int], more: set[int]) -> set[int]:
   return more
 
 
-def _fold(followed, resolved, more, arrays) -> None:
+def _fold(followed, more, arrays) -> None:
   """Add to biases what units that go have always contributed."""
   for read in followed.reads:
     if read.fold is None or read.weights is None:
       continue
-    rows = resolved.of(read.labels, len(read.unread))
     share = np.zeros(read.weights.shape[1])
-    for i, row in enumerate(rows):
+    for i, row in enumerate(read.rows):
       if not read.unread[i] and set(row) & more:
         share += read.constant[i] * read.weights[i]
     leaf, sign = read.fold
@@ -222,20 +224,29 @@ def _trace(apply, params, inputs) -> list[tuple[Any, ...]]:
   return found
 
 
-def _reasons(followed, names, members, stuck) -> dict[str, str]:
-  """Why indices of a leaf's axes stay that might have gone."""
+def _reasons(followed, names, members, arrays, kept, stuck) -> dict[str, str]:
+  """Why units stay that have no incoming, or no outgoing weights."""
   reasons: dict[str, str] = {}
-  frozen = followed.ties.frozen
-  for name, labels, leaf in zip(names, followed.labels, members, strict=True):
-    for own, axis in zip(labels, leaf, strict=True):
-      for row in axis:
-        for a in row:
-          if a in stuck:
-            reasons.setdefault(name, stuck[a])
-      if own is not None:
-        for a in own.ravel().tolist():
+  frozen, blocked = followed.ties.frozen, {}
+  for read in followed.reads:
+    for row, ok in zip(read.rows, read.unread, strict=True):
+      if not ok:
+        blocked |= dict.fromkeys(row, f'{read.where} needs what it contributes')
+  for name, labels, leaf, array, left in zip(
+    names, followed.labels, members, arrays, kept, strict=True
+  ):
+    if array.ndim < 2:  # a bias may be zero and its unit alive
+      continue
+    for d, (own, axis) in enumerate(zip(labels, leaf, strict=True)):
+      others = tuple(e for e in range(array.ndim) if e != d)
+      for i in left[d][~array.any(axis=others)[left[d]]]:
+        for a in () if own is None else own[i].tolist():
           if a in frozen:
             reasons.setdefault(name, frozen[a])
+        for a in axis[i]:
+          why = stuck.get(a) or blocked.get(a)
+          if why:
+            reasons.setdefault(name, why)
   return reasons
 
 
