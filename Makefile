@@ -35,7 +35,7 @@ bench: $(VENV)/.installed-test
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e .
+	$(BIN)/python -m pip install --quiet -e '.[experiments]'
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

@@ -12,8 +12,6 @@
 # ---
 
 # %% [markdown]
-# [![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/htjax/htjax/blob/main/colabs/tails_and_pruning.ipynb)
-#
 # # Tails and pruning
 #
 # Are the weights of your network heavy-tailed, which estimator says so, and how
@@ -22,10 +20,18 @@
 
 # %%
 import importlib.util
+from pathlib import Path
 
 if importlib.util.find_spec('htjax') is None:
+  here = Path.cwd()
+  inside = [p for p in (here, *here.parents) if (p / 'htjax/py.typed').exists()]
+  if not inside:
+    raise ModuleNotFoundError(
+      'htjax is missing: run this notebook in a copy of the project, which is '
+      'installed from there, or %pip install the path of one'
+    )
   print('installing htjax')
-  # %pip install -q git+https://github.com/htjax/htjax
+  # %pip install -q "{inside[0]}"
 
 # %%
 # %matplotlib inline

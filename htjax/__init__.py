@@ -12,6 +12,7 @@ from htjax import checks, compressibility, noise, selection, stable, types
 
 if TYPE_CHECKING:
   from htjax import (
+    analysis,
     bounds,
     checkpoints,
     data,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __version__ = '0.1.0'
 
 __all__ = [
+  'analysis',
   'bounds',
   'checkpoints',
   'checks',

@@ -45,6 +45,12 @@ def exclude(*names: str) -> Callable[[PyTree], PyTree]:
   """
 
   def select(params: PyTree) -> PyTree:
+    if _is_step_count(params):
+      raise ValueError(
+        'exclude was called with a step count instead of parameters; '
+        'optax.inject_hyperparams takes functions for schedules unless they '
+        "are named: static_args=('select',)"
+      )
     leaves, treedef = jax.tree_util.tree_flatten_with_path(params)
     parts = [path_components(path) for path, _ in leaves]
     for name in names:
@@ -63,18 +69,24 @@ def exclude(*names: str) -> Callable[[PyTree], PyTree]:
 
 
 def resolve(
-  selection: Selection, params: PyTree, name: str = 'select'
+  selection: Selection,
+  params: PyTree,
+  name: str = 'select',
+  *,
+  by_entry: bool = False,
 ) -> PyTree:
   """Turn a selection into a pytree of booleans with `params`' structure.
 
   Args:
     selection: None (every weight), a pytree of booleans, or a function of the
-      parameters that returns one.
+      parameters that returns one. A pytree that can also be called, such as a
+      module of booleans, is taken as it is if its structure fits.
     params: pytree of arrays, not empty.
     name: what the caller's argument is called, for messages.
+    by_entry: whether arrays of booleans are allowed, of their leaves' shapes.
 
   Returns:
-    A pytree of Python booleans.
+    A pytree of Python booleans, and of such arrays.
 
   Raises:
     ValueError: if `params` has no leaves, or the selection has another
@@ -84,20 +96,33 @@ def resolve(
   if treedef.num_leaves == 0:
     raise ValueError('params must have at least one leaf, got an empty pytree')
   if selection is None:
-    chosen = weights(params)
-  else:
-    chosen = selection(params) if callable(selection) else selection
+    return weights(params)
+  chosen = selection
+  if callable(selection) and not _is_tree(selection, treedef):
+    chosen = selection(params)
   if jax.tree.structure(chosen) != treedef:
     raise ValueError(
       f'{name} must have the structure of params, {treedef}, got '
       f'{jax.tree.structure(chosen)}'
     )
-  for flag in jax.tree.leaves(chosen):
-    if not isinstance(flag, bool) and not (
-      getattr(flag, 'dtype', None) == np.bool_ and np.shape(flag) == ()
-    ):
-      raise ValueError(f'{name} must hold booleans, got {flag!r}')
-  return jax.tree.map(bool, chosen)
+  return jax.tree.map(
+    lambda flag, leaf: _flag(flag, leaf, name, by_entry), chosen, params
+  )
+
+
+def one_name(select: Selection, mask: Selection) -> tuple[Selection, str]:
+  """The selection that was given under one of its two names, and that name.
+
+  Raises:
+    ValueError: it was given under both.
+  """
+  if mask is None:
+    return select, 'select'
+  if select is not None:
+    raise ValueError(
+      'mask is another name of select: one of them must be None, got both'
+    )
+  return mask, 'mask'
 
 
 def path_components(path: tuple[Any, ...]) -> list[str]:
@@ -109,4 +134,35 @@ def _is_weight(leaf: Any) -> bool:
   dtype = getattr(leaf, 'dtype', None)
   return (
     dtype is not None and jnp.issubdtype(dtype, jnp.floating) and leaf.ndim >= 2
+  )
+
+
+def _is_tree(selection: Any, treedef: Any) -> bool:
+  """Whether what can be called is a pytree of this structure nevertheless."""
+  leaves, structure = jax.tree.flatten(selection)
+  return structure == treedef and leaves[0] is not selection
+
+
+def _flag(flag: Any, leaf: Any, name: str, by_entry: bool) -> Any:
+  """A boolean, or an array of them that fits the leaf."""
+  is_boolean = (
+    isinstance(flag, bool) or getattr(flag, 'dtype', None) == np.bool_
+  )
+  shape = np.shape(flag)
+  if is_boolean and shape == ():
+    return bool(flag)
+  if is_boolean and by_entry and shape == np.shape(leaf):
+    return flag
+  raise ValueError(
+    f'{name} must hold booleans, got '
+    + (f'an array of shape {shape}' if is_boolean else repr(flag))
+  )
+
+
+def _is_step_count(params: Any) -> bool:
+  dtype = getattr(params, 'dtype', None)
+  return (
+    dtype is not None
+    and jnp.issubdtype(dtype, jnp.integer)
+    and np.shape(params) == ()
   )

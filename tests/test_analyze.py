@@ -1,12 +1,14 @@
 """The analysis of anyone's weights, from file to table."""
 
 import json
+import warnings
 
+import jax
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 
-from experiments import analyze
-from htjax import checkpoints
+from htjax import analysis, checkpoints, cli, tail_index
 
 
 @pytest.fixture
@@ -20,23 +22,40 @@ def weights():
   }
 
 
-def test_from_file_to_table(tmp_path, weights, capsys):
+@pytest.fixture
+def npz(tmp_path, weights):
   checkpoints.save_weights(tmp_path / 'w.npz', weights)
-  rows = analyze.run(str(tmp_path / 'w.npz'), tmp_path / 'run')
+  return tmp_path / 'w.npz'
+
+
+def test_from_file_to_table(tmp_path, npz, capsys):
+  rows = analysis.run(npz, tmp_path / 'run')
   assert [row['layer'] for row in rows] == ['a.kernel', 'b.kernel', 'c.kernel']
   gaussian, cauchy, constant = rows
   assert gaussian['stable_mle'] > 1.9
   # 4,096 draws; the standard error is that of the fit.
   assert abs(cauchy['stable_mle'] - 1) < 5 * cauchy['stable_mle_se']
   assert 'constant' in constant['note']
-  kept = list(analyze.KAPPAS)
+  kept = list(analysis.KAPPAS)
   assert gaussian['error'][kept.index(1.0)] == 0
   # Few entries carry a Cauchy matrix, not a Gaussian one.
   assert cauchy['error'][0] < 0.5 < gaussian['error'][0]
   written = json.loads((tmp_path / 'run' / 'results.json').read_text())
   assert len(written) == 3
   assert (tmp_path / 'run' / 'compression.png').exists()
-  assert 'b.kernel' in capsys.readouterr().out
+  printed = capsys.readouterr().out
+  assert 'b.kernel' in printed
+  assert 'left out: 1 of rank 0 or 1' in printed
+
+
+def test_rows_are_those_of_the_layer_table(weights):
+  params = {name: w for name, w in weights.items() if w.ndim == 2}
+  rows = analysis.analyse(params)
+  table = tail_index.layer_table(params, key=jax.random.key(0))
+  for row, expected in zip(rows, table, strict=True):
+    del row['error']
+    # A missing value is NaN, which does not equal itself.
+    assert str(row) == str(expected)
 
 
 def test_layouts(tmp_path, weights):
@@ -46,15 +65,186 @@ def test_layouts(tmp_path, weights):
     'fc.weight': weights['a.kernel'].T,
   }
   checkpoints.save_weights(tmp_path / 'w.safetensors', stored)
-  loaded = analyze.load(tmp_path / 'w.safetensors', 'torch')
-  np.testing.assert_array_equal(loaded['conv.weight'], kernel)
-  np.testing.assert_array_equal(loaded['fc.weight'], weights['a.kernel'])
+  loaded = analysis.load(tmp_path / 'w.safetensors', 'torch')
+  assert_array_equal(loaded['conv.weight'], kernel)
+  assert_array_equal(loaded['fc.weight'], weights['a.kernel'])
 
 
 def test_bad_files(tmp_path):
   np.savez(tmp_path / 'w.npz', bias=np.zeros(3, np.float32))
-  with pytest.raises(ValueError, match='holds no floating array of rank 2'):
-    analyze.load(tmp_path / 'w.npz')
+  with pytest.raises(ValueError, match=r'w\.npz: no floating array'):
+    analysis.load(tmp_path / 'w.npz')
   (tmp_path / 'x.npz').write_bytes(b'nothing')
   with pytest.raises(ValueError, match='damaged'):
-    analyze.load(tmp_path / 'x.npz')
+    analysis.load(tmp_path / 'x.npz')
+
+
+# -- what is left out
+
+
+def matrix(*shape, dtype=np.float32):
+  return np.random.default_rng(1).normal(size=shape).astype(dtype)
+
+
+@pytest.mark.parametrize(
+  'dtype', ['int8', 'uint8', 'int32', 'bool', 'complex64']
+)
+def test_what_is_not_floating_is_named(tmp_path, dtype):
+  np.savez(
+    tmp_path / 'w.npz',
+    **{'q.weight': matrix(8, 8).astype(dtype), 'o.weight': matrix(8, 8)},
+  )
+  with pytest.warns(UserWarning, match=rf'q\.weight \({dtype} is not floating'):
+    assert set(analysis.load(tmp_path / 'w.npz', 'torch')) == {'o.weight'}
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'opt_state.0.mu.dense.kernel',
+    'opt_state/1/trace/dense/kernel',
+    # A state that was saved as a tuple of parameters and optax's state.
+    '1.0.nu.dense.kernel',
+    'optimizer.state.0.exp_avg',
+  ],
+)
+def test_moments_of_an_optimizer_are_no_weights(name):
+  arrays = {'params.dense.kernel': matrix(8, 8), name: matrix(8, 8)}
+  choice = analysis.choose(arrays)
+  assert set(choice.layers) == {'params.dense.kernel'}
+  assert 'optimizer' in choice.left_out[name][1]
+  assert set(analysis.choose(arrays, select=[name]).layers) == {name}
+
+
+def test_names_that_only_sound_like_moments():
+  arrays = {'decoder.mu.kernel': matrix(8, 8), 'nu.kernel': matrix(8, 8)}
+  assert set(analysis.choose(arrays).layers) == set(arrays)
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'model.embed_tokens.weight',
+    'bert.embeddings.word_embeddings.weight',
+    'transformer.wte.weight',
+    'transformer.wpe.weight',
+  ],
+)
+def test_embeddings_have_no_units_in_the_torch_layout(name):
+  arrays = {name: matrix(50, 8), 'fc.weight': matrix(8, 4)}
+  torch = analysis.choose(arrays, 'torch')
+  assert set(torch.layers) == {'fc.weight'}
+  assert 'embedding' in torch.left_out[name][1]
+  assert set(analysis.choose(arrays, 'flax').layers) == set(arrays)
+  chosen = analysis.choose(arrays, 'torch', select=[name])
+  assert chosen.layers[name].shape == (8, 50)
+
+
+def test_patches_are_embedded_by_a_convolution():
+  arrays = {'patch_embed.proj.weight': matrix(16, 3, 4, 4)}
+  choice = analysis.choose(arrays, 'torch')
+  assert choice.layers['patch_embed.proj.weight'].shape == (4, 4, 3, 16)
+
+
+def test_rows_of_what_is_left_out(tmp_path, capsys):
+  arrays = {'q': matrix(8, 8, dtype=np.int8), 'o': matrix(16, 16)}
+  np.savez(tmp_path / 'w.npz', **arrays)
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')  # the table says it
+    rows = analysis.run(tmp_path / 'w.npz', tmp_path / 'run')
+  assert [row['layer'] for row in rows] == ['o', 'q']
+  assert rows[0].keys() == rows[1].keys()
+  assert rows[1]['shape'] == '8x8'
+  assert rows[1]['mmo'] is None
+  assert rows[1]['note'].startswith('left out: int8 is not floating')
+  text = (tmp_path / 'run' / 'table.txt').read_text()
+  assert 'left out: q (int8 is not floating' in text
+  assert text in capsys.readouterr().out
+
+
+def test_patterns(weights):
+  def layers(**options):
+    return sorted(analysis.choose(weights, **options).layers)
+
+  assert layers(select=['a']) == ['a.kernel']
+  assert layers(select=['a.k*', 'b.kernel']) == ['a.kernel', 'b.kernel']
+  assert layers(exclude=['[bc]']) == ['a.kernel']
+  assert layers(select=['kernel'], exclude=['a']) == ['b.kernel', 'c.kernel']
+  with pytest.raises(ValueError, match=r"exclude 'd' matches no .* a\.kernel"):
+    layers(exclude=['d'])
+  with pytest.raises(ValueError, match='excluded'):
+    layers(exclude=['kernel'])
+
+
+# -- the command
+
+
+def run(*words):
+  return cli.main(['analyze', *map(str, words)])
+
+
+def test_command_without_a_directory(npz, capsys):
+  assert run(npz, '--select=a', '--layout=torch') == 0
+  out, err = capsys.readouterr()
+  assert '64x30' in out
+  assert 'left out: b.kernel, c.kernel (not selected)' in out
+  assert not err
+
+
+def test_command_with_a_directory(tmp_path, npz, capsys):
+  workdir = tmp_path / 'run'
+  assert run(npz, f'--workdir={workdir}', '--exclude=b', '--exclude=c') == 0
+  config = json.loads((workdir / 'config.json').read_text())['config']
+  assert config['exclude'] == ['b', 'c']
+  # Another selection is another run.
+  assert run(npz, f'--workdir={workdir}') == 2
+  assert 'exclude' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    (['missing.npz'], 'no weights at missing.npz'),
+    (['w.npz', '--max-bytes=10'], 'max_bytes=10'),
+    (['w.npz', '--max-bytes=0'], 'max_bytes must be'),
+    (['w.npz', '--select=z'], "select 'z' matches no array"),
+    (['w.npz', '--workdir=w.npz'], 'w.npz'),
+    (['damaged.npz'], 'damaged'),
+    (['notes.txt'], 'must be a .safetensors or .npz'),
+    (['empty'], 'Orbax'),
+  ],
+)
+def test_faults_are_one_line(
+  tmp_path, npz, words, message, monkeypatch, capsys
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'damaged.npz').write_bytes(npz.read_bytes()[:-40])
+  (tmp_path / 'notes.txt').write_text('x')
+  (tmp_path / 'empty').mkdir()
+  assert run(*words) == 2
+  out, err = capsys.readouterr()
+  assert not out
+  (line,) = err.splitlines()
+  assert line.startswith('htjax: error: ')
+  assert message in line
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    (['analyze'], 'FILE'),
+    (['analyze', 'w.npz', '--layout=keras'], 'invalid choice'),
+    (['analyze', 'w.npz', '--max-bytes=many'], 'invalid int'),
+    (['analyze', 'w.npz', 'v.npz'], 'unrecognized arguments'),
+    (['analyse', 'w.npz'], 'invalid choice'),
+    (['data'], 'COMMAND'),
+    (['data', 'prepare', 'imagenet'], 'invalid choice'),
+    ([], 'COMMAND'),
+  ],
+)
+def test_wrong_words_are_one_line(words, message, capsys):
+  with pytest.raises(SystemExit) as caught:
+    cli.main(words)
+  assert caught.value.code == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert message in line

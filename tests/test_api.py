@@ -30,9 +30,12 @@ SIGNATURES = {
   'stable.quantile': 'q alpha * scale',
   'stable.log_moment': 'alpha * scale',
   'stable.levy_increments': 'key alpha step_size num_steps shape * kind',
-  'noise.add_stable_noise': 'learning_rate alpha sigma * key kind mask',
+  'noise.StableNoise': 'alpha sigma * kind unit',
+  'noise.add_stable_noise': (
+    'learning_rate alpha sigma * key kind select mask noise'
+  ),
   'noise.heavy_tailed_sgd': (
-    'learning_rate alpha sigma * key kind mask momentum'
+    'learning_rate alpha sigma * key kind select mask momentum noise'
   ),
   'compressibility.best_k': 'x k *',
   'compressibility.compression_error': 'x kappa * p',
@@ -97,8 +100,12 @@ SIGNATURES = {
 DEFAULTS = {
   'stable.sample': {'shape': (), 'scale': 1.0},
   'stable.sample_vectors': {'axis': -1, 'scale': 1.0},
-  'noise.add_stable_noise': {'kind': 'type1', 'mask': None},
-  'noise.heavy_tailed_sgd': {'kind': 'type1', 'mask': None, 'momentum': None},
+  'noise.add_stable_noise': {'kind': 'type1', 'select': None},
+  'noise.heavy_tailed_sgd': {
+    'kind': 'type1',
+    'select': None,
+    'momentum': None,
+  },
   'compressibility.compression_error': {'p': 2},
   'compressibility.smallest_kappa': {'p': 2},
   'compressibility.pruning_ratio': {'tolerance': 0.1, 'squared': True},
@@ -127,7 +134,9 @@ FLOORS = {
   'pruning': 2,
   'mean_field': 2,
   'bounds': 2,
+  'analysis': 3,
   'checkpoints': 3,
+  'cli': 3,
   'data': 3,
   'io': 3,
   'models': 3,
@@ -139,6 +148,10 @@ FLOORS = {
 SIDEWAYS = {
   # The key that a check returns has an alias.
   ('checks', 'types'),
+  # A file is read, analysed and reported; the program runs whatever there is.
+  ('analysis', 'io'),
+  ('cli', 'analysis'),
+  ('cli', 'data'),
   # Stable draws are what the expected curves are averaged over.
   ('compressibility', 'stable'),
   # Older addresses, which programs outside still import.
@@ -269,7 +282,9 @@ def _faults(function):
   if re.search(r'\b[Aa]rguments.* as in `\w+`', doc):
     return []
   faults = [f'{p} is not described' for p in parameters if p not in doc]
-  faults += [f'no {part}' for part in ('Args:', 'Returns:') if part not in doc]
+  is_class = inspect.isclass(function)
+  parts = ('Attributes:',) if is_class else ('Args:', 'Returns:')
+  faults += [f'no {part}' for part in parts if part not in doc]
   return faults
 
 

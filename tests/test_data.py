@@ -396,9 +396,9 @@ def test_damaged_text_is_one_clear_line(tmp_path, lines, capsys, fault):
   damage, message = FAULTS[fault]
   raw = tmp_path / 'raw'
   write_raw(raw, lines | {'train': damage(lines['train'])})
-  assert prepare_ecg(tmp_path / 'tfds', raw) == 1
+  assert prepare_ecg(tmp_path / 'tfds', raw) == 2
   error = capsys.readouterr().err.strip().splitlines()[-1]
-  assert error.startswith(f'error: {raw}/ECG5000_TRAIN.txt')
+  assert error.startswith(f'htjax: error: {raw}/ECG5000_TRAIN.txt')
   with pytest.raises(ValueError, match=message) as caught:
     data.prepare('ecg5000', tmp_path / 'tfds', raw)
   assert len(str(caught.value).splitlines()) == 1
@@ -568,9 +568,9 @@ def test_download_without_network(tmp_path, monkeypatch, capsys):
     raise urllib.error.URLError('no route to host')
 
   monkeypatch.setattr(urllib.request, 'urlopen', offline)
-  assert main(['prepare', 'ecg5000', f'--data_dir={tmp_path}']) == 1
+  assert main(['prepare', 'ecg5000', f'--data_dir={tmp_path}']) == 2
   error = capsys.readouterr().err.strip()
-  assert error.startswith('error: cannot download https://')
+  assert error.startswith('htjax: error: cannot download https://')
   assert 'no route to host' in error
   assert '--manual_dir' in error
   assert data.find_prepared('ecg5000', tmp_path) is None
@@ -613,7 +613,7 @@ def test_stock_sets_need_tensorflow_to_be_prepared(
   tmp_path, monkeypatch, capsys
 ):
   monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
-  assert main(['prepare', 'mnist', f'--data_dir={tmp_path}']) == 1
+  assert main(['prepare', 'mnist', f'--data_dir={tmp_path}']) == 2
   assert "pip install 'htjax[prepare]'" in capsys.readouterr().err
 
 

@@ -1,6 +1,8 @@
 """Heavy-tailed noise in optax: the recursion, its law, and the contract."""
 
+import dataclasses
 import math
+from typing import Any
 
 import chex
 import flax.linen
@@ -9,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
+from flax import nnx, serialization
 from stat_checks import check_cosine, check_law, check_same_law, check_stable
 
 from htjax import noise, stable
@@ -286,7 +288,7 @@ def test_type1_units():
 )
 def test_units_of_every_rank(shape, unit, num_units):
   params = {'w': jnp.zeros(shape)}
-  tx = _add(unit=unit, mask={'w': True})
+  tx = _add(unit=unit, select={'w': True})
   (new,), _ = _run(tx, 1, params=params)
   assert len(np.unique(new['w'])) == num_units
 
@@ -312,7 +314,7 @@ def test_type3_directions_are_uniform():
   )
 
 
-# Masks.
+# Selections.
 
 
 def _touched(**changes):
@@ -325,23 +327,21 @@ def _touched(**changes):
   }
 
 
-def test_default_mask_takes_every_weight():
+def test_default_selection_takes_every_weight():
   assert _touched() == {'conv/kernel', 'hidden/kernel', 'output'}
 
 
-def test_masks():
-  assert _touched(mask=exclude('output')) == {'conv/kernel', 'hidden/kernel'}
-  assert _touched(mask=exclude('output', 'conv')) == {'hidden/kernel'}
+def test_selections():
+  assert _touched(select=exclude('output')) == {'conv/kernel', 'hidden/kernel'}
+  assert _touched(select=exclude('output', 'conv')) == {'hidden/kernel'}
   tree = jax.tree.map(lambda x: x.ndim == 1, _conv_params())
-  assert _touched(mask=tree) == {'conv/bias', 'hidden/bias'}
+  assert _touched(select=tree) == {'conv/bias', 'hidden/bias'}
   assert _touched(
-    mask=lambda p: jax.tree.map(lambda x: x.shape[0] == 5, p)
+    select=lambda p: jax.tree.map(lambda x: x.shape[0] == 5, p)
   ) == {'hidden/kernel'}
-  none = jax.tree.map(lambda x: False, _conv_params())
-  assert _touched(mask=none) == set()
 
 
-def test_mask_does_not_move_the_draws_of_other_leaves():
+def test_selection_does_not_move_the_draws_of_other_leaves():
   (every,), _ = _run(_add(kind='type2'), 1, jit=False)
   tx = _add(kind='type2', mask=exclude('hidden'))
   (some,), _ = _run(tx, 1, jit=False)
@@ -447,18 +447,9 @@ def test_restored_state_continues_with_the_same_noise(tmp_path):
   unbroken, _ = _run(tx, 5, _params())
   begun, state = _run(tx, 2, _params())
   leaves, treedef = jax.tree.flatten(state)
-  is_key = [jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in leaves]
-  saved = [
-    jax.random.key_data(x) if k else x
-    for x, k in zip(leaves, is_key, strict=True)
-  ]
-  np.savez(tmp_path / 'state.npz', *saved)
+  np.savez(tmp_path / 'state.npz', *leaves)
   with np.load(tmp_path / 'state.npz') as file:
-    loaded = [jnp.asarray(file[name]) for name in file.files]
-  restored = treedef.unflatten(
-    jax.random.wrap_key_data(x) if k else x
-    for x, k in zip(loaded, is_key, strict=True)
-  )
+    restored = treedef.unflatten(jnp.asarray(file[n]) for n in file.files)
   # A transformation built with another key: the state's is the one in use.
   fresh = noise.heavy_tailed_sgd(ETA, ALPHA, SIGMA, key=10, momentum=0.9)
   rest, _ = _run(fresh, 3, _params(), state=restored)
@@ -525,12 +516,9 @@ def test_the_key_in_the_state_can_be_set():
 
 
 def test_multi_steps():
-  # The reuse check takes the selection between equal keys inside
-  # optax.MultiSteps for a second use, whichever transformation owns the key.
-  with jax.debug_key_reuse(False):
-    tx = optax.MultiSteps(_add(key=15), 3).gradient_transformation()
-    made, state = _run(tx, 9)
-    direct, _ = _run(_add(key=15), 3)
+  tx = optax.MultiSteps(_add(key=15), 3).gradient_transformation()
+  made, state = _run(tx, 9)
+  direct, _ = _run(_add(key=15), 3)
   for step, new in enumerate(made):
     if step % 3 == 2:
       chex.assert_trees_all_equal(new, direct[step // 3])
@@ -576,6 +564,201 @@ def test_eight_devices_equal_one(kind):
   _assert_close(one, jax.device_get(eight), rtol=1e-6, atol=1e-6)
 
 
+def test_the_state_may_be_donated_and_the_key_shared():
+  key, params = jax.random.key(21), _params()
+  tx = noise.heavy_tailed_sgd(ETA, ALPHA, SIGMA, key=key)
+  other = noise.heavy_tailed_sgd(ETA, ALPHA, SIGMA, key=key)
+  step = jax.jit(lambda s: tx.update(params, s), donate_argnums=0)
+  both = jax.jit(lambda s, t: (s, t), donate_argnums=(0, 1))
+  jax.block_until_ready(both(tx.init(params), other.init(params)))
+  first, _ = step(tx.init(params))
+  again, _ = step(tx.init(params))
+  chex.assert_trees_all_equal(first, again)
+  jax.block_until_ready(jax.random.normal(key))
+
+
+@pytest.mark.parametrize('impl', ['threefry2x32', 'rbg'])
+def test_the_state_is_saved_by_flax(impl):
+  key = jax.random.key(22, impl=impl)
+  tx = noise.heavy_tailed_sgd(ETA, ALPHA, SIGMA, key=key, momentum=0.9)
+  _, state = _run(tx, 2, _params())
+  restored = serialization.from_bytes(
+    tx.init(_params()), serialization.to_bytes(state)
+  )
+  ours, _ = _run(tx, 2, _params(), state=restored)
+  chex.assert_trees_all_equal(ours, _run(tx, 2, _params(), state=state)[0])
+
+
+@pytest.mark.parametrize('seed', [23, jnp.int32(23), np.uint32(23)])
+def test_injected_seed(seed):
+  make = optax.inject_hyperparams(noise.heavy_tailed_sgd)
+  (injected,), _ = _run(make(ETA, ALPHA, SIGMA, key=seed), 1, _params())
+  plain = noise.heavy_tailed_sgd(ETA, ALPHA, SIGMA, key=23)
+  _assert_close(injected, _run(plain, 1, _params())[0][0], atol=1e-6)
+
+
+def test_injected_selection():
+  chosen = {'select': exclude('output')}
+  make = optax.inject_hyperparams(noise.heavy_tailed_sgd)
+  with pytest.raises(ValueError, match="static_args=\\('select',\\)"):
+    make(ETA, ALPHA, SIGMA, key=24, **chosen).init(_params())
+  make = optax.inject_hyperparams(
+    noise.heavy_tailed_sgd, static_args=('select',)
+  )
+  (injected,), _ = _run(make(ETA, ALPHA, SIGMA, key=24, **chosen), 1)
+  plain = noise.heavy_tailed_sgd(ETA, ALPHA, SIGMA, key=24, **chosen)
+  _assert_close(injected, _run(plain, 1)[0][0], atol=1e-6)
+
+
+def test_alpha_and_sigma_may_be_schedules():
+  alphas, sigmas = (1.9, 1.4, 1.1), (0.5, 0.0, 2.0)
+
+  def schedule(values):
+    return lambda count: jnp.asarray(values)[jnp.minimum(count, 2)]
+
+  made, _ = _run(_add(alpha=schedule(alphas), sigma=schedule(sigmas)), 3)
+  for t, (alpha, sigma) in enumerate(zip(alphas, sigmas, strict=True)):
+    steady, _ = _run(_add(alpha=alpha, sigma=sigma), 3)
+    _assert_close(made[t], steady[t], atol=1e-6)
+  # One that leaves the range is found where its numbers can be looked at.
+  tx = _add(alpha=lambda count: 3.0)
+  with pytest.raises(ValueError, match='alpha must lie in'):
+    tx.update(_params(), tx.init(_params()))
+
+
+def test_eager_calls_do_not_compile_again():
+  tx, params = _add(), _params()
+  state = tx.init(params)
+  _, state = tx.update(params, state)
+  with jax.log_compiles(False), _CountCompilations() as count:
+    for _ in range(3):
+      _, state = tx.update(params, state)
+  assert count.number == 0
+
+
+class _CountCompilations:
+  """How many programs XLA is asked for."""
+
+  def __enter__(self):
+    self.number = 0
+    self._active = True
+    jax.monitoring.register_event_duration_secs_listener(self._listen)
+    return self
+
+  def _listen(self, event, seconds, **kwargs):
+    del seconds, kwargs
+    if self._active and event.endswith('backend_compile_duration'):
+      self.number += 1
+
+  def __exit__(self, *error):
+    self._active = False
+
+
+def test_compilations_are_counted():
+  with _CountCompilations() as count:
+    jax.jit(lambda x: x * 3.25 + 1)(jnp.ones(17))
+  assert count.number > 0
+
+
+# The process.
+
+
+@pytest.mark.parametrize('kind', stable.KINDS)
+def test_the_process_is_what_the_transformation_adds(kind):
+  process = noise.StableNoise(ALPHA, SIGMA, kind=kind, unit='kernel')
+  params = _conv_params()
+  key = jax.random.fold_in(jax.random.key(25), 0)
+  drawn = process.draw(key, params, step_size=ETA, select=exclude('output'))
+  chex.assert_trees_all_equal_shapes_and_dtypes(drawn, params)
+  for arguments in (
+    {'noise': process},
+    {'alpha': ALPHA, 'sigma': SIGMA, 'kind': kind, 'unit': 'kernel'},
+  ):
+    tx = noise.add_stable_noise(
+      ETA, key=25, select=exclude('output'), **arguments
+    )
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    (added,), _ = _run(tx, 1, zeros, params, jit=False)
+    chex.assert_trees_all_equal(added, drawn)
+  tx = noise.heavy_tailed_sgd(ETA, key=25, noise=process)
+  assert np.any(_kernel(_run(tx, 1)[0][0]) != 0)
+
+
+def test_scale():
+  process = noise.StableNoise(ALPHA, SIGMA)
+  assert process.scale(ETA) == SCALE
+  assert process.scale(1.0) == SIGMA
+  assert process.scale(0.0) == 0.0
+  x = process.draw(jax.random.key(26), {'w': jnp.zeros((1, 1 << 16))})['w']
+  check_stable(x, ALPHA, SIGMA)
+
+
+def test_the_process_is_a_pytree():
+  process = noise.StableNoise(ALPHA, SIGMA, kind='type3')
+  leaves, treedef = jax.tree.flatten(process)
+  assert leaves == [ALPHA, SIGMA]
+  assert treedef.unflatten(leaves) == process
+  # Placeholders of any kind can stand in for the numbers.
+  assert treedef.unflatten([None, object]).kind == 'type3'
+  names = [
+    jax.tree_util.keystr(path, simple=True)
+    for path, _ in jax.tree_util.tree_leaves_with_path(process)
+  ]
+  assert names == ['alpha', 'sigma']
+
+  @jax.jit
+  @chex.assert_max_traces(n=1)
+  def scale(process):
+    return process.scale(0.25)
+
+  for alpha in (1.0, 2.0):
+    np.testing.assert_allclose(
+      scale(noise.StableNoise(alpha, 3.0)), 3 * 0.25 ** (1 / alpha), rtol=1e-6
+    )
+  many = noise.StableNoise(jnp.array([1.0, 2.0]), jnp.array([3.0, 1.0]))
+  scales = jax.vmap(lambda p: p.scale(0.25))(many)
+  np.testing.assert_allclose(scales, [0.75, 0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('call', 'message'),
+  [
+    (lambda p: noise.StableNoise(2.5, 1.0), 'alpha must lie in'),
+    (lambda p: noise.StableNoise(1.5, -1.0), 'sigma must lie in'),
+    (lambda p: noise.StableNoise(1.5, 1.0, kind='x'), 'kind must be one of'),
+    (lambda p: noise.StableNoise(1.5, 1.0, unit='x'), 'unit must be one of'),
+    (
+      lambda p: noise.StableNoise(1.5, np.ones(2)).draw(jax.random.key(0), p),
+      'sigma must be a scalar',
+    ),
+    (
+      lambda p: noise.StableNoise(1.5, 1.0).draw(
+        jax.random.key(0), p, step_size=-1.0
+      ),
+      'step_size must lie in',
+    ),
+    (lambda p: noise.StableNoise(1.5, 1.0).draw(0, p), 'key must be a typed'),
+    (
+      lambda p: noise.add_stable_noise(
+        0.1, 1.5, key=0, noise=noise.StableNoise(1.5, 1.0)
+      ),
+      'noise holds alpha, sigma, kind and unit',
+    ),
+    (
+      lambda p: noise.add_stable_noise(0.1, key=0, noise=1.5),
+      'noise must be a StableNoise, got 1.5',
+    ),
+    (
+      lambda p: noise.add_stable_noise(0.1, 1.5, key=0),
+      'sigma must be a real number, got None',
+    ),
+  ],
+)
+def test_bad_processes(call, message):
+  with pytest.raises(ValueError, match=message):
+    call(_params())
+
+
 # Flax and scan.
 
 
@@ -602,8 +785,8 @@ def test_nnx_optimizer():
     return nnx.to_pure_dict(nnx.state(net))
 
   def tx(sigma):
-    mask = exclude('output')
-    return noise.heavy_tailed_sgd(ETA, ALPHA, sigma, key=17, mask=mask)
+    hidden = exclude('output')
+    return noise.heavy_tailed_sgd(ETA, ALPHA, sigma, key=17, select=hidden)
 
   plain, quiet, noisy = train(optax.sgd(ETA)), train(tx(0.0)), train(tx(0.5))
   _assert_close(plain, quiet, atol=1e-6)
@@ -676,19 +859,86 @@ def test_arrays_of_keys_are_refused():
     _add(key=keys)
 
 
+@pytest.mark.parametrize('name', ['select', 'mask'])
 @pytest.mark.parametrize(
-  ('mask', 'params', 'message'),
+  ('chosen', 'params', 'message'),
   [
-    (None, {}, 'must have at least one leaf, got an empty pytree'),
-    ({'w': True}, _params(), 'mask must have the structure of params'),
-    (lambda p: True, _params(), 'mask must have the structure of params'),
-    ({'w': 1.0}, {'w': jnp.ones((2, 2))}, 'mask must hold booleans, got 1.0'),
+    ({'w': True}, _params(), 'NAME must have the structure of params'),
+    (lambda p: True, _params(), 'NAME must have the structure of params'),
+    ({'w': 1.0}, {'w': jnp.ones((2, 2))}, 'NAME must hold booleans, got 1.0'),
+    (
+      {'w': np.ones((1, 2), bool)},
+      {'w': jnp.ones((2, 2))},
+      r'NAME must hold booleans, got an array of shape \(1, 2\)',
+    ),
     (exclude('outptu'), _params(), "called 'outptu'; there are bias, hid"),
+    ({'w': False}, {'w': jnp.ones((2, 2))}, 'NAME must choose at least one'),
+    (
+      {'w': np.zeros((2, 2), bool)},
+      {'w': jnp.ones((2, 2))},
+      'NAME must choose at least one',
+    ),
   ],
 )
-def test_bad_masks(mask, params, message):
-  with pytest.raises(ValueError, match=message):
-    _add(mask=mask).init(params)
+def test_bad_selections(name, chosen, params, message):
+  with pytest.raises(ValueError, match=message.replace('NAME', name)):
+    _add(**{name: chosen}).init(params)
+
+
+def test_parameters_that_no_noise_can_reach_are_refused():
+  with pytest.raises(ValueError, match='at least one leaf, got an empty'):
+    _add().init({})
+  with pytest.raises(ValueError, match='params hold no weight'):
+    _add().init({'bias': jnp.ones(3)})
+  # Flattened parameters have lost their columns.
+  with pytest.raises(ValueError, match='params hold no weight'):
+    optax.flatten(_add()).init(_params())
+
+
+def test_a_selection_has_one_of_two_names():
+  with pytest.raises(ValueError, match='mask is another name of select'):
+    _add(select=exclude('output'), mask=exclude('output'))
+  old, _ = _run(_add(mask=exclude('output')), 1)
+  new, _ = _run(_add(select=exclude('output')), 1)
+  chex.assert_trees_all_equal(old, new)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class _Net:
+  w: Any
+  v: Any
+
+  def __call__(self, x):
+    return jnp.tanh(x @ self.w) @ self.v
+
+
+def test_a_module_of_booleans_is_not_called():
+  params = _Net(jnp.zeros((4, 3)), jnp.zeros((3, 2)))
+  (new,), _ = _run(_add(select=_Net(True, False)), 1, params=params)
+  assert np.all(new.w != 0)
+  assert np.all(new.v == 0)
+  # A module of another structure that makes a selection is.
+  params = {'w': params.w, 'v': params.v}
+  chooser = jax.tree_util.Partial(lambda p: {'w': False, 'v': True})
+  (new,), _ = _run(_add(select=chooser), 1, params=params)
+  assert np.all(new['w'] == 0)
+  assert np.all(new['v'] != 0)
+  # A function is a leaf, like the only parameter here.
+  (new,), _ = _run(_add(select=lambda p: True), 1, params=jnp.ones((2, 2)))
+  assert np.all(new != 0)
+
+
+@pytest.mark.parametrize('kind', stable.KINDS)
+def test_entries_can_be_selected_one_by_one(kind):
+  params = {'w': jnp.zeros((6, 5)), 'v': jnp.zeros((2, 5))}
+  entries = np.random.default_rng(0).random((6, 5)) < 0.5
+  every, _ = _run(_add(kind=kind), 1, params=params)
+  some, _ = _run(
+    _add(kind=kind, select={'w': entries, 'v': False}), 1, params=params
+  )
+  np.testing.assert_array_equal(some[0]['w'], every[0]['w'] * entries)
+  assert np.all(some[0]['v'] == 0)
 
 
 def test_traced_bad_values_give_nan():

@@ -3,7 +3,7 @@
 `load(name)` gives a `Dataset` of float32 inputs and int32 labels. `digits` and
 `synthetic` need no files. `ecg5000`, `mnist`, `cifar10`, `cifar100` and
 `svhn_cropped` are read through TensorFlow Datasets from `array_record` files,
-without TensorFlow, once `python -m htjax.data prepare NAME --data_dir=DIR` has
+without TensorFlow, once `htjax data prepare NAME --data_dir=DIR` has
 written them.
 """
 

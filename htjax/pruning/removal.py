@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core as jex
 
-from htjax.pruning.jaxprs import Followed, follow
 from htjax.units import named_leaves
+from htjax.units.jaxprs import Followed, follow
 
 # Final atoms of each index of each axis of each leaf.
 Members = list[list[list[tuple[int, ...]]]]

@@ -81,19 +81,16 @@ def make_program(
   def kicked(params: PyTree, lane: Lane, steps: Array) -> PyTree:
     """The parameters with the noise that follows so many steps."""
     key = child(lane.seed, NOISE)
-    transform = noise.add_stable_noise(
-      rate(lane),
-      lane.alpha,
-      # No noise before the first step, and so none after the last one.
-      jnp.where(steps > 0, lane.sigma, 0.0),
-      key=key,
-      kind=recipe.kind,
-      unit=recipe.unit,
-      mask=mask,
+    # No noise before the first step, and so none after the last one.
+    sigma = jnp.where(steps > 0, lane.sigma, 0.0)
+    process = noise.StableNoise(
+      lane.alpha, sigma, kind=recipe.kind, unit=recipe.unit
     )
-    kick, _ = transform.update(
-      jax.tree.map(jnp.zeros_like, params),
-      noise.AddStableNoiseState(steps, key),
+    kick = process.draw(
+      jax.random.fold_in(key, steps),
+      params,
+      step_size=rate(lane),
+      select=mask,
     )
     return optax.apply_updates(params, kick)
 

@@ -8,6 +8,7 @@ an NNX, Linen or Equinox model, or from the names in a plain pytree; noise,
 pruning, tail indices and bounds ask it what to act on.
 """
 
+from htjax.units.families import Family, Part, families
 from htjax.units.inference import Given, infer, match
 from htjax.units.leaf import (
   ROLES,
@@ -21,9 +22,12 @@ from htjax.units.leaf import (
 __all__ = [
   'ROLES',
   'WEIGHTS',
+  'Family',
   'Given',
   'Leaf',
+  'Part',
   'Units',
+  'families',
   'infer',
   'leaf_name',
   'match',

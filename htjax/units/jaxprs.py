@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core as jex
 
-from htjax.pruning.ties import Labels, Ties, fixed
+from htjax.units.ties import Labels, Ties, fixed
 
 # Operations on entries, one by one: an axis of the result is that axis of each
 # operand.
@@ -82,6 +82,7 @@ class Read:
     fold: (leaf, sign): adding sign times the constants' share to this leaf
       takes their place; None where there is no such leaf.
     single: whether the outputs are one axis, so that their order is plain.
+    by_weights: atoms of that axis of the parameters it is multiplied with.
     rows: of each index its final atoms, once the ties are resolved.
     where: which operation, for messages.
   """
@@ -94,6 +95,7 @@ class Read:
     self.weights = weights
     self.fold: tuple[int, int] | None = None
     self.rows: list[tuple[int, ...]] = []
+    self.by_weights: set[int] = set()
     self.where = where
 
 
@@ -104,11 +106,13 @@ class Followed(NamedTuple):
     labels: of each axis of each leaf.
     ties: between them.
     reads: the sums over units.
+    multiplied: atoms of the parameters that are a factor of such a sum.
   """
 
   labels: list[tuple[Labels, ...]]
   ties: Ties
   reads: list[Read]
+  multiplied: set[int]
 
 
 def follow(
@@ -143,7 +147,9 @@ def follow(
   outputs = walk.jaxpr(closed.jaxpr, closed.consts, arguments)
   for out in outputs:
     walk.stay(out, 'the outputs of the network stay')
-  return Followed([v.labels for v in own], walk.ties, walk.reads)
+  return Followed(
+    [v.labels for v in own], walk.ties, walk.reads, walk.multiplied
+  )
 
 
 def _is_var(var: Any) -> bool:
@@ -177,7 +183,7 @@ class _Walk:
   def __init__(self) -> None:
     self.ties = Ties()
     self.reads: list[Read] = []
-    self._uses: dict[Any, int] = {}
+    self.multiplied: set[int] = set()
 
   def stay(self, value: Value, reason: str) -> None:
     """No axis of this array loses anything."""
@@ -471,6 +477,9 @@ class _Walk:
       *(a.labels[d] for d in free_a),
       *(b.labels[d] for d in free_b),
     ]
+    for side in (a, b):
+      if side.known.all():
+        self.multiplied |= set().union(*map(_atoms, side.labels))
     value, known = _product(a, b, shapes, (ca, cb), (ba, bb), (free_a, free_b))
     found = None
     for i, j in zip(ca, cb, strict=True):
@@ -507,6 +516,9 @@ class _Walk:
       and min(len(a.labels), len(b.labels)) <= 2
     )
     found = Read(labels, unread, constant, weights, 'a sum over units', single)
+    for side, axis in ((a, i), (b, j)):
+      if side.known.all():
+        found.by_weights |= _atoms(side.labels[axis])
     self.reads.append(found)
     return found if foldable else None
 
@@ -531,6 +543,7 @@ class _Walk:
       self.stay(kernel, 'a convolution groups its batch')
       return [_unknown(out[0])]
     channels, units = shapes[0][lc], shapes[1][ro]
+    self.multiplied |= set().union(*map(_atoms, kernel.labels))
     if groups == 1:
       self.ties.tie(x.labels[lc], kernel.labels[ri], 'a convolution')
     elif groups == channels:
@@ -577,6 +590,7 @@ class _Walk:
         weights = total if ri < ro else total.T
       unread = silent | ~reads.any(axis=0)
       found = Read(x.labels[lc], unread, constant, weights, 'a convolution')
+      found.by_weights = _atoms(kernel.labels[ri])
       self.reads.append(found)
     shape = [1] * len(out)
     shape[oc] = units
@@ -764,6 +778,10 @@ class _Walk:
 
 
 setattr(_Walk, 'while', _Walk.while_)
+
+
+def _atoms(labels: Labels) -> set[int]:
+  return set() if labels is None else set(labels[labels >= 0].tolist())
 
 
 def _blocks(before, after):

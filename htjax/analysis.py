@@ -1,0 +1,407 @@
+"""Tails and compressibility of anyone's weights, layer by layer.
+
+  htjax analyze model.safetensors --layout=torch --workdir=runs/model
+
+`run` reads a `.safetensors` or `.npz` file or an Orbax directory, and gives a
+table (every tail index with its standard error, stable rank, pruning ratios),
+the same as `results.json`, and a figure of the compression curves. What it does
+not take for a weight it names, with the reason.
+"""
+
+import itertools
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from htjax import compressibility, tail_index
+from htjax.checks import check_choice
+from htjax.io import files, records, tables
+from htjax.io import weights as weight_files
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
+
+Row = dict[str, Any]
+Progress = Callable[[Sequence[str]], Iterable[str]]
+
+LAYOUTS = ('flax', 'torch')
+MAX_BYTES = 2**34
+# Kept fractions of the curves.
+KAPPAS = tuple(np.geomspace(0.01, 1.0, 25).round(4).tolist())
+
+_SHOWN = (
+  *('layer', 'shape', 'protocol', 'mmo', 'mmo_se', 'mmo_p', 'hill', 'hill_se'),
+  *('power_law', 'power_law_se', 'stable_mle', 'stable_mle_se', 'stable_ks'),
+  *('stable_rank', 'rel_err_0.1', 'sq_mass_0.1', 'note'),
+)
+# Whose subtrees hold an optimizer's state, in JAX and in PyTorch.
+_STATES = {
+  *('opt_state', 'optim', 'optimizer', 'optimizer_state'),
+  *('optimizer_states', 'exp_avg', 'exp_avg_sq', 'momentum_buffer'),
+}
+# Fields of optax's states; one stands behind its place in a chain.
+_MOMENTS = {'mu', 'nu', 'trace', 'sum_of_squares'}
+_EMBEDDING = re.compile(r'embed|^w[tp]e$')
+
+
+class Choice(NamedTuple):
+  """What of a file is analysed, and why the rest is not.
+
+  Attributes:
+    layers: arrays of rank 2 and more by name, units along the last axis.
+    left_out: shape and reason by name, of the other arrays of rank 2 and more.
+    vectors: names of the arrays of rank 0 and 1: biases, norms, scales.
+  """
+
+  layers: dict[str, np.ndarray]
+  left_out: dict[str, tuple[tuple[int, ...], str]]
+  vectors: tuple[str, ...]
+
+
+def choose(
+  arrays: Mapping[str, np.ndarray],
+  layout: str = 'flax',
+  *,
+  select: Sequence[str] = (),
+  exclude: Sequence[str] = (),
+) -> Choice:
+  """Tell the weights among the arrays of a file from what is none.
+
+  Without `select`, weights are the floating arrays of rank 2 and more outside
+  an optimizer's state and, in the layout 'torch', outside embeddings: the rows
+  of an embedding are no units, and its name alone tells it from a linear layer.
+
+  Args:
+    arrays: by name, the parts of a name between dots or slashes.
+    layout: 'flax' for [.., in, out]; 'torch' for [out, in, ..].
+    select: patterns (`fnmatch`: *, ?, [..]) of the arrays to take; each stands
+      for a whole name or for one part of it.
+    exclude: patterns of arrays to leave out.
+
+  Returns:
+    A Choice; its layers are views in the layout 'flax'.
+
+  Raises:
+    ValueError: unknown layout, a pattern that matches nothing, or no array
+      that is left to analyse.
+  """
+  check_choice('layout', layout, LAYOUTS)
+  for name, patterns in (('select', select), ('exclude', exclude)):
+    _check_patterns(name, patterns, arrays)
+  layers, left_out, vectors = {}, {}, []
+  for name, array in arrays.items():
+    if array.ndim < 2:
+      vectors.append(name)
+    elif reason := _reason(name, array, layout, select, exclude):
+      left_out[name] = (array.shape, reason)
+    else:
+      layers[name] = _units_last(array, layout)
+  choice = Choice(layers, left_out, tuple(vectors))
+  if not layers:
+    raise ValueError(
+      'no floating array of rank 2 or more to analyse; left out: '
+      + ('; '.join(left_out_lines(choice)) or 'nothing')
+    )
+  return choice
+
+
+def load(
+  path: str | os.PathLike,
+  layout: str = 'flax',
+  *,
+  select: Sequence[str] = (),
+  exclude: Sequence[str] = (),
+  max_bytes: int = MAX_BYTES,
+) -> dict[str, np.ndarray]:
+  """Read the weights of a file by name, units along the last axis.
+
+  Args:
+    path: as in `htjax.io.weights.load`.
+    layout: as in `choose`.
+    select: as in `choose`.
+    exclude: as in `choose`.
+    max_bytes: arrays of more bytes together are refused.
+
+  Returns:
+    A flat dictionary of arrays of rank 2 and more. What is left out without
+    having been excluded is named in a UserWarning.
+
+  Raises:
+    ValueError: a damaged file, or as `choose`.
+    FileNotFoundError: no such file.
+  """
+  choice = _choose_in(path, layout, select, exclude, max_bytes)
+  if not select and set(choice.left_out) - _matched(choice.left_out, exclude):
+    warnings.warn(
+      f'{path}: left out {"; ".join(left_out_lines(choice))}', stacklevel=2
+    )
+  return choice.layers
+
+
+def analyse(
+  params: Mapping[str, np.ndarray], progress: Progress = iter
+) -> list[Row]:
+  """`layer_table` with compression curves; a layer that is degenerate says so.
+
+  Args:
+    params: a flat dictionary of arrays of rank 2 and more.
+    progress: passes on the names of the layers, and may show how far it is:
+      `tqdm.tqdm` does.
+
+  Returns:
+    A row per array, by name. 'error' has the relative l_2 errors of keeping
+    the fractions `KAPPAS` of the entries less their median; null where the
+    row's 'note' says why.
+  """
+  key, rows = jax.random.key(0), []
+  for name in progress(sorted(params)):
+    only = {other: other == name for other in params}
+    (row,) = tail_index.layer_table(dict(params), key=key, select=only)
+    rows.append(row | {'error': _curve(params[name])})
+  return rows
+
+
+def left_out_rows(choice: Choice, like: Row) -> list[Row]:
+  """Rows for `results.json` of what was left out, with the keys of `like`.
+
+  Args:
+    choice: of `choose`.
+    like: a row of `analyse`.
+
+  Returns:
+    A row per array of rank 2 and more; its note says why, all else is None.
+  """
+  return [
+    dict.fromkeys(like)
+    | {
+      'layer': name,
+      'shape': 'x'.join(map(str, shape)),
+      'note': f'left out: {reason}',
+    }
+    for name, (shape, reason) in choice.left_out.items()
+  ]
+
+
+def left_out_lines(choice: Choice) -> list[str]:
+  """Say what was left out and why, a line for each reason.
+
+  Args:
+    choice: of `choose`.
+
+  Returns:
+    Lines without an end of line, of ten names at most; arrays of rank 0 and 1
+    are only counted.
+  """
+  names: dict[str, list[str]] = {}
+  for name, (_, reason) in choice.left_out.items():
+    names.setdefault(reason, []).append(name)
+  lines = [f'{_few(group)} ({why})' for why, group in names.items()]
+  if choice.vectors:
+    lines.append(f'{len(choice.vectors)} of rank 0 or 1 (biases, scales)')
+  return lines
+
+
+def table(rows: Sequence[Row]) -> str:
+  """Lay out what a reader looks at first; all of it is in `results.json`.
+
+  Args:
+    rows: of `analyse`.
+
+  Returns:
+    Aligned plain text, one line per row.
+  """
+
+  def cell(value: Any) -> str:
+    return f'{value:.3g}' if isinstance(value, float) else str(value)
+
+  return tables.table(_SHOWN, [[cell(row[c]) for c in _SHOWN] for row in rows])
+
+
+def curves(rows: Sequence[Row]) -> 'Figure':
+  """Draw relative error against kept fraction, and the Gaussian limit.
+
+  Args:
+    rows: of `analyse`.
+
+  Returns:
+    A matplotlib figure that belongs to no window.
+  """
+  from matplotlib import colormaps
+  from matplotlib.figure import Figure
+
+  drawn = [row for row in rows if row['error'] is not None]
+  figure = Figure(figsize=(8, 5), layout='constrained')
+  ax = figure.subplots()
+  colours = colormaps['viridis'](np.linspace(0, 0.95, max(1, len(drawn))))
+  for row, colour in zip(drawn, colours, strict=False):
+    ax.plot(KAPPAS, row['error'], color=colour, lw=1, label=row['layer'])
+  limit = compressibility.gaussian_limit(jnp.asarray(KAPPAS))
+  ax.plot(KAPPAS, limit, 'k:', label='Gaussian')
+  ax.set(xscale='log', xlabel='kept fraction', ylabel='relative l2 error')
+  ax.set_ylim(0, 1)
+  if len(drawn) <= 20:
+    ax.legend(fontsize='x-small', frameon=False)
+  return figure
+
+
+def run(
+  weights: str | os.PathLike,
+  workdir: str | os.PathLike | None = None,
+  layout: str = 'flax',
+  *,
+  select: Sequence[str] = (),
+  exclude: Sequence[str] = (),
+  max_bytes: int = MAX_BYTES,
+  progress: Progress = iter,
+) -> list[Row]:
+  """Analyse a file, print the table and write what was found.
+
+  Args:
+    weights: file or directory, as in `htjax.io.weights.load`.
+    workdir: gets `config.json`, `results.json`, `table.txt` and
+      `compression.png`; None writes nothing.
+    layout: as in `choose`.
+    select: as in `choose`.
+    exclude: as in `choose`.
+    max_bytes: as in `load`.
+    progress: as in `analyse`.
+
+  Returns:
+    The rows of `results.json`: of the layers, then of what was left out.
+
+  Raises:
+    ValueError: as `load`, or a workdir that belongs to another run.
+    FileNotFoundError: no such file.
+  """
+  choice = _choose_in(weights, layout, select, exclude, max_bytes)
+  if workdir is None:
+    rows, text = _report(choice, progress)
+    print(text)
+    return rows
+  workdir = Path(workdir)
+  about = {
+    'weights': str(weights),
+    'layout': layout,
+    'select': list(select),
+    'exclude': list(exclude),
+  }
+  with records.open_run(workdir, about) as output:
+    rows, text = _report(choice, progress)
+    output.write_results(rows)
+    files.atomic_write(workdir / 'table.txt', text + '\n')
+    with files.replacing(workdir / 'compression.png') as temporary:
+      curves(rows).savefig(temporary, format='png', dpi=150)
+  print(f'{text}\n\nwritten to {workdir}')
+  return rows
+
+
+def _choose_in(
+  path: str | os.PathLike,
+  layout: str,
+  select: Sequence[str],
+  exclude: Sequence[str],
+  max_bytes: int,
+) -> Choice:
+  check_choice('layout', layout, LAYOUTS)
+  arrays = weight_files.load(path, nested=False, max_bytes=max_bytes)
+  try:
+    return choose(arrays, layout, select=select, exclude=exclude)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
+
+
+def _report(choice: Choice, progress: Progress) -> tuple[list[Row], str]:
+  rows = analyse(choice.layers, progress)
+  lines = [table(rows), *(f'left out: {x}' for x in left_out_lines(choice))]
+  return rows + left_out_rows(choice, rows[0]), '\n'.join(lines)
+
+
+def _curve(leaf: np.ndarray) -> list[float] | None:
+  if not np.size(leaf) or not np.all(np.isfinite(leaf)):
+    return None
+  w = jnp.asarray(leaf, jnp.float32)
+  errors = compressibility.compression_error(
+    w - compressibility.median(w), jnp.asarray(KAPPAS)
+  )
+  return np.asarray(errors).round(6).tolist()
+
+
+def _units_last(array: np.ndarray, layout: str) -> np.ndarray:
+  return np.moveaxis(array, (1, 0), (-2, -1)) if layout == 'torch' else array
+
+
+def _reason(
+  name: str,
+  array: np.ndarray,
+  layout: str,
+  select: Sequence[str],
+  exclude: Sequence[str],
+) -> str | None:
+  """Why an array is not analysed; None if it is."""
+  if _matches(name, exclude):
+    return 'excluded'
+  if select and not _matches(name, select):
+    return 'not selected'
+  if not jnp.issubdtype(array.dtype, jnp.floating):
+    return f'{array.dtype.name} is not floating: dequantise it first'
+  if not array.size:
+    return 'empty'
+  if select:
+    return None
+  if _in_optimizer(_parts(name)):
+    return 'the state of an optimizer by its name: select it to analyse it'
+  if layout == 'torch' and array.ndim <= 3 and _is_embedding(_parts(name)):
+    return (
+      'an embedding by its name, whose rows are no units: select it to take '
+      'them for units'
+    )
+  return None
+
+
+def _in_optimizer(parts: Sequence[str]) -> bool:
+  in_chain = any(
+    a.isdigit() and b in _MOMENTS for a, b in itertools.pairwise(parts)
+  )
+  return in_chain or not _STATES.isdisjoint(parts)
+
+
+def _is_embedding(parts: Sequence[str]) -> bool:
+  return any(_EMBEDDING.search(part) for part in parts)
+
+
+def _parts(name: str) -> list[str]:
+  return re.split(r'[./]', name)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+  texts = {name, *_parts(name)}
+  return any(fnmatchcase(text, p) for p in patterns for text in texts)
+
+
+def _matched(names: Iterable[str], patterns: Sequence[str]) -> set[str]:
+  return {name for name in names if _matches(name, patterns)}
+
+
+def _check_patterns(
+  argument: str, patterns: Sequence[str], names: Iterable[str]
+) -> None:
+  for pattern in patterns:
+    if not _matched(names, [pattern]):
+      raise ValueError(
+        f'{argument} {pattern!r} matches no array; there are '
+        f'{_few(sorted(names)) or "none"}'
+      )
+
+
+def _few(names: Sequence[str], shown: int = 10) -> str:
+  more = len(names) - shown
+  listed = ', '.join(names[:shown])
+  return f'{listed} and {more} more' if more > 0 else listed

@@ -1,0 +1,244 @@
+"""The stable process that drives a training: its law, scale and draws."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from htjax import selection, stable
+from htjax.checks import check_choice, check_key, check_range, is_concrete
+from htjax.types import Array, ArrayLike, PRNGKey, PyTree
+
+UNITS = ('filter', 'kernel')
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@dataclasses.dataclass(frozen=True)
+class StableNoise:
+  """A symmetric stable Lévy process, one vector of it for each unit.
+
+  A pytree with the leaves alpha and sigma, so that it goes through `jit` and
+  is mapped over by `vmap`; kind and unit are static.
+
+  The unit of a dense kernel [fan_in, fan_out] is a column, one neuron's
+  incoming weights; the unit of a convolution [.., in, out] is a filter
+  [.., o], or with unit='kernel' each [.., i, o]. Type I adds one number to all
+  weights of a unit, Type II one to each weight, Type III a vector whose
+  direction is uniform. Vectors are independent over units, leaves and steps.
+
+  Attributes:
+    alpha: tail index in (0, 2]; 2 is Gaussian, of variance 2 sigma^2 in unit
+      time.
+    sigma: scale in unit time, >= 0.
+    kind: 'type1', 'type2' or 'type3'.
+    unit: 'filter' or 'kernel', what convolutions are made of.
+
+  Raises:
+    ValueError: a concrete alpha outside (0, 2] or sigma negative, NaN or
+      infinite; an unknown kind or unit.
+
+  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
+    with Heavy-Tailed SGD", section 2.
+  """
+
+  alpha: ArrayLike
+  sigma: ArrayLike
+  kind: str = dataclasses.field(default='type1', kw_only=True)
+  unit: str = dataclasses.field(default='filter', kw_only=True)
+
+  def __post_init__(self) -> None:
+    check_range('alpha', self.alpha, 0.0, 2.0, open_low=True)
+    check_range('sigma', self.sigma, 0.0, np.inf, open_high=True)
+    check_choice('kind', self.kind, stable.KINDS)
+    check_choice('unit', self.unit, UNITS)
+
+  def scale(self, step_size: ArrayLike) -> Any:
+    """Scale of the increment over a time: sigma step_size^(1/alpha).
+
+    Args:
+      step_size: >= 0, a time: the learning rate of one step, or the sum of
+        many.
+
+    Returns:
+      A number, or an array where one of the three is.
+    """
+    return self.sigma * step_size ** (1.0 / self.alpha)
+
+  def astype(self, dtype: Any) -> 'StableNoise':
+    """The process with alpha and sigma as arrays of this dtype."""
+    return dataclasses.replace(
+      self,
+      alpha=jnp.asarray(self.alpha, dtype),
+      sigma=jnp.asarray(self.sigma, dtype),
+    )
+
+  def check_scalar(self) -> None:
+    """Raise if alpha or sigma is an array: one process is wanted, not many."""
+    for name in ('alpha', 'sigma'):
+      shape = np.shape(getattr(self, name))
+      if shape != ():
+        raise ValueError(
+          f'{name} must be a scalar, got an array of shape {shape}; vmap over '
+          'it instead'
+        )
+
+  def draw(
+    self,
+    key: PRNGKey,
+    params: PyTree,
+    *,
+    step_size: ArrayLike = 1.0,
+    select: selection.Selection = None,
+  ) -> PyTree:
+    """The increment over one step, sigma step_size^(1/alpha) X.
+
+    Leaf number i draws from fold_in(key, i), whatever is selected.
+
+    Args:
+      key: typed key, of this step.
+      params: pytree of arrays; their values do not matter.
+      step_size: eta >= 0, traced.
+      select: the weights that get noise, see `htjax.selection`: None for every
+        weight, a pytree of booleans (or of boolean arrays, entry by entry), or
+        a function of the parameters that returns one.
+
+    Returns:
+      Pytree of the arrays' shapes and dtypes, zero where nothing is selected.
+      Noise in float16 and bfloat16 leaves is drawn in float32 and rounded, to
+      the largest finite number at most.
+
+    Raises:
+      ValueError: a legacy key; an alpha or sigma that is an array; a negative
+        step_size; a selection of another structure, or of nothing.
+
+    Values: traced alpha outside (0, 2], or traced sigma negative, infinite or
+      NaN, gives NaN.
+    """
+    check_range('step_size', step_size, 0.0, np.inf, open_high=True)
+    flags = reached(select, params, 'select')
+    leaves, treedef = jax.tree.flatten(params)
+    draws = self.draw_leaves(check_key(key), leaves, flags, step_size)
+    return jax.tree.unflatten(
+      treedef,
+      [
+        jnp.zeros_like(leaf) if x is None else jnp.broadcast_to(x, leaf.shape)
+        for leaf, x in zip(leaves, draws, strict=True)
+      ],
+    )
+
+  def draw_leaves(
+    self, key: PRNGKey, leaves: list[Array], flags: list[Any], step_size: Any
+  ) -> list[Array | None]:
+    """What is to be added to each leaf, broadcast; None where nothing is."""
+    self.check_scalar()
+    return [
+      None
+      if flag is False
+      else self._draw(jax.random.fold_in(key, i), leaf, flag, step_size)
+      for i, (leaf, flag) in enumerate(zip(leaves, flags, strict=True))
+    ]
+
+  def _draw(self, key: PRNGKey, leaf: Array, flag: Any, eta: Any) -> Array:
+    dtype = jnp.float64 if leaf.dtype == jnp.float64 else jnp.float32
+    process = self.astype(dtype)
+    axes = _vector_axes(leaf.ndim, self.unit)
+    x = _vectors(
+      jax.random.key_data(key),
+      process.alpha,
+      process.scale(jnp.asarray(eta, dtype)),
+      impl=jax.random.key_impl(key),
+      shape=tuple(leaf.shape),
+      kind=self.kind,
+      axes=axes,
+    )
+    largest = jnp.finfo(leaf.dtype).max.astype(dtype)
+    x = jnp.clip(x, -largest, largest).astype(leaf.dtype)
+    return x if flag is True else jnp.where(flag, x, jnp.zeros_like(x))
+
+  def tree_flatten_with_keys(self) -> tuple[Any, Any]:
+    """Leaves and what is static, for JAX."""
+    name = jax.tree_util.GetAttrKey
+    leaves = (name('alpha'), self.alpha), (name('sigma'), self.sigma)
+    return leaves, (self.kind, self.unit)
+
+  @classmethod
+  def tree_unflatten(cls, static: Any, leaves: Any) -> 'StableNoise':
+    """The process of these leaves, which need not be numbers, for JAX."""
+    process = object.__new__(cls)
+    for name, value in zip(
+      ('alpha', 'sigma', 'kind', 'unit'), (*leaves, *static), strict=True
+    ):
+      object.__setattr__(process, name, value)
+    return process
+
+
+def reached(
+  select: selection.Selection, params: PyTree, name: str
+) -> list[Any]:
+  """For each leaf True, False or an array of booleans; not all are False.
+
+  Args:
+    select: as in `StableNoise.draw`.
+    params: pytree of arrays.
+    name: what the caller's argument is called, for messages.
+
+  Raises:
+    ValueError: a selection of another structure, or of nothing.
+  """
+  flags = jax.tree.leaves(
+    selection.resolve(select, params, name, by_entry=True)
+  )
+  if not any(not is_concrete(flag) or np.any(flag) for flag in flags):
+    raise ValueError(
+      f'{name} must choose at least one leaf for the noise to reach, got none'
+      + (
+        ': params hold no weight (floating-point, of rank 2 or more)'
+        if select is None
+        else ''
+      )
+    )
+  return flags
+
+
+def _vector_axes(ndim: int, unit: str) -> tuple[int, ...]:
+  """The axes along which one unit's weights lie."""
+  if ndim == 2 or unit == 'filter':
+    return tuple(range(ndim - 1))
+  return tuple(range(ndim - 2))
+
+
+# Compiled here, so that calls outside of jit do not compile it anew each time.
+@functools.partial(jax.jit, static_argnames=('impl', 'shape', 'kind', 'axes'))
+def _vectors(
+  words: Array,
+  alpha: Array,
+  scale: Array,
+  *,
+  impl: Any,
+  shape: tuple[int, ...],
+  kind: str,
+  axes: tuple[int, ...],
+) -> Array:
+  """Stable vectors along `axes` of an array, of Type I one number for each."""
+
+  def draw(shape: tuple[int, ...]) -> Array:
+    key = jax.random.wrap_key_data(words, impl=impl)
+    return stable.sample_vectors(
+      key, alpha, shape, scale.dtype, kind=kind, axis=axes, scale=scale
+    )
+
+  if kind != 'type1':
+    return draw(shape)
+  shape = tuple(1 if i in axes else size for i, size in enumerate(shape))
+  # A branch ends the fusion. Without it the CPU backend draws each number
+  # again for every weight that it is added to. That it is always taken, the
+  # compiler does not see. The key is made inside it from its words, because
+  # vmap would make a select of the branch, which reuses keys.
+  always = lax.population_count(words.reshape(-1)[0]) <= 32
+  return lax.cond(
+    always, lambda: draw(shape), lambda: jnp.zeros(shape, scale.dtype)
+  )
