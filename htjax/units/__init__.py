@@ -9,7 +9,14 @@ pruning, tail indices and bounds ask it what to act on.
 """
 
 from htjax.units.families import Family, Part, families
-from htjax.units.inference import Given, infer, match
+from htjax.units.inference import (
+  Given,
+  default_flags,
+  describe,
+  fitting,
+  infer,
+  match,
+)
 from htjax.units.leaf import (
   ROLES,
   WEIGHTS,
@@ -27,7 +34,10 @@ __all__ = [
   'Leaf',
   'Part',
   'Units',
+  'default_flags',
+  'describe',
   'families',
+  'fitting',
   'infer',
   'leaf_name',
   'match',

@@ -1,7 +1,7 @@
 """Units of any model, and how an operation matches them to its leaves."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -76,22 +76,64 @@ def match(
 
   Raises:
     ValueError: naming it, a selected leaf that is ambiguous, or that its
-      description does not fit; a selected leaf of `units` that is no weight;
-      `units` of another model; bad `select`.
+      description does not fit; `units` of another model; bad `select`.
+  """
+  described = describe(units, params)
+  if select is None:
+    flags = default_flags(described)
+  else:
+    flags = jax.tree.leaves(selection.resolve(select, params))
+  return fitting(described, params, flags)
+
+
+def describe(units: Given, params: PyTree) -> list[Leaf]:
+  """Descriptions of all leaves of `params`; ambiguous ones have a reason.
+
+  Args:
+    units: as in `match`.
+    params: pytree of arrays, not empty.
+
+  Returns:
+    A Leaf for each leaf, in order.
+
+  Raises:
+    ValueError: `units` of another model.
   """
   leaves = named_leaves(params)
   known = _known(units, [name for name, _ in leaves])
   if not isinstance(units, Units):
     known = _guessed(params, leaves) | known
-  described = [known[name] for name, _ in leaves]
-  if select is None:
-    flags = [leaf.is_weight or bool(leaf.reason) for leaf in described]
-  else:
-    flags = jax.tree.leaves(selection.resolve(select, params))
-  chosen: list[Leaf | None] = []
-  for (name, array), leaf, flag in zip(leaves, described, flags, strict=True):
-    chosen.append(_fitting(name, array, leaf) if flag else None)
-  return chosen
+  return [known[name] for name, _ in leaves]
+
+
+def default_flags(described: Sequence[Leaf]) -> list[bool]:
+  """The weights: what is selected where nothing is said."""
+  return [leaf.is_weight or bool(leaf.reason) for leaf in described]
+
+
+def fitting(
+  described: Sequence[Leaf], params: PyTree, flags: Sequence[Any]
+) -> list[Leaf | None]:
+  """The descriptions of flagged leaves, checked; None for the others.
+
+  Args:
+    described: of every leaf.
+    params: the pytree.
+    flags: of every leaf, False where the operation does not act.
+
+  Returns:
+    For each leaf its Leaf or None.
+
+  Raises:
+    ValueError: naming it, a flagged leaf that is ambiguous, or that its
+      description does not fit.
+  """
+  return [
+    None if flag is False else _fitting(name, array, leaf)
+    for (name, array), leaf, flag in zip(
+      named_leaves(params), described, flags, strict=True
+    )
+  ]
 
 
 def ambiguity(name: str, leaf: Leaf, argument: str) -> str:

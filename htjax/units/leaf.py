@@ -84,6 +84,21 @@ class Leaf:
     """All described axes, as [stacked, window, inputs, units]."""
     return (*self.stacked, *self.window, *self.inputs, *self.units)
 
+  def vector_axes(self, unit: str = 'filter') -> tuple[int, ...]:
+    """Axes along which the weights of one unit, or of one kernel, lie.
+
+    Args:
+      unit: 'filter' for all incoming weights of a unit, 'kernel' for those of
+        one input of a convolution.
+
+    Returns:
+      The axes, rising. None for a leaf that is no weight, each entry of which
+      is by itself.
+    """
+    if unit == 'kernel' and self.window:
+      return tuple(sorted(self.window))
+    return tuple(sorted((*self.window, *self.inputs)))
+
   def check(self, name: str, shape: Sequence[int]) -> None:
     """Raise unless the description fits a leaf of this shape.
 
