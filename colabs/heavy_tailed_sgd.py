@@ -115,7 +115,7 @@ def plain(seed):
 
 def noisy(seed):
   return htjax.noise.heavy_tailed_sgd(
-    LEARNING_RATE, ALPHA, SIGMA, key=jax.random.key(seed), mask=hidden
+    LEARNING_RATE, ALPHA, SIGMA, key=jax.random.key(seed), select=hidden
   )
 
 

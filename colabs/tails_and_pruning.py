@@ -61,7 +61,7 @@ recipe = training.Recipe(
   learning_rate=0.1, batch_size=500, eval_every=20, max_steps=1000
 )
 program = training.make_program(
-  network.init, network.apply, recipe, mask=hidden
+  network.init, network.apply, recipe, select=hidden
 )
 lanes = [training.Lane(0, 2.0, 0.0), training.Lane(0, 1.75, 0.006)]
 trained = {}

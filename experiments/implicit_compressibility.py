@@ -54,7 +54,7 @@ def run(config: ConfigDict, workdir: str | Path) -> list[dict[str, Any]]:
       eval_batch=config.eval_batch,
     )
     finished = training.train(
-      training.make_program(network.init, network.apply, recipe, mask=mask),
+      training.make_program(network.init, network.apply, recipe, select=mask),
       lanes,
       training.Examples(*dataset.train),
       at_once=config.at_once or None,

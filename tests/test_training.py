@@ -12,7 +12,7 @@ from htjax import models, noise, records, selection, training
 from htjax.training import Examples, Lane, Recipe, evaluation, keys
 
 NETWORK = models.fcn(6, 16, 3)
-MASK = selection.exclude(*NETWORK.excluded)
+HIDDEN = selection.exclude(*NETWORK.excluded)
 
 
 def make_data(num=40, dim=6, classes=3, seed=0) -> Examples:
@@ -33,8 +33,8 @@ def recipe(**changes) -> Recipe:
   return base._replace(**changes)
 
 
-def program(rec: Recipe, network=NETWORK, mask=MASK) -> training.Program:
-  return training.make_program(network.init, network.apply, rec, mask=mask)
+def program(rec: Recipe, network=NETWORK, select=HIDDEN) -> training.Program:
+  return training.make_program(network.init, network.apply, rec, select=select)
 
 
 def run_all(rec, lanes, data, **options) -> dict[int, training.Finished]:
@@ -58,7 +58,7 @@ def slow_reference(rec: Recipe, lane: Lane, data: Examples):
     lane.sigma,
     key=key,
     kind=rec.kind,
-    mask=MASK,
+    select=HIDDEN,
   )
   state = kick.init(params)
 
@@ -103,7 +103,7 @@ def test_negative_control_noise_after_the_last_step_is_seen():
   params, steps = slow_reference(rec, lane, data)
   key = keys.child(lane.seed, keys.NOISE)
   kick = noise.add_stable_noise(
-    rec.learning_rate, lane.alpha, lane.sigma, key=key, mask=MASK
+    rec.learning_rate, lane.alpha, lane.sigma, key=key, select=HIDDEN
   )
   state = noise.AddStableNoiseState(jnp.asarray(steps, jnp.int32), key)
   late, _ = kick.update(params, state)
@@ -314,7 +314,7 @@ def test_lanes_share_one_compiled_program():
       count.append(1)
       return NETWORK.apply(params, x)
 
-    prog = training.make_program(NETWORK.init, apply, recipe(), mask=MASK)
+    prog = training.make_program(NETWORK.init, apply, recipe(), select=HIDDEN)
     list(training.train(prog, lanes, make_data(), at_once=1))
     return len(count)
 

@@ -65,7 +65,7 @@ def many_lanes(at_once: int | None, small: bool, repeats: int) -> Measurement:
     network.init,
     network.apply,
     recipe,
-    mask=selection.exclude(*network.excluded),
+    select=selection.exclude(*network.excluded),
   )
 
   def ours() -> list[End]:
@@ -118,7 +118,7 @@ class UserLoop:
         lane.sigma,
         key=jax.random.key(lane.seed),
         kind=recipe.kind,
-        mask=selection.exclude(*network.excluded),
+        select=selection.exclude(*network.excluded),
       )
 
     def init(lane: training.Lane) -> tuple[Any, Any]:

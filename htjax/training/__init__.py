@@ -6,9 +6,13 @@ vmapped batch, on a CPU they run one after another, which is faster there. The
 order within a step is that of the papers' programs: noise (but not before the
 first step), gradient step, and on the evaluation grid the stopping rule, so
 that a network that has met the rule carries no noise after its last step.
+
+`make_program` takes any optax transformation, loss, stopping rule and order of
+the examples; `train` runs lanes to their rule, `epochs` one lane for given
+numbers of epochs.
 """
 
-from htjax.training.evaluation import evaluate
+from htjax.training.evaluation import cross_entropy, evaluate
 from htjax.training.keys import analysis_key, init_key
 from htjax.training.lanes import (
   AVERAGING,
@@ -21,9 +25,10 @@ from htjax.training.lanes import (
   Finished,
   Lane,
   LaneState,
+  Progress,
   Recipe,
 )
-from htjax.training.loop import train
+from htjax.training.loop import epochs, train
 from htjax.training.programs import Program, make_program
 
 __all__ = [
@@ -38,8 +43,11 @@ __all__ = [
   'Lane',
   'LaneState',
   'Program',
+  'Progress',
   'Recipe',
   'analysis_key',
+  'cross_entropy',
+  'epochs',
   'evaluate',
   'init_key',
   'make_program',

@@ -1,45 +1,72 @@
 """Compiled functions of one lane, or of a batch of lanes on all devices."""
 
+import functools
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from htjax.training.lanes import Examples, Lane, LaneState
+from htjax.training import evaluation
+from htjax.training.lanes import Examples, LaneState, is_going
 from htjax.training.programs import Program
+from htjax.types import Array
 
 
 class Engine:
-  """Compiled functions of one lane or of a batch of lanes."""
+  """A program with its data, on the devices it runs on.
+
+  Attributes:
+    recipe: of the program.
+    batched: whether states and settings are of a batch of lanes.
+    from_host: whether each step is started by the host instead of a loop on
+      the device.
+  """
 
   def __init__(self, program: Program, data: Examples, *, batched: bool):
     self.recipe, self.batched, self.data = program.recipe, batched, data
-    init, advance = program.init, program.advance
+    self._program = program
     if batched:
       mesh = Mesh(np.array(jax.devices()), ('lanes',))
       self.sharding = NamedSharding(mesh, PartitionSpec('lanes'))
       self.data = jax.device_put(data, NamedSharding(mesh, PartitionSpec()))
-      init = jax.vmap(init, in_axes=(0, None))
-      advance = jax.vmap(advance, in_axes=(0, 0, None, None))
-    self._init = jax.jit(init)
-    self._advance = jax.jit(advance, donate_argnums=0)
+    self.from_host = _is_slow_in_loops(program, data)
 
-  def init(self, lanes: list[Lane]) -> LaneState:
-    return self._init(self.arrays(lanes), self.data)
+  def init(self, lanes: Sequence[Any]) -> LaneState:
+    """States before the first step."""
+    return self._call(_init, self.arrays(lanes), self.data)
 
-  def abstract(self, lanes: list[Lane]) -> LaneState:
+  def abstract(self, lanes: Sequence[Any]) -> LaneState:
     """The state's shapes and dtypes."""
-    return jax.eval_shape(self._init, self.arrays(lanes), self.data)
+    init = functools.partial(_init, self._program, self.batched)
+    return jax.eval_shape(init, self.arrays(lanes), self.data)
 
-  def advance(self, state: LaneState, settings: Lane) -> LaneState:
+  def advance(self, state: LaneState, settings: Any) -> LaneState:
     """On to the next point of the evaluation grid."""
     steps = int(np.max(np.asarray(state.steps)))
     num = 1 if steps == 0 else self.recipe.eval_every
     if steps < self.recipe.max_steps:
       num = min(num, self.recipe.max_steps - steps)
-    return self._advance(state, settings, self.data, num)
+    if not self.from_host:
+      return self._call(_advance, state, settings, self.data, num)
+    if not np.any(is_going(np.asarray(state.status))):
+      return state
+    state = self.move(state, settings, num)
+    return self._call(_judge, state, self._totals(state), self._num_train)
+
+  def move(self, state: LaneState, settings: Any, num: int) -> LaneState:
+    """So many steps, without an evaluation."""
+    if not self.from_host:
+      return self._call(_move, state, settings, self.data, num)
+    for _ in range(num):
+      state = self._call(_step, state, settings, self.data)
+    return state
 
   def place(self, state: LaneState) -> LaneState:
+    """A state that was restored, where the devices want it."""
     return jax.device_put(state, self.sharding) if self.batched else state
 
   def take(self, state: LaneState, k: int) -> LaneState:
@@ -63,15 +90,107 @@ class Engine:
     where = np.array([index.index(i) for i in kept])
     return kept, self.place(jax.tree.map(lambda a: a[where], state))
 
-  def arrays(self, lanes: list[Lane]) -> Lane:
+  def arrays(self, lanes: Sequence[Any]) -> Any:
     """The settings of the lanes, as the compiled functions take them."""
-    rates = [lane.learning_rate for lane in lanes]
-    stacked = Lane(
-      jnp.asarray([lane.seed for lane in lanes], jnp.uint32),
-      jnp.asarray([lane.alpha for lane in lanes], jnp.float32),
-      jnp.asarray([lane.sigma for lane in lanes], jnp.float32),
-      None if rates[0] is None else jnp.asarray(rates, jnp.float32),
-    )
+    stacked = jax.tree_util.tree_map_with_path(_column, *lanes)
     if self.batched:
       return jax.device_put(stacked, self.sharding)
     return jax.tree.map(lambda a: a[0], stacked)
+
+  @property
+  def _num_train(self) -> int:
+    return self.data.labels.shape[0]
+
+  def _call(self, function: Any, *args: Any) -> Any:
+    return function(self._program, self.batched, *args)
+
+  def _totals(self, state: LaneState) -> tuple[Array, Array]:
+    """Sums over the training set, batch by batch from the host."""
+    size, whole, rest = evaluation.pieces(
+      self._num_train, self.recipe.eval_batch
+    )
+    pieces = [(i * size, size) for i in range(whole)]
+    if rest:
+      pieces.append((whole * size, rest))
+    totals = jnp.zeros_like(state.loss), jnp.zeros_like(state.steps)
+    for start, length in pieces:
+      totals = self._call(_add, totals, state.params, self.data, start, length)
+    return totals
+
+
+def _is_slow_in_loops(program: Program, data: Examples) -> bool:
+  """Whether steps are faster one by one than in a loop on the device.
+
+  XLA's CPU backend computes a convolution inside a loop about ten times slower
+  than outside.
+  """
+  if jax.default_backend() != 'cpu':
+    return False
+  params = jax.eval_shape(program.init_params, jax.random.key(0))
+  jaxpr = jax.make_jaxpr(program.apply)(params, data.inputs[:1])
+  return 'conv_general_dilated[' in str(jaxpr)
+
+
+def _column(path: tuple[Any, ...], *values: Any) -> Array:
+  """One setting of all lanes."""
+  name = jax.tree_util.keystr(path[-1:], simple=True)
+  return jnp.asarray(values, jnp.uint32 if name == 'seed' else jnp.float32)
+
+
+_compiled = functools.partial(jax.jit, static_argnums=(0, 1))
+
+
+@_compiled
+def _init(
+  program: Program, batched: bool, settings: Any, data: Examples
+) -> LaneState:
+  return _mapped(program.init, batched, (0, None))(settings, data)
+
+
+@functools.partial(_compiled, donate_argnums=2)
+def _advance(program, batched, state, settings, data, num_steps):
+  axes = (0, 0, None, None)
+  return _mapped(program.advance, batched, axes)(
+    state, settings, data, num_steps
+  )
+
+
+@functools.partial(_compiled, donate_argnums=2)
+def _move(program, batched, state, settings, data, num_steps):
+  axes = (0, 0, None, None)
+  return _mapped(program.move, batched, axes)(state, settings, data, num_steps)
+
+
+@functools.partial(_compiled, donate_argnums=2)
+def _step(program, batched, state, settings, data):
+  new = _mapped(program.step, batched, (0, 0, None))(state, settings, data)
+  return _where_going(batched, state, new)
+
+
+@functools.partial(_compiled, donate_argnums=2, static_argnums=(0, 1, 4))
+def _judge(program, batched, state, totals, num_train):
+  new = _mapped(program.judge, batched, (0, 0, None))(state, totals, num_train)
+  return _where_going(batched, state, new)
+
+
+@functools.partial(_compiled, donate_argnums=2, static_argnums=(0, 1, 6))
+def _add(program, batched, totals, params, data, start, length):
+  def add(totals, params):
+    return evaluation.add_batch(
+      *(program.apply, program.losses, totals, params, data, start, length)
+    )
+
+  return _mapped(add, batched, (0, 0))(totals, params)
+
+
+def _mapped(function: Any, batched: bool, in_axes: tuple[Any, ...]) -> Any:
+  return jax.vmap(function, in_axes) if batched else function
+
+
+def _where_going(batched: bool, old: LaneState, new: LaneState) -> LaneState:
+  """Lanes of a batch that have stopped as they were."""
+  if not batched:
+    return new
+  choose = jax.vmap(lambda going, *values: lax.select(going, *values))
+  going = is_going(old.status)
+  return jax.tree.map(lambda o, n: choose(going, n, o), old, new)

@@ -10,63 +10,95 @@ from jax import lax
 from htjax.training.lanes import Examples
 from htjax.types import Array, PyTree
 
+Apply = Callable[[PyTree, Array], Array]
+Losses = Callable[[Array, Array], Array]
+
+
+def cross_entropy(outputs: Array, labels: Array) -> Array:
+  """Cross-entropy of each example, in nats.
+
+  Args:
+    outputs: logits [b, num_classes].
+    labels: [b] integers.
+
+  Returns:
+    Array [b].
+  """
+  return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
+
 
 def evaluate(
-  apply: Callable[[PyTree, Array], Array],
+  apply: Apply,
   params: PyTree,
   inputs: Array,
   labels: Array,
   *,
+  losses: Losses = cross_entropy,
   batch_size: int = 5000,
 ) -> tuple[Array, Array]:
   """Mean loss and accuracy over a whole data set, batch by batch.
 
   Args:
-    apply: (params, inputs [b, ..]) -> logits [b, num_classes].
+    apply: (params, inputs [b, ..]) -> outputs, logits [b, num_classes] for
+      classes.
     params: pytree of weights.
     inputs: [num_examples, ..].
-    labels: [num_examples] integers.
+    labels: [num_examples] integers, or whatever `losses` takes.
+    losses: (outputs, labels) -> [b].
     batch_size: examples per batch; bounds the memory.
 
   Returns:
     (loss, accuracy): both [] float32; accuracy in [0, 1] is the number of hits
-    over the number of examples.
+    over the number of examples, 0 where labels are not classes.
   """
-  loss, hits = totals_of(apply, params, Examples(inputs, labels), batch_size)
+  data = Examples(inputs, labels)
+  loss, hits = on_device(apply, losses, params, data, batch_size)
   return loss / labels.shape[0], hits / labels.shape[0]
 
 
-def cross_entropy(logits: Array, labels: Array) -> Array:
-  """Cross-entropy of each example, in nats."""
-  return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+def on_device(
+  apply: Apply, losses: Losses, params: PyTree, data: Examples, size: int
+) -> tuple[Array, Array]:
+  """Sum of the losses and number of hits, in one loop over the batches."""
+  size, whole, rest = pieces(data.labels.shape[0], size)
+
+  def add(totals, i):
+    return add_batch(apply, losses, totals, params, data, i * size, size), None
+
+  totals, _ = lax.scan(add, nothing(), jnp.arange(whole))
+  if not rest:
+    return totals
+  return add_batch(apply, losses, totals, params, data, whole * size, rest)
 
 
-def totals_of(
-  apply: Callable[[PyTree, Array], Array],
+def pieces(num_examples: int, size: int) -> tuple[int, int, int]:
+  """(size of a batch, number of whole batches, examples that are left)."""
+  size = min(size, num_examples)
+  return size, num_examples // size, num_examples % size
+
+
+def nothing() -> tuple[Array, Array]:
+  """The sums over no examples."""
+  return jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
+
+
+def add_batch(
+  apply: Apply,
+  losses: Losses,
+  totals: tuple[Array, Array],
   params: PyTree,
   data: Examples,
-  batch_size: int,
+  start: Array | int,
+  size: int,
 ) -> tuple[Array, Array]:
-  """Sum of the losses and number of hits, at most `batch_size` at a time."""
+  """The sums with those over `size` examples from `start` on."""
+  batch = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, start, size), data)
+  outputs = apply(params, batch.inputs)
+  loss = losses(outputs, batch.labels).sum()
+  return totals[0] + loss, totals[1] + _hits(outputs, batch.labels)
 
-  def of_batch(batch: Examples) -> tuple[Array, Array]:
-    logits = apply(params, batch.inputs)
-    hits = logits.argmax(-1) == batch.labels
-    return cross_entropy(logits, batch.labels).sum(), hits.sum(dtype=jnp.int32)
 
-  num_examples = data.labels.shape[0]
-  batch_size = min(batch_size, num_examples)
-  num_whole = num_examples // batch_size
-
-  def add(carry, i):
-    batch = jax.tree.map(
-      lambda a: lax.dynamic_slice_in_dim(a, i * batch_size, batch_size), data
-    )
-    return jax.tree.map(jnp.add, carry, of_batch(batch)), None
-
-  totals = (jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32))
-  totals, _ = lax.scan(add, totals, jnp.arange(num_whole))
-  if num_examples % batch_size:
-    rest = jax.tree.map(lambda a: a[num_whole * batch_size :], data)
-    totals = jax.tree.map(jnp.add, totals, of_batch(rest))
-  return totals
+def _hits(outputs: Array, labels: Array) -> Array:
+  if not jnp.issubdtype(labels.dtype, jnp.integer):
+    return jnp.zeros((), jnp.int32)
+  return jnp.sum(outputs.argmax(-1) == labels, dtype=jnp.int32)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from htjax import noise, stable
@@ -15,6 +16,9 @@ STATUS = ('running', 'converged', 'diverged', 'out of steps', 'averaging')
 
 class Lane(NamedTuple):
   """One run's traced settings.
+
+  Where a program's optimizer and noise are functions of other settings, any
+  NamedTuple of numbers with a `seed` does in its place.
 
   Attributes:
     seed: integer; its key gives initialisation, batches and noise.
@@ -34,11 +38,13 @@ class Recipe(NamedTuple):
   """What all lanes of a program share; static.
 
   Attributes:
-    learning_rate: step size eta, constant, of lanes without one of their own.
+    learning_rate: step size eta, constant, of lanes without one of their own;
+      it is the step of the default optimizer and of the noise.
     batch_size: examples per step; batches are reshuffled every epoch without
-      replacement and a last partial batch is kept. At least the size of the
-      training set: full batches, not shuffled.
-    kind: type of the noise, as in `htjax.noise`.
+      replacement. At least the size of the training set: full batches, not
+      shuffled.
+    drop_last: whether a last partial batch is left out.
+    kind: type of the noise, as in `htjax.noise`; None adds none.
     unit: what a convolution is made of, as in `htjax.noise`.
     eval_every: steps between evaluations on the whole training set; the first
       follows the first step.
@@ -49,13 +55,13 @@ class Recipe(NamedTuple):
     average_delay: steps between the rule and the first that is averaged; in
       all a multiple of eval_every.
     max_steps: give up after this many steps without meeting the rule.
-    momentum: of the SGD step, or None.
+    momentum: of the default optimizer, which is SGD, or None.
     eval_batch: examples per evaluation batch.
   """
 
   learning_rate: float
   batch_size: int
-  kind: str = 'type1'
+  kind: str | None = 'type1'
   unit: str = 'filter'
   eval_every: int = 100
   target_accuracy: float = 0.95
@@ -65,6 +71,7 @@ class Recipe(NamedTuple):
   max_steps: int = 100_000
   momentum: float | None = None
   eval_batch: int = 5000
+  drop_last: bool = False
 
 
 class LaneState(NamedTuple):
@@ -117,8 +124,29 @@ class Finished(NamedTuple):
   average: PyTree = None
 
 
+class Progress(NamedTuple):
+  """An evaluation on the training set, on which a stopping rule decides.
+
+  Attributes:
+    steps: [] int32, gradient steps made.
+    loss: [] float32, mean over the training set.
+    accuracy: [] float32 in [0, 1]; 0 where labels are not classes.
+    hits: [] int32; counts are exact where a quotient is rounded either way.
+    num_train: static, size of the training set.
+  """
+
+  steps: Array
+  loss: Array
+  accuracy: Array
+  hits: Array
+  num_train: int
+
+
 class Examples(NamedTuple):
-  """A training set: inputs [num_train, ..] and integer labels [num_train]."""
+  """A training set: inputs [num_train, ..] and labels [num_train, ..].
+
+  Labels are integers for classes, otherwise whatever the losses take.
+  """
 
   inputs: Any
   labels: Any
@@ -134,13 +162,20 @@ def check_recipe(recipe: Recipe) -> None:
   check_range(
     'learning_rate', recipe.learning_rate, 0.0, np.inf, open_high=True
   )
-  check_choice('kind', recipe.kind, stable.KINDS)
+  if recipe.kind is not None:
+    check_choice('kind', recipe.kind, stable.KINDS)
   check_choice('unit', recipe.unit, noise.UNITS)
   check_range(
     'target_accuracy', recipe.target_accuracy, 0.0, 1.0, open_low=True
   )
   for name in ('batch_size', 'eval_every', 'max_steps', 'eval_batch'):
     check_count(name, getattr(recipe, name))
+  if recipe.target_loss is not None:
+    check_range('target_loss', recipe.target_loss, 0.0, np.inf, open_low=True)
+  _check_averages(recipe)
+
+
+def _check_averages(recipe: Recipe) -> None:
   check_count('average_steps', recipe.average_steps, 0)
   check_count('average_delay', recipe.average_delay, 0)
   if recipe.average_delay and not recipe.average_steps:
@@ -154,27 +189,31 @@ def check_recipe(recipe: Recipe) -> None:
       f'{recipe.eval_every}, got {recipe.average_delay} and '
       f'{recipe.average_steps}'
     )
-  if recipe.target_loss is not None:
-    check_range('target_loss', recipe.target_loss, 0.0, np.inf, open_low=True)
 
 
-def check_lanes(lanes: Sequence[Lane]) -> None:
+def check_lanes(lanes: Sequence[Any]) -> None:
   """Refuse no lanes, or impossible settings of one."""
   if not lanes:
     raise ValueError('lanes must hold at least one lane, got none')
   for lane in lanes:
+    if not hasattr(lane, 'seed') or not hasattr(lane, '_fields'):
+      raise ValueError(f'a lane must be a NamedTuple with a seed, got {lane!r}')
     check_count('seed', lane.seed, 0)
-    check_range('alpha', lane.alpha, 0.0, 2.0, open_low=True)
-    check_range('sigma', lane.sigma, 0.0, np.inf, open_high=True)
-    if lane.learning_rate is not None:
-      check_range(
-        'learning_rate', lane.learning_rate, 0.0, np.inf, open_high=True
-      )
-  if len({lane.learning_rate is None for lane in lanes}) > 1:
+    _check_settings(lane)
+  if len({jax.tree.structure(lane) for lane in lanes}) > 1:
     raise ValueError(
-      'learning_rate must be given for all lanes or for none, got '
-      f'{[lane.learning_rate for lane in lanes]}'
+      'a setting such as the learning_rate must be given for all lanes or for '
+      f'none, got {list(lanes)}'
     )
+
+
+def _check_settings(lane: Any) -> None:
+  settings = lane._asdict()
+  if settings.get('alpha') is not None:
+    check_range('alpha', lane.alpha, 0.0, 2.0, open_low=True)
+  for name in ('sigma', 'learning_rate'):
+    if settings.get(name) is not None:
+      check_range(name, settings[name], 0.0, np.inf, open_high=True)
 
 
 def check_examples(data: Examples) -> None:

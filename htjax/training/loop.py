@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +10,12 @@ import numpy as np
 
 from htjax.checks import check_count
 from htjax.io import checkpoints, records
+from htjax.training.batches import steps_per_epoch
 from htjax.training.engine import Engine
 from htjax.training.lanes import (
   STATUS,
   Examples,
   Finished,
-  Lane,
   LaneState,
   check_examples,
   check_lanes,
@@ -27,7 +28,7 @@ _CHECKPOINTS = 'checkpoints'
 
 def train(
   program: Program,
-  lanes: Sequence[Lane],
+  lanes: Sequence[Any],
   data: Examples,
   *,
   at_once: int | None = None,
@@ -50,7 +51,8 @@ def train(
 
   Args:
     program: from `make_program`.
-    lanes: the settings of each lane.
+    lanes: the settings of each lane: `Lane`s, or NamedTuples of one type that
+      the program's functions understand, with a `seed`.
     data: the training set.
     at_once: lanes in a group. None: 1 on a CPU, where a batch of networks is
       slower than one after another, otherwise all.
@@ -93,9 +95,62 @@ def train(
         saved = time.monotonic()
 
 
+def epochs(
+  program: Program,
+  lane: Any,
+  data: Examples,
+  at: Sequence[int],
+  *,
+  state: LaneState | None = None,
+) -> Iterator[tuple[int, LaneState]]:
+  """Train one lane for given numbers of epochs, whatever the stopping rule.
+
+  Args:
+    program: from `make_program`; the recipe's rule, evaluations and limit of
+      steps are not looked at.
+    lane: its settings, as in `train`.
+    data: the training set.
+    at: numbers of epochs, each >= 0, at which the state is given. They count
+      from the first step of all, also where `state` has some behind it.
+    state: to go on from, for example of another program whose states have the
+      same structure; None is the program's initial one.
+
+  Yields:
+    (epoch, LaneState): in ascending order; the state is the caller's to keep.
+
+  Raises:
+    ValueError: as `train`; an epoch that is not an integer >= 0, or is over.
+  """
+  check_lanes([lane])
+  check_examples(data)
+  for epoch in at:
+    check_count('every entry of at', epoch, 0)
+  data = Examples(jnp.asarray(data.inputs), jnp.asarray(data.labels))
+  engine = Engine(program, data, batched=False)
+  recipe, settings = program.recipe, engine.arrays([lane])
+  length = steps_per_epoch(
+    len(data.labels), recipe.batch_size, recipe.drop_last
+  )
+  # The engine takes over what it is given.
+  state = engine.init([lane]) if state is None else _copy(state)
+  for epoch in sorted(at):
+    missing = epoch * length - int(state.steps)
+    if missing < 0:
+      raise ValueError(
+        f'every entry of at must lie ahead of the {int(state.steps)} steps '
+        f'made, of {length} an epoch, got {epoch}'
+      )
+    state = engine.move(state, settings, missing)
+    yield epoch, _copy(state)
+
+
+def _copy(state: LaneState) -> LaneState:
+  return jax.tree.map(jnp.copy, state)
+
+
 def _start(
   engine: Engine,
-  lanes: Sequence[Lane],
+  lanes: Sequence[Any],
   group: list[int],
   run: records.Run | None,
 ) -> tuple[list[int], set[int], LaneState]:
@@ -129,7 +184,12 @@ def _save(
   checkpoints.save(run.workdir / _CHECKPOINTS, steps, state, meta)
 
 
-def _log(run, index, waiting, state) -> None:
+def _log(
+  run: records.Run | None,
+  index: list[int],
+  waiting: set[int],
+  state: LaneState,
+) -> None:
   if run is None:
     return
   columns = [
@@ -160,7 +220,7 @@ def _stopped(
   ]
 
 
-def _finished(i: int, lane: Lane, state: LaneState) -> Finished:
+def _finished(i: int, lane: Any, state: LaneState) -> Finished:
   return Finished(
     lane_index=i,
     lane=lane,
