@@ -6,14 +6,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test slow lint format bench clean
+.PHONY: demo test slow lint docs format bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.implicit_compressibility \
 	  --config=experiments/configs/implicit_compressibility.py:demo \
 	  --workdir=runs/demo
 
-test: $(VENV)/.installed-test lint
+test: $(VENV)/.installed-test lint docs
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 # Minutes of sampling and training that every change need not wait for.
@@ -24,6 +24,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, in build/site; a warning is an error.
+docs: $(VENV)/.installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff format .

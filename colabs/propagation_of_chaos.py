@@ -101,7 +101,7 @@ errors = {
   )
   for alpha in (1.2, 1.8, 2.0)
 }
-constant = mean_field.gronwall_constant(regularity, 1.0, variant='sharp')
+constant = mean_field.gronwall_constant(regularity, 1.0, variant='sharp').value
 print('alpha  slope, a typical unit   slope, the worst unit')
 for alpha, found in errors.items():
   for part in (found.typical, found.largest):
@@ -145,7 +145,7 @@ for alpha in errors:
 #   units grows until it saturates. It steepens towards $-1/2$.
 # - The bound holds with its constant. In terms of $B$ alone, as the theorem
 #   states it, the constant is astronomically larger:
-#   `gronwall_constant(regularity, 1.0)`.
+#   `gronwall_constant(regularity, 1.0).value`.
 #
 # ## Limits
 #

@@ -180,7 +180,9 @@ def _chaos(key, config, problem, alpha, kind) -> Iterator[Row]:
   constants = _constants(config)
   bounds = {
     name: [
-      mean_field.gronwall_constant(constants, config.horizon, variant=variant)
+      mean_field.gronwall_constant(
+        constants, config.horizon, variant=variant
+      ).value
       / math.sqrt(n)
       for n in config.widths
     ]

@@ -53,7 +53,7 @@ _EMBEDDING = re.compile(r'embed|^w[tp]e$')
 
 
 class Choice(NamedTuple):
-  """What of a file is analysed, and why the rest is not.
+  """The part of a file that is analysed, and why the rest is not.
 
   Attributes:
     layers: arrays of rank 2 and more by name, units along the last axis.
@@ -124,10 +124,11 @@ def load(
   """Read the weights of a file by name, units along the last axis.
 
   Args:
-    path: as in `htjax.io.weights.load`.
-    layout: as in `choose`.
-    select: as in `choose`.
-    exclude: as in `choose`.
+    path: a `.npz` or `.safetensors` file, or an Orbax directory.
+    layout: 'flax' for [.., in, out]; 'torch' for [out, in, ..].
+    select: patterns (`fnmatch`) of the arrays to take, each for a whole name
+      or one part of it; none takes the weights that `choose` finds.
+    exclude: patterns of arrays to leave out.
     max_bytes: arrays of more bytes together are refused.
 
   Returns:
@@ -265,14 +266,15 @@ def run(
   """Analyse a file, print the table and write what was found.
 
   Args:
-    weights: file or directory, as in `htjax.io.weights.load`.
+    weights: a `.npz` or `.safetensors` file, or an Orbax directory.
     workdir: gets `config.json`, `results.json`, `table.txt` and
       `compression.png`; None writes nothing.
-    layout: as in `choose`.
-    select: as in `choose`.
-    exclude: as in `choose`.
-    max_bytes: as in `load`.
-    progress: as in `analyse`.
+    layout: 'flax' for [.., in, out]; 'torch' for [out, in, ..].
+    select: patterns (`fnmatch`) of the arrays to take, each for a whole name
+      or one part of it; none takes the weights that `choose` finds.
+    exclude: patterns of arrays to leave out.
+    max_bytes: arrays of more bytes together are refused.
+    progress: wraps the layers while they are gone through, to show how far.
 
   Returns:
     The rows of `results.json`: of the layers, then of what was left out.

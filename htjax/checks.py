@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from htjax.floats import as_floating
 from htjax.types import PRNGKey
 
 
@@ -52,7 +53,7 @@ def check_finite(name: str, value: Any) -> None:
   # A constant that a traced function closes over is looked at now, and an
   # array that is spread over several hosts is reduced where it lies.
   with jax.ensure_compile_time_eval():
-    finite = bool(jnp.all(jnp.isfinite(jnp.asarray(value))))
+    finite = bool(jnp.all(jnp.isfinite(as_floating(name, value, vanish=True))))
   if not finite:
     raise ValueError(f'{name} must be finite, got NaN or infinity')
 

@@ -71,6 +71,7 @@ class FCN(nnx.Module):
     self.output = _linear(fans[-1], num_classes, rngs)
 
   def __call__(self, x: Array) -> Array:
+    """Logits [batch, num_classes] of x [batch, ..], flattened."""
     x = _flatten(x, self.in_features)
     for name in self.hidden:
       x = nnx.relu(getattr(self, name)(x))
@@ -113,6 +114,7 @@ class MeanFieldNetwork(nnx.Module):
     )
 
   def __call__(self, x: Array) -> Array:
+    """Outputs [batch, num_outputs] of x [batch, ..], flattened."""
     x = _flatten(x, self.in_features)
     theta = self.hidden_0.kernel[...]
     blocks = theta.reshape(self.num_outputs, self.in_features, -1)
@@ -123,7 +125,7 @@ class CNN(nnx.Module):
   """Convolutional ReLU network without biases: 3x3, pooling, one linear layer.
 
   Layers are the attributes `conv_0`, `conv_1`, .. and `output`. A convolution
-  to c channels is drawn from N(0, 2 / (9 c)), the output layer as in `FCN`.
+  to c channels is drawn from N(0, 2 / (9 c)), the output layer as `FCN` does.
   """
 
   def __init__(
@@ -146,6 +148,7 @@ class CNN(nnx.Module):
     self.output = _linear(fans[-1], num_classes, rngs)
 
   def __call__(self, x: Array) -> Array:
+    """Logits [batch, num_classes] of images, channels last."""
     _check_images(x, self.in_channels, self.channels.count('M'))
     layers = iter(self.hidden)
     for c in self.channels:
@@ -181,9 +184,8 @@ def fcn(
       of hidden layers. `init` refuses anything but one typed key, `apply` an
       example of another size.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 5 (the last layer trained, nothing divided
-    by the width), initialised as in the authors' code.
+  Source: [IC], section 5 (the last layer trained, nothing divided by the
+    width), initialised as in the authors' code.
   """
   widths = _widths(width, hidden_layers)
   return _network(
@@ -216,8 +218,7 @@ def mean_field(
   Raises:
     ValueError: a size below 1; `init` and `apply` as in `fcn`.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 2.
+  Source: [IC], section 2.
   """
   return _network(
     lambda rngs: MeanFieldNetwork(
@@ -254,9 +255,8 @@ def cnn(
       nor 'M'; `init` refuses anything but one typed key, `apply` pictures of
       another rank or number of channels, or too small for the pooling.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 5; layout and initialisation of the
-    authors' code, a wide VGG11 (Simonyan & Zisserman 2015).
+  Source: [IC], section 5; layout and initialisation of the authors' code, a
+    wide VGG11 [Simonyan2015].
   """
   return _network(
     lambda rngs: CNN(in_channels, num_classes, channels, rngs=rngs),

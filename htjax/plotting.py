@@ -79,8 +79,7 @@ def accuracy_against_ratio(
     ValueError: a fraction outside [0, 1], or a row that lacks a column or
       whose curve has another length.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", Figure 2.
+  Source: [IC], Figure 2.
   """
   check_range('fractions', fractions, 0.0, 1.0)
   groups = _groups(rows, ('test_accuracy', 'test_accuracy_curve'))
@@ -365,7 +364,7 @@ def _log_x(ax: Axes, low: float, high: float) -> None:
 
 
 def _title(rows: Sequence[Row]) -> str:
-  """What all rows have in common."""
+  """The entries that all rows have in common."""
 
   def common(column: str) -> Any:
     values = {r[column] for r in rows if r.get(column)}

@@ -67,6 +67,7 @@ class ResidualBlock(nnx.Module):
     self.norm_1 = nnx.BatchNorm(fan_out, rngs=rngs)
 
   def __call__(self, x: Array) -> Array:
+    """The block's outputs, channels last, of x, channels last."""
     h = nnx.relu(self.norm_0(self.conv_0(x)))
     h = self.norm_1(self.conv_1(h))
     x = x[:, :: self.stride, :: self.stride]
@@ -113,7 +114,7 @@ class ResNet(nnx.Module):
     )
 
   def features(self, x: Array) -> Array:
-    """What the last layer multiplies, [batch, 4 width]."""
+    """The features that the last layer multiplies, [batch, 4 width]."""
     if x.ndim != 4 or x.shape[3] != self.in_channels or 0 in x.shape[1:3]:
       raise ValueError(
         f'x must be [batch, height, width, {self.in_channels}], got shape '
@@ -125,6 +126,7 @@ class ResNet(nnx.Module):
     return x.mean(axis=(1, 2))
 
   def __call__(self, x: Array) -> Array:
+    """Logits [batch, num_classes] of images, channels last."""
     return self.output(self.features(x))
 
 
@@ -153,9 +155,8 @@ def resnet(
     ValueError: another depth, a count below 1, an odd width; `init` refuses
       anything but one typed key, `apply` pictures of another shape.
 
-  Source: He, Zhang, Ren & Sun, "Deep Residual Learning for Image Recognition"
-    (2016), section 4.2; initialised as in He et al. (2015), "Delving Deep into
-    Rectifiers". Batch normalisation with epsilon 1e-5.
+  Source: [He2016], section 4.2; initialised as in [He2015]. Batch normalisation
+    with epsilon 1e-5.
   """
 
   def make(rngs: nnx.Rngs) -> ResNet:

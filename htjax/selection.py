@@ -31,6 +31,12 @@ def weights(params: PyTree) -> PyTree:
     A pytree of Python booleans with the structure of `params`. True also for
     a leaf of rank 3 or more that may be one thing or another: what acts on it
     refuses it by name.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import selection
+    >>> selection.weights({'kernel': jnp.ones((3, 2)), 'bias': jnp.ones(2)})
+    {'bias': False, 'kernel': True}
   """
   # Descriptions of leaves are made of paths, which are named below.
   from htjax import units
@@ -52,6 +58,13 @@ def exclude(*names: str) -> Callable[[PyTree], PyTree]:
   Returns:
     A function from a pytree to a pytree of booleans. It raises `ValueError`
     if a name occurs nowhere in the pytree, so that a typo is not silent.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import selection
+    >>> params = {'hidden': jnp.ones((3, 2)), 'output': jnp.ones((2, 1))}
+    >>> selection.exclude('output')(params)
+    {'hidden': True, 'output': False}
   """
 
   def select(params: PyTree) -> PyTree:
@@ -101,6 +114,13 @@ def resolve(
   Raises:
     ValueError: if `params` has no leaves, or the selection has another
       structure or entries that are not booleans.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import selection
+    >>> params = {'hidden': jnp.ones((3, 2)), 'output': jnp.ones((2, 1))}
+    >>> selection.resolve(selection.exclude('output'), params)
+    {'hidden': True, 'output': False}
   """
   treedef: Any = jax.tree.structure(params)
   if treedef.num_leaves == 0:
@@ -136,7 +156,15 @@ def one_name(select: Selection, mask: Selection) -> tuple[Selection, str]:
 
 
 def path_components(path: tuple[Any, ...]) -> list[str]:
-  """The names along a leaf's path, outermost first."""
+  """The names along a leaf's path, outermost first.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import selection
+    >>> ((path, _),) = jax.tree.leaves_with_path({'hidden': {'kernel': 1}})
+    >>> selection.path_components(path)
+    ['hidden', 'kernel']
+  """
   return [jax.tree_util.keystr((entry,), simple=True) for entry in path]
 
 

@@ -82,8 +82,14 @@ def bipartite_ensemble(
   Raises:
     ValueError: for counts out of range or another dtype.
 
-  Source: Dasarathy et al. (2013), Definition 2; "Generalization Bounds for
-    Magnitude-Based Pruning ...", Definition F.1.
+  Source: [Dasarathy2013], Definition 2; [SK], Definition F.1.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import sketching
+    >>> a = sketching.bipartite_ensemble(jax.random.key(0), 6, 8, 2)
+    >>> a.shape, int(a.sum(axis=0).max())
+    ((6, 8), 2)
   """
   key = check_key(key)
   dtype = check_floating('dtype', dtype)
@@ -114,7 +120,14 @@ def sketch(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
   Raises:
     ValueError: if these are not matrices of shapes that fit.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", section 5.
+  Source: [SK], section 5.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import sketching
+    >>> a, b = jnp.ones((2, 4)), jnp.ones((3, 5))
+    >>> sketching.sketch(jnp.ones((4, 5)), a, b).shape
+    (2, 3)
   """
   x, a, b = jnp.asarray(x), jnp.asarray(a), jnp.asarray(b)
   if x.ndim != 2 or a.ndim != 2 or b.ndim != 2:
@@ -165,7 +178,18 @@ def recover(
     ValueError: for shapes that do not fit, sketches larger than the matrix,
       other dtypes, concrete y that is not finite, or numbers out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", problem (1).
+  Source: [SK], problem (1).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import sketching
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> a, b = (sketching.bipartite_ensemble(k, 18, 20, 4) for k in keys)
+    >>> x = jnp.eye(20)
+    >>> found = sketching.recover(sketching.sketch(x, a, b), a, b)
+    >>> bool(found.converged), bool(jnp.abs(found.x - x).max() < 0.01)
+    (True, True)
   """
   y = jnp.asarray(y)
   dtype = check_floating('y', y.dtype)
@@ -268,8 +292,15 @@ def distributed_sparsity(x: ArrayLike) -> tuple[Array, Array]:
   Raises:
     ValueError: if x is not a non-empty matrix.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Definition
-    5.1, which also asks for a diagonal without zeros.
+  Source: [SK], Definition 5.1, which also asks for a diagonal without zeros.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import sketching
+    >>> x = jnp.array([[1, 1, 0], [1, 0, 0]])
+    >>> j_r, j_c = sketching.distributed_sparsity(x)
+    >>> int(j_r), int(j_c)
+    (2, 2)
   """
   x = jnp.asarray(x)
   if x.ndim != 2 or 0 in x.shape:
@@ -298,7 +329,12 @@ def sketch_dimension(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Theorem 5.1.
+  Source: [SK], Theorem 5.1.
+
+  Examples:
+    >>> from htjax import sketching
+    >>> print(f'{sketching.sketch_dimension(2, 2, (100, 100)):.1f}')
+    65.1
   """
   check_count('j_r', j_r)
   check_count('j_c', j_c)
@@ -323,7 +359,12 @@ def useful_sparsity(p: int) -> float:
   Raises:
     ValueError: if p is below 2.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", section 5.
+  Source: [SK], section 5.
+
+  Examples:
+    >>> from htjax import sketching
+    >>> print(f'{sketching.useful_sparsity(1000):.1f}')
+    21.0
   """
   check_count('p', p, 2)
   return p / math.log(p) ** 2

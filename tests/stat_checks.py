@@ -89,7 +89,7 @@ def check_law(samples, cdf: Callable) -> None:
 
 
 def check_law_at(samples, points, values) -> None:
-  """The same where the distribution function is costly: at some points only.
+  """Check of a law whose distribution function is costly: at some points.
 
   The largest difference over some points is at most the Kolmogorov-Smirnov
   statistic, so its limit holds with a smaller failure rate.

@@ -377,7 +377,7 @@ def test_probed_cushions_approach_the_exact_ones():
 
 
 def test_smoothness_against_numpy():
-  """The same noise, through NumPy's network and Jacobian."""
+  """Smoothness under one noise, through NumPy's network and Jacobian."""
   layers, x = random_layers(9), random_inputs(10, (4, 6))
   with jax.enable_x64(True):
     key = jax.random.key(11)

@@ -58,7 +58,7 @@ def lines():
 
 @pytest.fixture(scope='module')
 def table(lines):
-  """What the text files hold, parsed by numpy's own reader."""
+  """Contents of the text files, parsed by numpy's own reader."""
   return {split: np.loadtxt(rows) for split, rows in lines.items()}
 
 

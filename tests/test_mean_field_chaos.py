@@ -84,7 +84,8 @@ def test_errors_lie_below_the_theorems_constants():
   regularity = mean_field.regularity(tanh_problem())
   for variant in ('sharp', 'corrected'):
     constant = mean_field.gronwall_constant(regularity, 4.0, variant=variant)
-    assert np.all(errors <= constant / np.sqrt(WIDTHS))
+    assert constant.valid
+    assert np.all(errors <= constant.value / np.sqrt(WIDTHS))
 
 
 @pytest.mark.parametrize('control', [{'common_noise': False}, {'frozen': True}])
@@ -102,7 +103,7 @@ def test_particles_become_independent_like_one_over_the_width():
 
 
 def free_walks(key, num_replicas, n, settings):
-  """What the noise alone does to the particles of each replica."""
+  """Particles of each replica as the noise alone moves them."""
   still = Problem(lambda t, x: 0 * t[0] + x, lambda f, y: f, *2 * [jnp.ones(1)])
   settings = {k: v for k, v in settings.items() if k != 'initial'}
   _, replica_key = jax.random.split(key)

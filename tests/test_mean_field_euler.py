@@ -91,7 +91,7 @@ def test_linear_decay_without_noise():
 
 
 def free_walks(key, n, fine, steps):
-  """What the noise alone does to the particles of two replicas."""
+  """Particles of two replicas as the noise alone moves them."""
   still = Problem(lambda t, x: 0 * t[0] + x, lambda f, y: f, *2 * [jnp.ones(1)])
   for one in jax.random.split(key, 2):
     start_key, noise_key = jax.random.split(one)

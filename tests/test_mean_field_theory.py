@@ -85,7 +85,10 @@ def test_outside_the_assumption(unit, loss, reason):
   found = mean_field.regularity(problem)
   assert not found.holds
   assert found.reason == reason
-  assert mean_field.gronwall_constant(found, 1.0) == math.inf
+  constant = mean_field.gronwall_constant(found, 1.0)
+  assert (constant.value, constant.log_value) == (math.inf, math.inf)
+  assert not constant.valid
+  assert constant.reason == f'Assumption 1 does not hold: {reason}'
   # The simulation takes it all the same.
   theta = jnp.ones((4, 3))
   assert np.all(np.isfinite(mean_field.drift(problem, theta, theta)))
@@ -143,21 +146,54 @@ def test_gronwall_constants():
   rate = b + b**2 / 2
   corrected = mean_field.gronwall_constant(r, 0.7)
   np.testing.assert_allclose(
-    corrected, b**2 / rate * (math.exp(rate * 0.7) - 1)
+    float(corrected), b**2 / rate * (math.exp(rate * 0.7) - 1)
   )
   paper = mean_field.gronwall_constant(r, 0.7, variant='paper')
   printed = (1 + b) * (
     b * 0.7 + 0.5 * b**2 * 0.49 * math.exp(b * 0.7 * (1 + 1))
   )
-  np.testing.assert_allclose(paper, printed)
+  np.testing.assert_allclose(paper.value, printed)
   # Sharp: D' = L D + F from 0, by a solver.
   own, mean, force = 0.4 * 0.5, 0.6 * 0.09, 0.6 * 0.3 * 0.2
   solved = integrate.solve_ivp(
     lambda t, d: (own + mean) * d + force, (0, 0.7), [0.0], rtol=1e-10
   )
   sharp = mean_field.gronwall_constant(r, 0.7, variant='sharp')
-  np.testing.assert_allclose(sharp, solved.y[0, -1], rtol=1e-6)
-  assert sharp < corrected
+  np.testing.assert_allclose(sharp.value, solved.y[0, -1], rtol=1e-6)
+  assert sharp.value < corrected.value
+  for found in (corrected, paper, sharp):
+    assert found.valid
+    assert found.reason == ''
+    check_sum(found)
+
+
+def check_sum(bound):
+  """The terms add up to the value, in logarithms and out of them."""
+  total = np.logaddexp.reduce(list(bound.terms.values()))
+  np.testing.assert_allclose(bound.log_value, total, rtol=1e-12)
+  np.testing.assert_allclose(math.log(bound.value), total, atol=1e-12)
+
+
+def test_constants_beyond_the_floats():
+  """At T = 1000 the value is infinite, and its logarithm known."""
+  r = flat_regularity(0.2, 0.3, 0.5, 0.4, 0.6)
+  b = math.sqrt(2)
+  rate = b + b * b / 2
+  found = mean_field.gronwall_constant(r, 1000.0)
+  assert found.value == math.inf
+  assert found.valid
+  np.testing.assert_allclose(
+    found.log_value, 2 * math.log(b) + rate * 1000 - math.log(rate), rtol=1e-12
+  )
+  paper = mean_field.gronwall_constant(r, 1000.0, variant='paper')
+  square = 2 * math.log(1000 * b) - math.log(2)
+  np.testing.assert_allclose(
+    paper.log_value, math.log(1 + b) + square + 2000 * b, rtol=1e-12
+  )
+  # Where B itself is infinite there is no constant at all.
+  huge = mean_field.gronwall_constant(flat_regularity(*5 * [math.inf]), 1.0)
+  assert huge.value == math.inf
+  assert not huge.valid
 
 
 def test_euler_bounds():
@@ -187,11 +223,21 @@ def test_euler_bounds():
   )
   sharp = mean_field.euler_bound(r, variant='sharp', **settings)
   assert sharp.value < corrected.value
-  assert corrected.valid
+  for found in (corrected, paper, sharp):
+    assert found.valid
+    assert [a.name for a in found.assumptions] == [
+      'Assumption 1',
+      'tail index',
+      'finite norms',
+    ]
+    check_sum(found)
   outside = mean_field.euler_bound(r, **(settings | {'alpha': 0.9}))
   assert not outside.valid
   assert 'alpha' in outside.reason
   assert outside.value == math.inf
+  endless = mean_field.euler_bound(r, **(settings | {'largest_norm': math.inf}))
+  assert not endless.valid
+  assert 'M = inf' in endless.reason
 
 
 def test_gradient_norm_curve():
@@ -210,6 +256,7 @@ def test_gradient_norm_curve():
   noise = (2 * b) ** 2.6 * 2**1.6 / (1.6 * 2500) * 0.1 ** (-0.2 / 1.8)
   np.testing.assert_allclose(found.value, 0.5 / (100 * 50 * 0.1) + noise)
   assert found.valid
+  check_sum(found)
   for change, reason in (
     ({'gamma': 0.9}, 'gamma must be below'),
     ({'sigma': 0.1}, 'must exceed 1'),

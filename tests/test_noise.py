@@ -429,14 +429,23 @@ def test_dtypes_under_strict_promotion(kind, rate, made):
     assert jnp.any(jnp.abs(leaf) > 6e4)
 
 
-def test_low_precision_is_the_rounded_noise():
+def test_low_precision_is_the_noise_rounded_to_a_neighbour():
   made = []
   for dtype in DTYPES:
     params = {'w': jnp.zeros((50, 10), dtype)}
     (new,), _ = _run(_add(kind='type2'), 1, params=params, jit=False)
-    made.append(new['w'])
+    made.append(np.float64(new['w']))
   for dtype, noise_ in zip(DTYPES, made, strict=True):
-    np.testing.assert_array_equal(noise_, made[0].astype(dtype))
+    spacing = float(jnp.finfo(dtype).eps) * np.abs(made[0])
+    least = float(jnp.finfo(dtype).smallest_subnormal)
+    assert np.all(np.abs(noise_ - made[0]) <= np.maximum(spacing, least))
+
+
+def test_low_precision_needs_the_weights():
+  tx = _add()
+  params = {'w': jnp.zeros((5, 3), jnp.bfloat16)}
+  with pytest.raises(ValueError, match=r'params must be given.*bfloat16'):
+    tx.update(params, tx.init(params))
 
 
 def test_double_precision():
@@ -685,7 +694,7 @@ def test_eager_calls_do_not_compile_again():
 
 
 class _CountCompilations:
-  """How many programs XLA is asked for."""
+  """Number of programs that XLA is asked for."""
 
   def __enter__(self):
     self.number = 0

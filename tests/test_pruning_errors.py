@@ -14,7 +14,7 @@ METHODS = ('magnitude', 'columns', 'rows', 'filters', 'kernels')
 
 
 def _smallest(costs, epsilon, p):
-  """How many units stay: the fewest with |removed|_p <= epsilon |all|_p."""
+  """Number of units that stay, the fewest within the error."""
   ascending = np.sort(costs)
   errors = (np.r_[0, np.cumsum(ascending)] / ascending.sum()) ** (1 / p)
   return costs.size - np.flatnonzero(errors <= epsilon).max()

@@ -1,4 +1,4 @@
-"""What every kernel does with a pytree of parameters."""
+"""Behaviour of every kernel on a pytree of parameters."""
 
 import chex
 import jax

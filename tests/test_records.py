@@ -1,4 +1,4 @@
-"""What a run leaves in its work directory, whatever happens to it."""
+"""Contents of a run's work directory, whatever happens to the run."""
 
 import errno
 import fcntl

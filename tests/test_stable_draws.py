@@ -111,7 +111,7 @@ def test_neighbours_are_uncorrelated():
 
 @functools.partial(jax.jit, static_argnames=('draw', 'chunks', 'size'))
 def _count(key, alpha, tails, centre, draw, chunks, size):
-  """How many of chunks * size draws are far out, near 0, not finite."""
+  """Counts of chunks * size draws that are far out, near 0, not finite."""
 
   def step(counts, k):
     x = jnp.abs(draw(jax.random.fold_in(key, k), alpha, (size,)))

@@ -57,10 +57,8 @@ def certificate(
   Raises:
     ValueError: for numbers out of range or an unknown form.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
-    Sketching", Theorem E.1, for a class weighted by a prefix-free code
-    (hoeffding); Langford (2005), "Tutorial on practical prediction theory for
-    classification", Theorem 4.1 (binomial) and its relaxation (kl).
+  Source: [SK], Theorem E.1, for a class weighted by a prefix-free code
+    (hoeffding); [Langford2005], Theorem 4.1 (binomial) and its relaxation (kl).
   """
   check_choice('form', form, FORMS)
   _check_errors(errors, n)
@@ -111,7 +109,7 @@ def invert_binomial(errors: int, n: int, log_failure: float) -> float:
   Raises:
     ValueError: for numbers out of range.
 
-  Source: Clopper & Pearson (1934), "The use of confidence or fiducial limits".
+  Source: [Clopper1934].
   """
   _check_errors(errors, n)
   limit = number(
@@ -138,8 +136,7 @@ def invert_kl(rate: float, divergence: float) -> float:
   Raises:
     ValueError: for numbers out of range.
 
-  Source: Langford (2005), "Tutorial on practical prediction theory for
-    classification", Corollary 3.7.
+  Source: [Langford2005], Corollary 3.7.
   """
   rate = number('rate', rate, 0, 1)
   limit = number('divergence', divergence, 0, math.inf)

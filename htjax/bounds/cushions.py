@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from htjax.bounds.arguments import check_callable
 from htjax.bounds.networks import Activation, check_network, pre_activations
 from htjax.checks import check_count, check_key, check_range
 from htjax.types import Array, ArrayLike, PRNGKey
@@ -27,10 +28,12 @@ def layer_cushions(
   *,
   activation: Activation = jax.nn.relu,
 ) -> Array:
-  """mu_i = min_x |phi(x^{i-1}) W_i| / (|W_i|_F |phi(x^{i-1})|).
+  """Layer cushions mu_i = min_x |phi(x^{i-1}) W_i| / (|W_i|_F |phi(x^{i-1})|).
 
-  The first layer sees the input itself. 1 / mu_i is at least the square root of
-  the stable rank. Inputs that a layer sees as zero are left out.
+  mu_i is the largest number with mu_i |W_i|_F |phi(x^{i-1})| <= |phi(x^{i-1})
+  W_i|, so an input that a layer sees as zero bounds nothing and is left out, as
+  is a layer of zeros. The first layer sees the input itself. 1 / mu_i is at
+  least the square root of the stable rank.
 
   Args:
     layers: matrices [fan_in, fan_out], first to last.
@@ -38,19 +41,19 @@ def layer_cushions(
     activation: phi, elementwise.
 
   Returns:
-    [L]; infinite where a layer sees nothing but zeros.
+    [L]; infinite where a layer is zero or sees nothing but zeros; NaN for NaN.
 
   Raises:
     ValueError: if shapes do not fit.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (50).
+  Source: [SH], eq. (50).
   """
   layers, x = check_network(layers, x)
   states = pre_activations(layers, x, activation=activation)
   seen = [x, *(activation(s) for s in states[:-1])]
   return jnp.stack(
     [
-      _smallest_ratio(out, jnp.linalg.norm(w) * _norms(into), _norms(into))
+      _smallest_ratio(out, jnp.linalg.norm(w) * _norms(into))
       for w, into, out in zip(layers, seen, states, strict=True)
     ]
   )
@@ -77,11 +80,13 @@ def interlayer_cushions(
   key: PRNGKey | None = None,
   num_probes: int | None = None,
 ) -> InterlayerCushions:
-  """mu_ij = min_x |J x^i| / (|J|_F |x^i|), J the Jacobian of x^i -> x^j.
+  """Cushions mu_ij = min_x |J x^i| / (|J|_F |x^i|), J that of x^i -> x^j.
 
-  |J|_F^2 is the sum of |J^T z|^2 over unit vectors z, one reverse product each,
-  or without bias its mean over `num_probes` Gaussian z, with relative standard
-  error at most sqrt(2 / num_probes).
+  J is the Jacobian. Inputs with x^i = 0 or J = 0, whose units are all dead
+  between i and j, bound nothing and are left out; mu_ij is infinite if that is
+  all of them. |J|_F^2 is the sum of |J^T z|^2 over unit vectors z, one reverse
+  product each, or without bias its mean over `num_probes` Gaussian z, with
+  relative standard error at most sqrt(2 / num_probes).
 
   Args:
     layers: matrices [fan_in, fan_out], first to last.
@@ -96,9 +101,10 @@ def interlayer_cushions(
   Raises:
     ValueError: if shapes do not fit, or one of key and num_probes is missing.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", eqs. (51)-(52).
+  Source: [SH], eqs. (51)-(52).
   """
   layers, x = check_network(layers, x)
+  check_callable('activation', activation)
   if (key is None) != (num_probes is None):
     raise ValueError('key and num_probes must be given together or not at all')
   if key is not None:
@@ -141,7 +147,7 @@ def _cushion(between, states, probes, *, activation):
     return image, jnp.sqrt(jnp.sum(squares))
 
   images, sizes = jax.vmap(image_and_size)(states)
-  return _smallest_ratio(images, sizes * _norms(states), _norms(states))
+  return _smallest_ratio(images, sizes * _norms(states))
 
 
 def activation_contraction(
@@ -150,7 +156,7 @@ def activation_contraction(
   *,
   activation: Activation = jax.nn.relu,
 ) -> Array:
-  """c = max over hidden layers and inputs of |x^i| / |phi(x^i)|.
+  """Contraction c = max over hidden layers and inputs of |x^i| / |phi(x^i)|.
 
   Args:
     layers: matrices [fan_in, fan_out], first to last; at least two.
@@ -163,13 +169,14 @@ def activation_contraction(
   Raises:
     ValueError: if shapes do not fit, or there is no hidden layer.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (53).
+  Source: [SH], eq. (53).
   """
   states = pre_activations(layers, x, activation=activation)[:-1]
   if not states:
     raise ValueError('layers must have a hidden layer, got one matrix')
+  # No state is contracted if it is zero.
   ratios = [
-    jnp.where(_norms(s) > 0, _norms(s) / _norms(activation(s)), 0)
+    jnp.where(_norms(s) == 0, 0, _ratio(_norms(s), _norms(activation(s))))
     for s in states
   ]
   return jnp.max(jnp.stack([jnp.max(r) for r in ratios]))
@@ -203,15 +210,17 @@ def interlayer_smoothness(
     activation: phi, elementwise.
 
   Returns:
-    []; infinite where the network is linear.
+    []; infinite where the network is linear. Inputs that reach a layer as zero
+    have no noise there and are left out.
 
   Raises:
     ValueError: if shapes do not fit, or a number is out of range.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (54).
+  Source: [SH], eq. (54).
   """
   key = check_key(key)
   layers, x = check_network(layers, x)
+  check_callable('activation', activation)
   check_range('delta', delta, 0, 1, open_low=True, open_high=True)
   check_range('noise_scale', noise_scale, 0, math.inf, open_low=True)
   check_count('num_draws', num_draws, math.ceil(1 / delta))
@@ -248,7 +257,7 @@ def _smoothness(keys, between, states, noise_scale, *, activation):
     moved = states + noise
     linear = jax.jvp(function, (states,), (moved,))[1]
     error = _norms(function(moved) - linear)
-    return _norms(noise) * _norms(images) / (error * _norms(states))
+    return _ratio(_norms(noise) * _norms(images), error * _norms(states))
 
   return lax.map(ratios, keys)
 
@@ -263,6 +272,12 @@ def _norms(x: Array) -> Array:
   return jnp.linalg.norm(x, axis=-1)
 
 
-def _smallest_ratio(numerator, denominator, present):
-  ratios = _norms(numerator) / jnp.where(present > 0, denominator, 1)
-  return jnp.min(jnp.where(present > 0, ratios, jnp.inf))
+def _smallest_ratio(vectors: Array, sizes: Array) -> Array:
+  """min |v| / size; a size of 0 bounds nothing."""
+  return jnp.min(_ratio(_norms(vectors), sizes))
+
+
+def _ratio(numerator: Array, denominator: Array) -> Array:
+  """Their ratio, infinite where the denominator is 0."""
+  none = denominator == 0
+  return jnp.where(none, jnp.inf, numerator / jnp.where(none, 1, denominator))

@@ -5,18 +5,19 @@ and `bounds.ramp_loss`.
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.bounds.arguments import check_concrete
+from htjax.bounds.arguments import as_array, as_numbers
 from htjax.checks import check_finite, check_range
 from htjax.types import Array, ArrayLike
 
 
 def margins(logits: ArrayLike, labels: ArrayLike) -> Array:
-  """Margins f[y] - max_{j != y} f[j].
+  """Margins f[y] - max_{j != y} f[j] of a classifier's outputs.
 
   Args:
     logits: [n, k], k >= 2 classes, n >= 1, float, finite.
@@ -29,9 +30,9 @@ def margins(logits: ArrayLike, labels: ArrayLike) -> Array:
     ValueError: for other shapes or types, labels out of range, logits that are
       not finite.
 
-  Source: "Heavy Tails in SGD and Compressibility ...", before eq. (6).
+  Source: [HT], before eq. (6).
   """
-  logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+  logits, labels = as_array('logits', logits), as_array('labels', labels)
   if logits.ndim != 2 or logits.shape[0] < 1 or logits.shape[1] < 2:
     raise ValueError(
       f'logits must be [n, k] with n >= 1 and k >= 2, got {logits.shape}'
@@ -68,13 +69,13 @@ def margin_loss(
     Float [], in [0, 1]; NaN for a traced NaN in `logits` or `gamma`.
 
   Raises:
-    ValueError: as in `margins`, or if gamma is concrete and negative.
+    ValueError: for other shapes or types, labels out of range, logits that are
+      not finite, or if gamma is concrete and negative.
 
-  Source: "Heavy Tails in SGD and Compressibility ...", eq. (6).
+  Source: [HT], eq. (6).
   """
-  check_range('gamma', gamma, 0, math.inf)
   distance = margins(logits, labels)
-  gamma = jnp.asarray(gamma, distance.dtype)
+  gamma = _threshold('gamma', gamma, distance.dtype)
   loss = jnp.where(distance <= gamma, 1, 0).astype(distance.dtype)
   return jnp.mean(jnp.where(jnp.isnan(distance - gamma), jnp.nan, loss))
 
@@ -97,23 +98,33 @@ def ramp_loss(
     Float [], in [0, 1]; NaN for a traced NaN.
 
   Raises:
-    ValueError: as in `margins`, or for a concrete gamma < 0 or tau <= 0.
+    ValueError: for other shapes or types, labels out of range, logits that are
+      not finite, or for a concrete gamma < 0 or tau <= 0.
 
-  Source: "Heavy Tails in SGD and Compressibility ...", eq. (S27).
+  Source: [HT], eq. (S27).
   """
-  check_range('gamma', gamma, 0, math.inf)
-  check_range('tau', tau, 0, math.inf, open_low=True)
   distance = margins(logits, labels)
-  gamma = jnp.asarray(gamma, distance.dtype)
+  gamma = _threshold('gamma', gamma, distance.dtype)
+  tau = _threshold('tau', tau, distance.dtype, open_low=True)
   return jnp.mean(jnp.clip(1 - (distance - gamma) / tau, 0, 1))
 
 
 def empirical_margin_loss(
   distances: ArrayLike, log_gamma: float
 ) -> tuple[float, int]:
-  """Fraction of margins at most exp(log_gamma), and their number."""
-  check_concrete('margins', distances)
-  array = np.asarray(distances, np.float64)
+  """Fraction of margins at most exp(log_gamma), and how many there are.
+
+  Args:
+    distances: margins on the host, finite, [n], n >= 1.
+    log_gamma: logarithm of the threshold, -inf for 0.
+
+  Returns:
+    (fraction, n).
+
+  Raises:
+    ValueError: for no margins, or margins that are not finite real numbers.
+  """
+  array = as_numbers('margins', distances)
   if array.ndim != 1 or array.size == 0:
     raise ValueError(
       f'margins must be a list of at least one number, got {array.shape}'
@@ -122,3 +133,13 @@ def empirical_margin_loss(
     raise ValueError('margins must be finite, got NaN or infinity')
   logs = np.log(array, where=array > 0, out=np.full(array.size, -math.inf))
   return float(np.mean(logs <= log_gamma)), array.size
+
+
+def _threshold(
+  name: str, value: ArrayLike, dtype: Any, *, open_low: bool = False
+) -> Array:
+  array = as_array(name, value)
+  if array.ndim:
+    raise ValueError(f'{name} must be one number, got shape {array.shape}')
+  check_range(name, array, 0, math.inf, open_low=open_low)
+  return array.astype(dtype)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from htjax.bounds.arguments import as_array, as_list, check_callable
 from htjax.checks import check_floating
 from htjax.types import Array, ArrayLike, PyTree
 
@@ -36,7 +37,7 @@ def dense_layers(params: PyTree) -> list[Array]:
   found = []
   for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
     name = jax.tree_util.keystr(path, simple=True, separator='/')
-    if leaf.ndim != 2:
+    if jnp.ndim(leaf := as_array(f'params at {name!r}', leaf)) != 2:
       raise ValueError(
         f'params must hold matrices only, got shape {leaf.shape} at {name!r}'
       )
@@ -51,7 +52,7 @@ def pre_activations(
   *,
   activation: Activation = jax.nn.relu,
 ) -> list[Array]:
-  """x^1 = x W_1 and x^i = phi(x^{i-1}) W_i; the last is the output.
+  """States of all layers, x^1 = x W_1 and x^i = phi(x^{i-1}) W_i.
 
   Args:
     layers: matrices [fan_in, fan_out], first to last.
@@ -59,12 +60,13 @@ def pre_activations(
     activation: phi, elementwise.
 
   Returns:
-    List of L arrays [m, fan_out].
+    List of L arrays [m, fan_out]; the last is the output.
 
   Raises:
     ValueError: if shapes do not fit.
   """
   layers, x = check_network(layers, x)
+  check_callable('activation', activation)
   states = [x @ layers[0]]
   for w in layers[1:]:
     states.append(activation(states[-1]) @ w)
@@ -72,7 +74,8 @@ def pre_activations(
 
 
 def check_matrix(name: str, matrix: ArrayLike) -> Array:
-  matrix = jnp.asarray(matrix)
+  """A non-empty floating matrix, or a ValueError that names it."""
+  matrix = as_array(name, matrix)
   if matrix.ndim != 2 or 0 in matrix.shape:
     raise ValueError(
       f'{name} must be a non-empty matrix [fan_in, fan_out], got shape '
@@ -86,7 +89,10 @@ def check_matrix(name: str, matrix: ArrayLike) -> Array:
 def check_layers(
   layers: Sequence[ArrayLike], name: str = 'layers'
 ) -> list[Array]:
-  found = [check_matrix(f'{name}[{i}]', w) for i, w in enumerate(layers)]
+  """Matrices whose shapes chain, or a ValueError that names the list."""
+  found = [
+    check_matrix(f'{name}[{i}]', w) for i, w in enumerate(as_list(name, layers))
+  ]
   if not found:
     raise ValueError(f'{name} must have at least one matrix, got none')
   for left, right in itertools.pairwise(found):
@@ -97,8 +103,13 @@ def check_layers(
   return found
 
 
-def check_network(layers, x) -> tuple[list[Array], Array]:
-  found, x = check_layers(layers), jnp.asarray(x)
+def check_network(
+  layers: Sequence[ArrayLike], x: ArrayLike
+) -> tuple[list[Array], Array]:
+  """Matrices that chain, and inputs of their fan-in and dtype."""
+  found, x = check_layers(layers), as_array('x', x)
+  if not any(jnp.issubdtype(x.dtype, d) for d in (jnp.integer, jnp.floating)):
+    raise ValueError(f'x must be real, got {x.dtype}')
   if x.ndim != 2 or x.shape[0] < 1 or x.shape[1] != found[0].shape[0]:
     raise ValueError(
       f'x must be [m, {found[0].shape[0]}] with m >= 1, got shape {x.shape}'

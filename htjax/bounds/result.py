@@ -54,6 +54,15 @@ class Bound(NamedTuple):
     """Whether no premise is known to fail."""
     return all(a.holds is not False for a in self.assumptions)
 
+  @property
+  def reason(self) -> str:
+    """Why the first premise that fails does, or ''."""
+    return next((a.reason for a in self.assumptions if a.holds is False), '')
+
+  def __float__(self) -> float:
+    """The value."""
+    return self.value
+
 
 def make_bound(
   terms: Mapping[str, float],
@@ -61,6 +70,7 @@ def make_bound(
   *,
   failure: float = 0.0,
   details: Mapping[str, float] | None = None,
+  value: float | None = None,
 ) -> Bound:
   """Sum the terms and list the premises, that of confidence among them.
 
@@ -69,6 +79,8 @@ def make_bound(
     assumptions: premises of the statement.
     failure: probability that the statement fails.
     details: further named numbers to report.
+    value: the sum where it is known directly, to the last digit; None is the
+      exponential of its logarithm.
 
   Returns:
     Bound. If `failure` is 1 or more, a premise 'confidence' that fails.
@@ -84,7 +96,7 @@ def make_bound(
       )
     )
   return Bound(
-    exp(log_value),
+    exp(log_value) if value is None else float(value),
     log_value,
     dict(terms),
     tuple(premises),

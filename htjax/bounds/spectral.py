@@ -1,7 +1,9 @@
 """Spectral norms, of matrices and of linear maps, and the norms of a network.
 
 Everything here is JAX and runs in the dtype of its arrays. Only `layer_norms`,
-which gathers what the bounds ask for, ends on the host.
+which gathers what the bounds ask for, ends on the host. Power iteration starts
+at a Gaussian vector from `jax.random.key(0)` unless it is given a key, so that
+a norm is a function of the matrix alone.
 """
 
 import math
@@ -13,9 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from htjax.bounds.arguments import as_array, check_callable, counts
 from htjax.bounds.networks import check_layers, check_matrix
-from htjax.checks import check_choice, check_count, check_floating, check_range
-from htjax.types import Array, ArrayLike
+from htjax.checks import (
+  check_choice,
+  check_count,
+  check_floating,
+  check_key,
+  check_range,
+)
+from htjax.types import Array, ArrayLike, PRNGKey
 
 PADDINGS = ('CIRCULAR', 'SAME', 'VALID')
 
@@ -43,6 +52,7 @@ def spectral_norm(
   *,
   tolerance: float | None = None,
   max_iterations: int = 1000,
+  key: PRNGKey | None = None,
 ) -> SpectralNorm:
   """Spectral norm of a matrix by power iteration on W^T W.
 
@@ -52,6 +62,7 @@ def spectral_norm(
       of the precision, at which the norm itself is right to about the precision
       over the relative gap to the second singular value.
     max_iterations: static, >= 1.
+    key: of the random start; None is `jax.random.key(0)`.
 
   Returns:
     SpectralNorm; NaN for NaN or infinity in `matrix`.
@@ -61,13 +72,14 @@ def spectral_norm(
   """
   matrix = check_matrix('matrix', matrix)
   tolerance = _check_stopping(tolerance, max_iterations, matrix.dtype)
-  return _spectral_norm(matrix, tolerance, max_iterations)
+  return _spectral_norm(_start_key(key), matrix, tolerance, max_iterations)
 
 
 @jax.jit
-def _spectral_norm(matrix, tolerance, max_iterations):
+def _spectral_norm(key, matrix, tolerance, max_iterations):
   matrix, peak = _scaled(matrix)
   found = _power_iteration(
+    key,
     lambda v: v @ matrix,
     matrix.shape[:1],
     matrix.dtype,
@@ -87,18 +99,21 @@ def operator_norm(
   dtype: jax.typing.DTypeLike = jnp.float32,
   tolerance: float | None = None,
   max_iterations: int = 1000,
+  key: PRNGKey | None = None,
 ) -> SpectralNorm:
   """Norm of a linear map that is given as a function, e.g. a convolution.
 
-  Power iteration with the transpose that autodiff gives, from a fixed Gaussian
-  start: exact in the limit for any stride and padding.
+  Power iteration with the transpose that autodiff gives: exact in the limit for
+  any stride and padding.
 
   Args:
     function: linear, from an array of `shape` to an array.
     shape: of its argument.
     dtype: float32 or float64, of its argument.
-    tolerance: as in `spectral_norm`.
+    tolerance: relative residual at which to stop, > 0; None is the square root
+      of the precision.
     max_iterations: static, >= 1.
+    key: of the random start; None is `jax.random.key(0)`.
 
   Returns:
     SpectralNorm, whose `upper` is infinite.
@@ -108,8 +123,11 @@ def operator_norm(
   """
   dtype = check_floating('dtype', dtype)
   tolerance = _check_stopping(tolerance, max_iterations, dtype)
+  check_callable('function', function)
+  sides = tuple(counts('shape', shape))
+  key = _start_key(key)
   return _power_iteration(
-    function, tuple(shape), dtype, tolerance, max_iterations
+    key, function, sides, dtype, tolerance, max_iterations
   )
 
 
@@ -118,11 +136,17 @@ def _check_stopping(tolerance, max_iterations, dtype) -> float:
   if tolerance is None:
     return math.sqrt(jnp.finfo(dtype).eps)
   check_range('tolerance', tolerance, 0, math.inf, open_low=True)
+  if jnp.ndim(tolerance):
+    raise ValueError(f'tolerance must be one number, got {tolerance!r}')
   return tolerance
 
 
-def _power_iteration(function, shape, dtype, tolerance, max_iterations):
-  start = jax.random.normal(jax.random.key(0), shape, dtype)
+def _start_key(key: PRNGKey | None) -> PRNGKey:
+  return jax.random.key(0) if key is None else check_key(key)
+
+
+def _power_iteration(key, function, shape, dtype, tolerance, max_iterations):
+  start = jax.random.normal(key, shape, dtype)
   transpose = jax.linear_transpose(function, start)
 
   def step(state):
@@ -171,19 +195,18 @@ def conv_spectral_norm(
     ValueError: if `kernel` is not of rank 4 and floating, or for another
       padding or shape.
 
-  Source: Sedghi, Gupta, Long (2019), The Singular Values of Convolutional
-    Layers, Theorem 6.
+  Source: [Sedghi2019], Theorem 6.
   """
-  kernel = jnp.asarray(kernel)
+  kernel = as_array('kernel', kernel)
   if kernel.ndim != 4 or 0 in kernel.shape:
     raise ValueError(
       f'kernel must be [height, width, in, out], got shape {kernel.shape}'
     )
   check_floating('kernel', kernel.dtype)
   check_choice('padding', padding, PADDINGS)
-  for side in image_shape:
-    check_count('image_shape', side)
-  sides = np.asarray(image_shape)
+  sides = np.asarray(counts('image_shape', image_shape))
+  if sides.shape != (2,):
+    raise ValueError(f'image_shape must be (height, width), got {image_shape}')
   if padding != 'CIRCULAR':
     sides = sides + np.asarray(kernel.shape[:2]) - 1
   height, width = (int(s) for s in sides)
@@ -215,7 +238,7 @@ def stable_rank(matrix: ArrayLike) -> Array:
     [], dtype of `matrix`; NaN for a zero matrix.
 
   Raises:
-    ValueError: as in `spectral_norm`.
+    ValueError: if `matrix` is not a non-empty floating matrix.
   """
   matrix = _scaled(check_matrix('matrix', matrix))[0]
   return (jnp.linalg.norm(matrix) / spectral_norm(matrix).value) ** 2
@@ -247,7 +270,7 @@ class LayerNorms(NamedTuple):
 def layer_norms(
   layers: Sequence[ArrayLike], reference: Sequence[ArrayLike] | None = None
 ) -> LayerNorms:
-  """All norms that the bounds ask for, computed once.
+  """Norms of all layers that the bounds ask for, computed once.
 
   Args:
     layers: matrices [fan_in, fan_out], first to last.

@@ -1,4 +1,4 @@
-"""How well few entries, or few columns, stand for a vector of weights.
+"""Errors of a vector of weights that keeps few entries, or few columns.
 
 Best k-term approximation, its relative l_p error, the smallest kept fraction
 that reaches an error, the fraction of columns that 10 % of the squared norm
@@ -7,12 +7,11 @@ always the kept fraction; a pruning ratio is 1 - kappa.
 """
 
 from htjax.compressibility.arguments import (
-  as_floating,
   check_kappa,
   check_matrix,
   check_order,
 )
-from htjax.compressibility.counts import ROUNDINGS, kept_count
+from htjax.compressibility.counts import ROUNDINGS, AllBut, Kept, kept_count
 from htjax.compressibility.curves import gaussian_limit, stable_curve
 from htjax.compressibility.errors import (
   best_k,
@@ -26,9 +25,12 @@ from htjax.compressibility.ratios import (
   num_removable,
   pruning_ratio,
 )
+from htjax.floats import as_floating
 
 __all__ = [
   'ROUNDINGS',
+  'AllBut',
+  'Kept',
   'as_floating',
   'best_k',
   'check_kappa',

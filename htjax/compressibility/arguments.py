@@ -7,17 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax.checks import check_range
+from htjax.compressibility.counts import AllBut, Kept, kept_fraction
+from htjax.floats import as_floating
 from htjax.types import Array, ArrayLike
-
-
-def as_floating(name: str, x: ArrayLike) -> Array:
-  """`x` as float32 or float64; integers and half precision become float32."""
-  array = jnp.asarray(x)
-  if jnp.issubdtype(array.dtype, jnp.complexfloating):
-    raise ValueError(f'{name} must be real, got dtype {array.dtype.name}')
-  if array.dtype not in (jnp.float32, jnp.float64):
-    array = array.astype(jnp.float32)
-  return array
 
 
 def check_matrix(name: str, matrix: ArrayLike) -> Array:
@@ -41,9 +33,12 @@ def check_order(p: Any) -> None:
     raise ValueError(f'p must be a static number in (0, inf), got {p!r}')
 
 
-def check_kappa(kappa: ArrayLike) -> None:
+def check_kappa(kappa: Kept) -> None:
   """Raise if a concrete kept fraction is not in (0, 1]."""
-  check_range('kappa', kappa, 0.0, 1.0, open_low=True)
+  if isinstance(kappa, AllBut):
+    check_range('the share of AllBut', kappa.share, 0.0, 1.0, open_high=True)
+  else:
+    check_range('kappa', kappa, 0.0, 1.0, open_low=True)
 
 
 def nonempty(name: str, x: ArrayLike) -> Array:
@@ -54,7 +49,7 @@ def nonempty(name: str, x: ArrayLike) -> Array:
   return array
 
 
-def or_nan(value: Array, fraction: ArrayLike) -> Array:
+def or_nan(value: Array, fraction: Kept) -> Array:
   """NaN where a fraction, known only at run time, is not in [0, 1]."""
-  fraction = jnp.asarray(fraction)
+  fraction = jnp.asarray(kept_fraction(fraction))
   return jnp.where((fraction >= 0) & (fraction <= 1), value, jnp.nan)

@@ -29,9 +29,11 @@ def removal_cost(
     peaks = peak / jnp.where(highest == 0, 1, highest)
     sums = removed / jnp.where(total == 0, 1, total)
     value = raised(peaks, p) * sums if power else peaks * root(sums, p)
+    # The whole costs 1, in whatever order it was summed.
+    value = jnp.where(m >= ascending.size, jnp.sign(total), value)
     # What is not nothing must not come free where its share underflows.
     least = jnp.where(removed > 0, jnp.finfo(value.dtype).tiny, 0)
-    return jnp.where(finite, jnp.maximum(value, least), jnp.nan)
+    return jnp.where(finite, jnp.clip(value, least, 1), jnp.nan)
 
   return cost
 

@@ -14,7 +14,6 @@ from htjax.checks import (
   check_range,
 )
 from htjax.compressibility.arguments import (
-  as_floating,
   check_kappa,
   check_order,
   or_nan,
@@ -22,6 +21,7 @@ from htjax.compressibility.arguments import (
 from htjax.compressibility.costs import root
 from htjax.compressibility.counts import kept_count
 from htjax.compressibility.errors import errors_of_removal
+from htjax.floats import as_floating
 from htjax.types import Array, ArrayLike, PRNGKey
 
 
@@ -50,9 +50,12 @@ def gaussian_limit(kappa: ArrayLike, *, p: float = 2, dim: int = 1) -> Array:
 
   Values: a traced kappa outside [0, 1] gives NaN.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", Proposition A.1; Gribonval, Cevher & Davies (2012),
-    Proposition 1.1.
+  Source: [IC], Proposition A.1; [Gribonval2012], Proposition 1.1.
+
+  Examples:
+    >>> from htjax import compressibility
+    >>> print(f'{compressibility.gaussian_limit(0.1):.3f}')
+    0.749
   """
   check_order(p)
   check_count('dim', dim)
@@ -87,7 +90,7 @@ def stable_curve(
     num_draws: static, simulated vectors; their cost is a sort of n each.
     level: which quantile of the error to return, in [0, 1], traced; 0.05 and
       0.95 make a band around the median.
-    rounding: as in `compression_error`.
+    rounding: 'ceil' or 'floor' of kappa n.
 
   Returns:
     Array of kappa's shape and dtype.
@@ -98,8 +101,17 @@ def stable_curve(
 
   Values: traced alpha, kappa or level out of range gives NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", Lemma S2; Gribonval, Cevher & Davies (2012), Proposition 1.2.
+  Source: [HT], Lemma S2; [Gribonval2012], Proposition 1.2.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import compressibility
+    >>> curve = compressibility.stable_curve(
+    ...   1.5, jnp.array([0.1, 0.5]), 1000, key=jax.random.key(0), num_draws=20
+    ... )
+    >>> bool(0.9 > curve[0] > curve[1] > 0)
+    True
   """
   key = check_key(key)
   check_count('n', n)

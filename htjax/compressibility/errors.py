@@ -10,15 +10,15 @@ from htjax.checks import (
   check_range,
 )
 from htjax.compressibility.arguments import (
-  as_floating,
   check_kappa,
   check_order,
   nonempty,
   or_nan,
 )
 from htjax.compressibility.costs import last_true, removal_cost
-from htjax.compressibility.counts import kept_count
+from htjax.compressibility.counts import Kept, kept_count
 from htjax.compressibility.order_statistics import largest
+from htjax.floats import as_floating, to_unit_peak
 from htjax.types import Array, ArrayLike
 
 
@@ -39,8 +39,13 @@ def best_k(x: ArrayLike, k: ArrayLike) -> Array:
 
   Values: NaN ranks above everything. A traced k out of range gives NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", section 2; Gribonval, Cevher & Davies (2012), section I.
+  Source: [HT], section 2; [Gribonval2012], section I.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import compressibility
+    >>> compressibility.best_k(jnp.array([3.0, -1.0, 0.5, -2.0]), 2).tolist()
+    [3.0, 0.0, 0.0, -2.0]
   """
   x = as_floating('x', x)
   if jnp.shape(k) != () or not jnp.issubdtype(jnp.result_type(k), jnp.integer):
@@ -50,7 +55,7 @@ def best_k(x: ArrayLike, k: ArrayLike) -> Array:
 
 
 def compression_error(
-  x: ArrayLike, kappa: ArrayLike, *, p: float = 2, rounding: str = 'ceil'
+  x: ArrayLike, kappa: Kept, *, p: float = 2, rounding: str = 'ceil'
 ) -> Array:
   """Relative l_p error of keeping the fraction kappa of largest magnitudes.
 
@@ -59,8 +64,9 @@ def compression_error(
 
   Args:
     x: real array of any shape, not empty, taken as one vector.
-    kappa: kept fraction in (0, 1], traced; an array gives a curve, at the cost
-      of one sort and one pass over x per entry.
+    kappa: kept fraction in (0, 1], traced, or `AllBut` the share that goes; an
+      array gives a curve, at the cost of one sort and one pass over x per
+      entry.
     p: order of the norm, static, 0 < p < infinity.
     rounding: 'ceil' or 'floor'; with 'floor', kappa < 1/d keeps nothing.
 
@@ -73,8 +79,15 @@ def compression_error(
 
   Values: NaN or infinity in x gives NaN, as does a traced kappa outside [0, 1].
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", eq. (S43).
+  Source: [HT], eq. (S43).
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import compressibility
+    >>> x = jnp.array([3.0, 4.0, 0.0, 0.0])
+    >>> kappas = jnp.array([0.25, 0.5])
+    >>> print(compressibility.compression_error(x, kappas).round(3))
+    [0.6 0. ]
   """
   x = nonempty('x', x)
   check_order(p)
@@ -103,8 +116,14 @@ def smallest_kappa(x: ArrayLike, epsilon: ArrayLike, *, p: float = 2) -> Array:
   Values: NaN or infinity in x gives NaN, as does a traced epsilon outside
     [0, 1].
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", eq. (S5).
+  Source: [HT], eq. (S5).
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import compressibility
+    >>> x = jnp.array([3.0, 4.0, 0.0, 0.0])
+    >>> float(compressibility.smallest_kappa(x, 0.7))
+    0.25
   """
   x = nonempty('x', x)
   check_order(p)
@@ -121,6 +140,7 @@ def _best_k(x: Array, k: Array) -> Array:
 @functools.partial(jax.jit, static_argnames='p')
 def errors_of_removal(x: Array, removed: Array, p: float) -> Array:
   """Relative l_p errors without so many smallest entries, at each count."""
+  x, _ = to_unit_peak(x)
   ascending = jnp.sort(jnp.abs(x).reshape(-1))
   removed = jnp.asarray(removed)
   errors = lax.map(removal_cost(ascending, p), removed.reshape(-1))
@@ -129,6 +149,7 @@ def errors_of_removal(x: Array, removed: Array, p: float) -> Array:
 
 @functools.partial(jax.jit, static_argnames='p')
 def _smallest_kappa(x: Array, epsilon: Array, p: float) -> Array:
+  x, _ = to_unit_peak(x)
   ascending = jnp.sort(jnp.abs(x).reshape(-1))
   cost, d = removal_cost(ascending, p), ascending.size
 

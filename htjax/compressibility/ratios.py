@@ -23,6 +23,7 @@ from htjax.compressibility.arguments import (
   or_nan,
 )
 from htjax.compressibility.costs import last_true, raised, removal_cost, root
+from htjax.floats import as_floating, to_unit_peak
 from htjax.types import Array, ArrayLike, PRNGKey
 
 
@@ -52,11 +53,18 @@ def pruning_ratio(
   Values: NaN or infinity in the matrix gives NaN, as does a traced tolerance
     outside [0, 1].
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 5, the pruning ratio of the tables.
+  Source: [IC], section 5, the pruning ratio of the tables.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import compressibility
+    >>> matrix = jnp.array([[3.0, 0.1, -2.0, 0.5], [1.0, 0.2, 2.0, 0.5]])
+    >>> float(compressibility.pruning_ratio(matrix))
+    0.5
   """
   matrix = check_matrix('matrix', matrix)
   check_range('tolerance', tolerance, 0.0, 1.0)
+  matrix, _ = to_unit_peak(matrix)
   ratio = ratio_of_norms(
     column_norms(matrix), jnp.asarray(tolerance, matrix.dtype), squared
   )
@@ -88,8 +96,8 @@ def invisible_noise_ratios(
     scale: s >= 0, the scale of the sum of all noise on one weight, traced.
     alpha: tail index in (0, 2], traced.
     num_draws: static, independent draws of all n numbers Z_i.
-    tolerance: as in `pruning_ratio`, traced.
-    squared: as in `pruning_ratio`.
+    tolerance: share of the norm that may be lost, in [0, 1], traced.
+    squared: whether `tolerance` is a share of the squared norm.
 
   Returns:
     Array [num_draws] of pruning ratios. Their law is wide, one large Z_i can
@@ -102,13 +110,24 @@ def invisible_noise_ratios(
     range and a traced NaN scale give NaN; the sign of a traced scale does not
     matter.
 
-  Source: after "Implicit Compressibility of Overparametrized Neural Networks
-    Trained with Heavy-Tailed SGD", section 2, Type I.
+  Source: after [IC], section 2, Type I.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import compressibility
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> columns = jax.random.normal(keys[0], (20, 50))
+    >>> ratios = compressibility.invisible_noise_ratios(
+    ...   keys[1], columns, 10.0, 1.5, 8
+    ... )
+    >>> ratios.shape, bool((ratios > 0.2).all())
+    ((8,), True)
   """
   key = check_key(key)
   columns = check_matrix('columns', columns)
   check_count('num_draws', num_draws)
   check_range('scale', scale, 0.0, np.inf, open_high=True)
+  scale = as_floating('scale', scale)
   check_range('alpha', alpha, 0.0, 2.0, open_low=True)
   check_range('tolerance', tolerance, 0.0, 1.0)
   tolerance = jnp.asarray(tolerance, columns.dtype)
@@ -138,7 +157,7 @@ def column_norms(matrix: Array, p: float = 2) -> Array:
 def num_removable(
   norms: Array, tolerance: ArrayLike, squared: bool = True, p: float = 2
 ) -> Array:
-  """How many of the smallest columns go, given all columns' l_p norms.
+  """Number of the smallest columns that go, given all columns' l_p norms.
 
   Args:
     norms: [n], non-negative, any order; of columns, or of whatever goes whole.
@@ -151,6 +170,7 @@ def num_removable(
     int32 array []: the largest m such that the m smallest columns cost at most
     `tolerance`; n if all are zero, 0 if one is NaN or infinite.
   """
+  norms, _ = to_unit_peak(norms)
   cost = removal_cost(jnp.sort(norms), p, power=squared)
   return last_true(lambda m: cost(m) <= tolerance, norms.size)
 
@@ -164,6 +184,8 @@ def ratio_of_norms(norms: Array, tolerance: Array, squared: bool) -> Array:
 
 @functools.partial(jax.jit, static_argnames=('num_draws', 'squared'))
 def _invisible(key, columns, scale, alpha, num_draws, tolerance, squared):
+  scale = jnp.asarray(scale, columns.dtype)
+  columns, scale, _ = to_unit_peak(columns, scale)
   fan_in = columns[..., 0].size
   mean = jnp.mean(columns.reshape(fan_in, -1), axis=0)
   fixed = column_norms(columns.reshape(fan_in, -1) - mean[None, :])

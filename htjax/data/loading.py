@@ -94,8 +94,7 @@ def load(
     FileNotFoundError: if the data set is not prepared; the text holds the
       command that prepares it.
 
-  Source: preprocessing of "Implicit Compressibility of Overparametrized Neural
-    Networks Trained with Heavy-Tailed SGD", Section 5 and its code.
+  Source: preprocessing of [IC], Section 5 and its code.
   """
   check_choice('name', name, NAMES)
   loader = _LOADERS.get(name, _load_images)

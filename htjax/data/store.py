@@ -57,7 +57,7 @@ def find_prepared(
 
 
 def not_prepared(name: str, data_dir: str | os.PathLike | None) -> str:
-  """What to tell a user whose data set is not prepared."""
+  """Message for a user whose data set is not prepared."""
   searched = data_dirs(data_dir)
   target = next((d for d in searched if _can_write(d)), None)
   text = (

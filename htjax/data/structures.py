@@ -1,4 +1,4 @@
-"""What every data set looks like once it is in memory."""
+"""The form of every data set once it is in memory."""
 
 from typing import NamedTuple
 

@@ -56,8 +56,7 @@ def synthetic(
   Raises:
     ValueError: if an argument is not as described.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", Section S1.6.1.
+  Source: [HT], Section S1.6.1.
   """
   check_key(key)
   counts = {

@@ -16,7 +16,7 @@ Names = tuple[str, ...]
 
 
 class Leaf(NamedTuple):
-  """What is kept of a leaf besides its bits."""
+  """Facts that are kept of a leaf besides its bits."""
 
   kind: str
   shape: tuple[int, ...]
@@ -73,7 +73,7 @@ def leaf_of(path: Names, value: Any) -> Leaf:
 
 
 def bits_of(path: Names, value: Any) -> Any:
-  """What is stored of a leaf: a numpy array, or one spread over hosts."""
+  """The stored form of a leaf: a numpy array, or one spread over hosts."""
   if leaf_of(path, value).kind == 'key':
     value = jax.random.key_data(value)
   if isinstance(value, jax.Array) and not (

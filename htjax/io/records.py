@@ -131,7 +131,7 @@ class Run:
       _add_scalars(self._events, line)
 
   def log_position(self) -> int:
-    """Where the log ends now, to be kept in a checkpoint; for `truncate`."""
+    """Bytes in the log now, to be kept in a checkpoint; for `truncate`."""
     return self._log.tell() if self._log else 0
 
   def truncate(self, position: int) -> None:

@@ -67,7 +67,7 @@ def load(path: Path) -> Any:
 
 
 def whole_lines(data: bytes) -> int:
-  """Where the last line that is a record ends."""
+  """End, in bytes, of the last line that is a record."""
   end = data.rfind(b'\n') + 1
   while end:
     start = data.rfind(b'\n', 0, end - 1) + 1

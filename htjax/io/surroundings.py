@@ -11,7 +11,7 @@ _PACKAGES = ('jax', 'jaxlib', 'numpy', 'flax', 'optax')
 
 
 def surroundings() -> dict[str, Any]:
-  """What a reader needs to run it again, and to understand its times."""
+  """Facts that a reader needs to run it again, and to understand its times."""
   import jax
 
   import htjax

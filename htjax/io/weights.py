@@ -183,7 +183,7 @@ def _read_orbax(path: Path, max_bytes: int) -> dict[Names, np.ndarray]:
 
 
 def _tree_directory(path: Path) -> Path:
-  """Where the one tree of an Orbax directory lies."""
+  """Path of the one tree of an Orbax directory."""
   if kept := complete(path):
     path = kept[-1]
   places = [path, *sorted(p for p in path.iterdir() if p.is_dir())]

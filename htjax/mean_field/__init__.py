@@ -24,7 +24,6 @@ from htjax.mean_field.problem import Problem, drift, predict, risk
 from htjax.mean_field.rates import Rate, fit_rate
 from htjax.mean_field.simulation import Trajectory, euler_step, simulate
 from htjax.mean_field.theory import (
-  TheoremValue,
   euler_bound,
   gradient_norm_bound,
   gronwall_constant,
@@ -40,7 +39,6 @@ __all__ = [
   'Rate',
   'ReferencePath',
   'Regularity',
-  'TheoremValue',
   'Trajectory',
   'drift',
   'euler_bound',

@@ -93,8 +93,22 @@ def regularity(
   Raises:
     ValueError: as `predict`.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", Assumption 1.
+  Source: [IC], Assumption 1.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: jnp.logaddexp(f - y, y - f),
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> found = mean_field.regularity(problem)
+    >>> found.holds, found.unit.shape
+    (True, (8,))
   """
   p = num_parameters
   if p is None:
@@ -128,7 +142,7 @@ def lipschitz_ratios(
   *,
   shift: float = 1.0,
 ) -> tuple[Array, Array]:
-  """How far drifts move apart, per unit of what moved them.
+  """Ratios of the distance of drifts to the distance that caused it.
 
   Two systems, the second one the first with every particle shifted by
   independent N(0, shift^2) amounts, differ in the drift of particle i by at
@@ -149,8 +163,23 @@ def lipschitz_ratios(
   Raises:
     ValueError: as `drift`.
 
-  Source: "Implicit Compressibility ...", Lemma C.1, with the constant of its
-    last line corrected.
+  Source: [IC], Lemma C.1, with the constant of its last line corrected.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: jnp.logaddexp(f - y, y - f),
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> particles = jax.random.normal(keys[1], (16, 2))
+    >>> own, mean = mean_field.lipschitz_ratios(keys[2], problem, particles, 4)
+    >>> own.shape, mean.shape
+    ((4,), (4,))
   """
   key = check_key(key)
   particles = check_particles(problem, particles)

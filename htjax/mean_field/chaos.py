@@ -86,7 +86,11 @@ def reference_path(
     key: typed key.
     problem: see `Problem`.
     size: static, number of particles.
-    alpha, sigma, step_size, num_steps, kind: as in `simulate`.
+    alpha: tail index in (0, 2], traced.
+    sigma: >= 0, traced.
+    step_size: eta > 0, traced.
+    num_steps: static.
+    kind: 'type1', 'type2' or 'type3', static.
     initial: `initial(key, n)` draws n independent initial values [n, p]; None
       is N(0, I_p) with p the size of one input.
 
@@ -96,8 +100,30 @@ def reference_path(
   Raises:
     ValueError: as `simulate`; size not a positive integer.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", eq. (5).
+  Source: [IC], eq. (5).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: (f - y) ** 2,
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> path = mean_field.reference_path(
+    ...   keys[1],
+    ...   problem,
+    ...   size=64,
+    ...   alpha=1.5,
+    ...   sigma=0.1,
+    ...   step_size=0.25,
+    ...   num_steps=4,
+    ... )
+    >>> path.outputs.shape, path.size
+    ((4, 8), 64)
   """
   key = check_key(key)
   check_count('size', size)
@@ -151,9 +177,13 @@ def propagation_of_chaos(
     reference: static, size of the reference system, at least the largest
       width; or a ReferencePath for these settings.
     num_replicas: static.
-    alpha, sigma, step_size, num_steps, kind: as in `simulate`; the horizon is
-      step_size num_steps.
-    initial: as in `reference_path`.
+    alpha: tail index in (0, 2], traced.
+    sigma: >= 0, traced.
+    step_size: eta > 0, traced.
+    num_steps: static; the horizon is step_size num_steps.
+    kind: 'type1', 'type2' or 'type3', static.
+    initial: `initial(key, n)` draws n independent initial values [n, p]; None
+      is N(0, I_p) with p the size of one input.
     common_noise: False drives the copies by noise of their own, as a control:
       the distances then do not decay.
     at_once: static, replicas per batch: 1 is best on a CPU.
@@ -166,7 +196,32 @@ def propagation_of_chaos(
     ValueError: as `simulate`; a width or num_replicas not a positive integer;
       a reference smaller than the largest width, or of another length.
 
-  Source: "Implicit Compressibility ...", Theorem 4.2.
+  Source: [IC], Theorem 4.2.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: (f - y) ** 2,
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> errors = mean_field.propagation_of_chaos(
+    ...   keys[1],
+    ...   problem,
+    ...   widths=(4, 16),
+    ...   reference=64,
+    ...   num_replicas=4,
+    ...   alpha=1.5,
+    ...   sigma=0.1,
+    ...   step_size=0.25,
+    ...   num_steps=4,
+    ... )
+    >>> errors.widths.tolist(), errors.typical.shape
+    ([4, 16], (2, 4))
   """
   key = check_key(key)
   initial = check_study(

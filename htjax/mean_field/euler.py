@@ -77,10 +77,14 @@ def euler_error(
     horizon: static, T.
     num_particles: static, n.
     num_replicas: static.
-    alpha, sigma, kind: as in `simulate`.
-    initial: as in `reference_path`.
+    alpha: tail index in (0, 2], traced.
+    sigma: >= 0, traced.
+    kind: 'type1', 'type2' or 'type3', static.
+    initial: `initial(key, n)` draws n independent initial values [n, p]; None
+      is N(0, I_p) with p the size of one input.
     common_noise: False gives every scheme noise of its own, as a control.
-    at_once, mesh: as in `propagation_of_chaos`.
+    at_once: static, replicas per batch: 1 is best on a CPU.
+    mesh: static, devices over which the replicas are split evenly.
 
   Returns:
     EulerErrors.
@@ -89,7 +93,32 @@ def euler_error(
     ValueError: as `simulate`; step sizes or horizon that do not fit the fine
       grid.
 
-  Source: "Implicit Compressibility ...", Theorem 4.1.
+  Source: [IC], Theorem 4.1.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: (f - y) ** 2,
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> errors = mean_field.euler_error(
+    ...   keys[1],
+    ...   problem,
+    ...   step_sizes=(0.25, 0.125),
+    ...   fine_step_size=0.03125,
+    ...   horizon=0.5,
+    ...   num_particles=8,
+    ...   num_replicas=4,
+    ...   alpha=1.5,
+    ...   sigma=0.1,
+    ... )
+    >>> errors.step_sizes.tolist(), errors.typical.shape
+    ([0.25, 0.125], (2, 4))
   """
   key = check_key(key)
   ratios = [_ratio('step_sizes', h, fine_step_size) for h in step_sizes]
@@ -156,7 +185,7 @@ def _euler(
       return lax.map(draw, jnp.arange(num_steps))
 
     def at_horizon(ratio, increments):
-      """What the drift did to each particle by the horizon."""
+      """The part of each particle at the horizon that is due to the drift."""
       coarse = increments.reshape(-1, ratio, *increments.shape[1:]).sum(axis=1)
 
       def step(state, x):

@@ -35,7 +35,7 @@ _BLOCK = 2**18
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Problem:
-  """What a mean-field network is made of, and the data it is fitted to.
+  """Unit and loss of a mean-field network, and the data it is fitted to.
 
   A pytree whose leaves are the data: it may be passed through jit, and vmapped
   over data sets. Unit and loss are static.
@@ -69,8 +69,22 @@ def predict(problem: Problem, particles: ArrayLike) -> Array:
     ValueError: problem or particles of wrong shapes, a unit whose value is not
       a number or a vector, a loss whose value is not a number.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 3.
+  Source: [IC], section 3.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: (f - y) ** 2,
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> particles = jax.random.normal(keys[1], (16, 2))
+    >>> mean_field.predict(problem, particles).shape
+    (8,)
   """
   particles = check_particles(problem, particles)
   return mean_output(problem, particles)
@@ -89,7 +103,21 @@ def risk(problem: Problem, particles: ArrayLike) -> Array:
   Raises:
     ValueError: as `predict`.
 
-  Source: "Implicit Compressibility ...", eq. (1).
+  Source: [IC], eq. (1).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: (f - y) ** 2,
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> print(f'{mean_field.risk(problem, jnp.zeros((16, 2))):.1f}')
+    1.0
   """
   particles = check_particles(problem, particles)
   outputs = mean_output(problem, particles)
@@ -110,7 +138,22 @@ def drift(problem: Problem, theta: ArrayLike, particles: ArrayLike) -> Array:
   Raises:
     ValueError: as `predict`; theta of another number of parameters.
 
-  Source: "Implicit Compressibility ...", eq. (3).
+  Source: [IC], eq. (3).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: (f - y) ** 2,
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> particles = jax.random.normal(keys[1], (16, 2))
+    >>> mean_field.drift(problem, particles, particles).shape
+    (16, 2)
   """
   particles = check_particles(problem, particles)
   theta = jnp.asarray(theta, particles.dtype)
@@ -251,7 +294,7 @@ def _join(blocks: Array, n: int) -> Array:
 
 
 def _num_blocks(n: int, outputs: int) -> int:
-  """How many blocks; a divisor of n where there is one near."""
+  """Number of blocks; a divisor of n where there is one near."""
   least = math.ceil(n * outputs / _BLOCK)
   for num in range(least, min(n, 2 * least) + 1):
     if n % num == 0:

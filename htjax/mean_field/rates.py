@@ -11,6 +11,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import special
 
 from htjax.checks import check_choice
 from htjax.types import ArrayLike
@@ -63,7 +64,16 @@ def fit_rate(
 
   Source: the delta method; for medians the Bahadur representation with the
     density estimated by Siddiqui's difference quotient and Bofinger's
-    bandwidth, see Koenker (2005), Quantile Regression, section 3.4.2.
+    bandwidth, see [Koenker2005], section 3.4.2.
+
+  Examples:
+    >>> import numpy as np
+    >>> from htjax import mean_field
+    >>> widths = np.array([16, 64, 256])
+    >>> errors = widths[:, None] ** -0.5 * np.array([0.9, 1.0, 1.0, 1.1])
+    >>> rate = mean_field.fit_rate(widths, errors)
+    >>> print(f'{rate.slope:.3f}')
+    -0.500
   """
   check_choice('statistic', statistic, STATISTICS)
   x = _positive('x', x)
@@ -85,7 +95,7 @@ def fit_rate(
   slope = float(weights @ np.log(levels))
   relative = influences / levels[:, None]
   standard_error = float((weights @ relative).std(ddof=1) / math.sqrt(num))
-  reach = _student_quantile(num - 1) * standard_error
+  reach = float(special.stdtrit(num - 1, 0.975)) * standard_error
   return Rate(
     slope,
     standard_error,
@@ -113,22 +123,6 @@ def _levels(
   sparsity = (high - low) / (2 * width)
   below = errors <= levels[:, None]
   return levels, (0.5 - below) * sparsity[:, None]
-
-
-def _student_quantile(degrees: int) -> float:
-  """The 97.5 % point of Student's law, to 0.2 % from three degrees on.
-
-  Abramowitz & Stegun (1964), 26.7.5.
-  """
-  z = 1.959963984540054
-  terms = (
-    z,
-    (z**3 + z) / 4,
-    (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-    (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-  )
-  return sum(term / degrees**i for i, term in enumerate(terms))
 
 
 def _positive(name: str, value: Any) -> np.ndarray:

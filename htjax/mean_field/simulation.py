@@ -81,8 +81,25 @@ def euler_step(
 
   Values: as `htjax.stable.sample` for traced alpha and sigma out of range.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", eqs. (2) and (3).
+  Source: [IC], eqs. (2) and (3).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: (f - y) ** 2,
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> particles = jax.random.normal(keys[1], (16, 2))
+    >>> moved = mean_field.euler_step(
+    ...   keys[2], problem, particles, alpha=1.5, sigma=0.1, step_size=0.01
+    ... )
+    >>> moved.shape
+    (16, 2)
   """
   key = check_key(key)
   particles = check_particles(problem, particles)
@@ -130,7 +147,32 @@ def simulate(
     ValueError: as `euler_step`; num_steps or save_every not a positive
       integer, or one not dividing the other; batch_size not in [1, m].
 
-  Source: "Implicit Compressibility ...", eqs. (2) and (3).
+  Source: [IC], eqs. (2) and (3).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: (f - y) ** 2,
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> particles = jax.random.normal(keys[1], (16, 2))
+    >>> trajectory = mean_field.simulate(
+    ...   keys[2],
+    ...   problem,
+    ...   particles,
+    ...   alpha=1.5,
+    ...   sigma=0.1,
+    ...   step_size=0.25,
+    ...   num_steps=4,
+    ...   save_every=2,
+    ... )
+    >>> trajectory.times.tolist(), trajectory.particles.shape
+    ([0.0, 0.5, 1.0], (3, 16, 2))
   """
   key = check_key(key)
   particles = check_particles(problem, particles)
@@ -246,11 +288,8 @@ def _simulate(
 
   saves = jnp.arange(num_steps // save_every, dtype=jnp.int32)
   _, kept = lax.scan(stretch, particles, saves)
-  times = (
-    jnp.arange(len(saves) + 1)
-    * save_every
-    * jnp.asarray(step_size, particles.dtype)
-  )
+  steps = (jnp.arange(len(saves) + 1) * save_every).astype(particles.dtype)
+  times = steps * jnp.asarray(step_size, particles.dtype)
   return Trajectory(times, jnp.concatenate([particles[None], kept]))
 
 

@@ -1,4 +1,4 @@
-"""What the studies of coupled systems share.
+"""Parts that the studies of coupled systems share.
 
 A study runs replicas, each with initial values and noise of its own, and
 follows how far the drift has moved each particle: where two systems meet the

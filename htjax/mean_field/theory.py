@@ -1,9 +1,10 @@
 """The theorems' explicit constants, corrected where the print is wrong.
 
 Everything here is a closed form in B of Assumption 1 (see `regularity`), the
-horizon and the law of the noise, evaluated on the host in float64. `variant`
-chooses between the corrected statement, the printed one, and a sharper one that
-follows from the same proofs if the suprema are not first put together into B:
+horizon and the law of the noise, evaluated on the host in float64, and comes as
+a `Bound` with its premises. `variant` chooses between the corrected statement,
+the printed one, and a sharper one that follows from the same proofs if the
+suprema are not first put together into B:
 
   speed        |b| <= E Phi_1 Psi_1,
   own          Lipschitz in theta:  E Phi_1 Psi_2,
@@ -24,7 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax import stable
-from htjax.checks import check_choice, check_count, check_key, check_range
+from htjax.bounds import Assumption, Bound, make_bound
+from htjax.bounds.arguments import number, positive
+from htjax.bounds.logarithms import exp, log
+from htjax.checks import check_choice, check_count, check_key
 from htjax.mean_field.assumption import Regularity, regularity
 from htjax.mean_field.problem import Problem
 from htjax.types import PRNGKey
@@ -32,26 +36,12 @@ from htjax.types import PRNGKey
 VARIANTS = ('corrected', 'paper', 'sharp')
 
 
-class TheoremValue(NamedTuple):
-  """What a theorem says, and whether its premises hold.
-
-  Attributes:
-    value: the bound or limit; infinite where the statement has none.
-    valid: whether every premise was met.
-    reason: the premise that was not, or ''.
-  """
-
-  value: float
-  valid: bool
-  reason: str
-
-
 def gronwall_constant(
   problem: Problem | Regularity,
   horizon: float,
   *,
   variant: str = 'corrected',
-) -> float:
+) -> Bound:
   """The constant C of propagation of chaos, E sup |..| <= C n^(-1/2).
 
   Corrected: C = B^2 (e^(L T) - 1) / L with L = B + B^2 / 2. Paper: the printed
@@ -64,25 +54,36 @@ def gronwall_constant(
     variant: 'corrected', 'paper' or 'sharp'.
 
   Returns:
-    C, infinite where Assumption 1 does not hold or beyond 1e308.
+    Bound whose value is C, with the premise 'Assumption 1'; infinite, and so
+    its logarithm, where that does not hold.
 
   Raises:
     ValueError: horizon not positive, unknown variant, a bad problem.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", Theorem 4.2 and its proof, eqs. (10) to (13).
+  Source: [IC], Theorem 4.2 and its proof, eqs. (10) to (13).
   """
-  _check_positive('horizon', horizon)
+  horizon = positive('horizon', horizon)
   check_choice('variant', variant, VARIANTS)
   r = _regularity(problem)
-  if not r.holds:
-    return math.inf
+  premises = [_assumption_1(r)]
+  if not premises[0].holds:
+    return make_bound({'fluctuation': math.inf}, premises)
   if variant == 'paper':
     b, t = r.bound, horizon
-    growth = _exp(b * t * (1 + r.psi.mean()))
-    return (1 + b) * (b * t + (b * t) ** 2 / 2 * growth)
+    rate = b * t * (1 + r.psi.mean())
+    front, square = math.log1p(b), 2 * log(b * t) - math.log(2)
+    return make_bound(
+      {'drift': front + log(b * t), 'fluctuation': front + square + rate},
+      premises,
+      value=(1 + b) * (b * t + (b * t) ** 2 / 2 * exp(rate)),
+    )
   own, mean, _, fluctuation = _constants(r, variant)
-  return fluctuation * _growth(own + mean, horizon)
+  growth = _growth(own + mean, horizon)
+  return make_bound(
+    {'fluctuation': log(fluctuation) + growth.log_value},
+    premises,
+    value=fluctuation * growth.value,
+  )
 
 
 def euler_bound(
@@ -95,7 +96,7 @@ def euler_bound(
   largest_norm: float,
   mean_norm: float,
   variant: str = 'corrected',
-) -> TheoremValue:
+) -> Bound:
   """Bound of E sup_i |theta^i_T - Euler scheme|, common noise.
 
   With M = E max_i |X^i| over the n particles' noises and m = E |X|,
@@ -105,43 +106,64 @@ def euler_bound(
   which has sigma = 1 and B for what its own lemma bounds by B^2 / 2.
 
   Args:
-    problem: as in `gronwall_constant`.
-    alpha: tail index of the noise.
+    problem: a Problem of which `regularity` is taken, or that Regularity.
+    alpha: tail index of the noise, in (0, 2].
     sigma: >= 0.
     step_size: eta > 0.
     horizon: T > 0.
-    largest_norm: M, see `mean_largest_norm`.
-    mean_norm: m, the same of one particle.
+    largest_norm: M >= 0, see `mean_largest_norm`.
+    mean_norm: m >= 0, E |X| of one particle.
     variant: 'corrected', 'paper' or 'sharp'.
 
   Returns:
-    TheoremValue, invalid for alpha outside (1, 2], where M is infinite, and
-    where Assumption 1 does not hold.
+    Bound with terms drift and noise and the premises 'Assumption 1', 'tail
+    index', which asks for alpha in (1, 2], and 'finite norms'; infinite where
+    one of them fails.
 
   Raises:
     ValueError: a number out of range, unknown variant, a bad problem.
 
-  Source: "Implicit Compressibility ...", Theorem 4.1 and eqs. (14) to (18).
+  Source: [IC], Theorem 4.1 and eqs. (14) to (18).
   """
-  check_range('alpha', alpha, 0.0, 2.0, open_low=True)
-  check_range('sigma', sigma, 0.0, math.inf, open_high=True)
-  for name, value in (('step_size', step_size), ('horizon', horizon)):
-    _check_positive(name, value)
+  alpha = number('alpha', alpha, 0, 2, open_low=True)
+  sigma = number('sigma', sigma, 0, math.inf, open_high=True)
+  step_size = positive('step_size', step_size)
+  horizon = positive('horizon', horizon)
+  largest = number('largest_norm', largest_norm, 0, math.inf)
+  typical = number('mean_norm', mean_norm, 0, math.inf)
   check_choice('variant', variant, VARIANTS)
   r = _regularity(problem)
-  reason = _premises(r, alpha)
-  if reason:
-    return TheoremValue(math.inf, False, reason)
+  premises = [
+    _assumption_1(r),
+    _tail_index(alpha),
+    Assumption(
+      'finite norms',
+      math.isfinite(largest + typical),
+      f'M = {largest:.4g} and m = {typical:.4g} must be finite',
+    ),
+  ]
+  if not all(premise.holds for premise in premises):
+    return make_bound({'drift': math.inf, 'noise': math.inf}, premises)
   noise = alpha / (alpha + 1) * step_size ** (1 / alpha)
   if variant == 'paper':
     b = r.bound
-    step = b**2 * step_size + 2 * b * noise * (largest_norm + mean_norm)
-    return TheoremValue(horizon * _exp(2 * b * horizon) * step, True, '')
-  own, mean, speed, _ = _constants(r, variant)
-  rate = own + mean
-  step = rate * speed * step_size / 2
-  step += sigma * noise * (own * largest_norm + mean * mean_norm)
-  return TheoremValue(_growth(rate, horizon) * step, True, '')
+    drift, noise = b**2 * step_size, 2 * b * noise * (largest + typical)
+    growth = _Growth(
+      horizon * exp(2 * b * horizon), math.log(horizon) + 2 * b * horizon
+    )
+  else:
+    own, mean, speed, _ = _constants(r, variant)
+    drift = (own + mean) * speed * step_size / 2
+    noise = sigma * noise * (own * largest + mean * typical)
+    growth = _growth(own + mean, horizon)
+  return make_bound(
+    {
+      'drift': growth.log_value + log(drift),
+      'noise': growth.log_value + log(noise),
+    },
+    premises,
+    value=growth.value * (drift + noise),
+  )
 
 
 def gradient_norm_bound(
@@ -154,7 +176,7 @@ def gradient_norm_bound(
   num_steps: int,
   num_particles: int,
   gamma: float,
-) -> TheoremValue:
+) -> Bound:
   """The printed trade-off curve of min_k E |grad R|^2 over K steps.
 
     (R_0 - R*) / (K n eta)
@@ -165,42 +187,57 @@ def gradient_norm_bound(
   moments of the noise and takes a Hölder constant that does not follow.
 
   Args:
-    problem: as in `gronwall_constant`.
+    problem: a Problem of which `regularity` is taken, or that Regularity.
     excess_risk: R_0 - R* >= 0.
-    alpha, sigma, step_size: of the noisy gradient descent.
+    alpha: tail index of the noise, in (0, 2].
+    sigma: > 0.
+    step_size: eta > 0.
     num_steps: K.
     num_particles: n.
-    gamma: in (0, alpha - 1).
+    gamma: in (0, 1]; below alpha - 1 by the statement.
 
   Returns:
-    TheoremValue, whose `valid` says whether the printed premises hold,
-    0 < gamma < alpha - 1 and eta < sigma^(alpha / (alpha - 1)).
+    Bound with terms descent and noise and the printed premises, 0 < gamma <
+    alpha - 1 and eta < sigma^(alpha / (alpha - 1)) among them; infinite where
+    Assumption 1 does not hold.
 
   Raises:
     ValueError: a number out of range, a bad problem.
 
-  Source: "Implicit Compressibility ...", Proposition B.1.
+  Source: [IC], Proposition B.1.
   """
-  check_range('alpha', alpha, 0.0, 2.0, open_low=True)
-  for name, value in (('sigma', sigma), ('step_size', step_size)):
-    _check_positive(name, value)
-  check_range('excess_risk', excess_risk, 0.0, math.inf, open_high=True)
+  alpha = number('alpha', alpha, 0, 2, open_low=True)
+  sigma, step_size = positive('sigma', sigma), positive('step_size', step_size)
+  excess = number('excess_risk', excess_risk, 0, math.inf, open_high=True)
   check_count('num_steps', num_steps)
   check_count('num_particles', num_particles)
-  check_range('gamma', gamma, 0.0, 1.0, open_low=True)
+  gamma = number('gamma', gamma, 0, 1, open_low=True)
   r = _regularity(problem)
-  reason = _premises(r, alpha)
-  if not reason and gamma >= alpha - 1:
-    reason = f'gamma must be below alpha - 1 = {alpha - 1:g}'
-  if not reason and sigma * step_size ** (1 / alpha - 1) <= 1:
-    reason = 'sigma eta^(1/alpha - 1) must exceed 1'
-  if not r.holds:
-    return TheoremValue(math.inf, False, reason)
-  descent = excess_risk / (num_steps * num_particles * step_size)
-  noise = (2 * r.bound) ** (2 + gamma) * sigma ** (1 + gamma)
-  noise *= step_size ** ((gamma + 1 - alpha) / alpha)
-  value = descent + noise / ((1 + gamma) * num_particles**2)
-  return TheoremValue(value, not reason, reason)
+  premises = [
+    _assumption_1(r),
+    _tail_index(alpha),
+    Assumption(
+      'moment',
+      gamma < alpha - 1,
+      f'gamma must be below alpha - 1 = {alpha - 1:g}',
+    ),
+    Assumption(
+      'small step',
+      sigma * step_size ** (1 / alpha - 1) > 1,
+      'sigma eta^(1/alpha - 1) must exceed 1',
+    ),
+  ]
+  if not premises[0].holds:
+    return make_bound({'descent': math.inf, 'noise': math.inf}, premises)
+  descent = excess / (num_steps * num_particles * step_size)
+  power = (gamma + 1 - alpha) / alpha
+  noise = (2 * r.bound) ** (2 + gamma) * sigma ** (1 + gamma) * step_size**power
+  noise /= (1 + gamma) * num_particles**2
+  return make_bound(
+    {'descent': log(descent), 'noise': log(noise)},
+    premises,
+    value=descent + noise,
+  )
 
 
 def norm_tail_constant(alpha: float, dim: int, kind: str) -> float:
@@ -219,9 +256,9 @@ def norm_tail_constant(alpha: float, dim: int, kind: str) -> float:
   Raises:
     ValueError: alpha outside (0, 2], bad dim or kind.
 
-  Source: Samorodnitsky & Taqqu (1994), property 1.2.15 and section 2.5.
+  Source: [Samorodnitsky1994], property 1.2.15 and section 2.5.
   """
-  check_range('alpha', alpha, 0.0, 2.0, open_low=True)
+  alpha = number('alpha', alpha, 0, 2, open_low=True)
   check_count('dim', dim)
   check_choice('kind', kind, stable.KINDS)
   if kind == 'type3':
@@ -265,9 +302,9 @@ def mean_largest_norm(
   Raises:
     ValueError: as `htjax.stable.sample_vectors`, counts out of range.
 
-  Source: "Implicit Compressibility ...", Lemma D.1, which bounds it.
+  Source: [IC], Lemma D.1, which bounds it.
   """
-  check_range('alpha', alpha, 0.0, 2.0, open_low=True)
+  alpha = number('alpha', alpha, 0, 2, open_low=True)
   check_count('num_particles', num_particles)
   check_count('dim', dim)
   check_count('num_samples', num_samples, 10**4)
@@ -295,42 +332,44 @@ def mean_largest_norm(
 
 def largest_norm_bound(
   alpha: float, num_particles: int, constant: float, *, variant: str = 'sharp'
-) -> TheoremValue:
+) -> Bound:
   """Bounds of E max over n vectors with P(|X| > r) <= C r^(-alpha).
 
   Sharp: alpha / (alpha - 1) (C n)^(1/alpha). Corrected: the paper's dyadic sum
   with C kept, (1 + C 2^(1 + 1/alpha) / (2 - 2^(1/alpha))) n^(1/alpha). Paper:
-  the same without C.
+  that sum without C.
 
   Args:
-    alpha: tail index.
+    alpha: tail index, in (0, 2].
     num_particles: n.
-    constant: C, a bound of r^alpha P(|X| > r) over all r. The limit at large
-      r, `norm_tail_constant`, is smaller: stable laws approach it from above.
+    constant: C > 0, a bound of r^alpha P(|X| > r) over all r. The limit at
+      large r, `norm_tail_constant`, is smaller: stable laws approach it from
+      above.
     variant: 'sharp', 'corrected' or 'paper'.
 
   Returns:
-    TheoremValue, invalid for alpha outside (1, 2].
+    Bound with the premise 'tail index', which asks for alpha in (1, 2];
+    infinite where it fails.
 
   Raises:
     ValueError: a number out of range, unknown variant.
 
-  Source: "Implicit Compressibility ...", Lemma D.1.
+  Source: [IC], Lemma D.1.
   """
-  check_range('alpha', alpha, 0.0, 2.0, open_low=True)
+  alpha = number('alpha', alpha, 0, 2, open_low=True)
   check_count('num_particles', num_particles)
-  _check_positive('constant', constant)
+  constant = positive('constant', constant)
   check_choice('variant', variant, VARIANTS)
+  premises = [_tail_index(alpha)]
   if alpha <= 1:
-    return TheoremValue(math.inf, False, 'alpha must exceed 1')
+    return make_bound({'norm': math.inf}, premises)
   root = num_particles ** (1 / alpha)
   if variant == 'sharp':
     value = alpha / (alpha - 1) * constant ** (1 / alpha) * root
-    return TheoremValue(value, True, '')
-  dyadic = 2 ** (1 + 1 / alpha) / (2 - 2 ** (1 / alpha))
-  if variant == 'corrected':
-    dyadic *= constant
-  return TheoremValue((1 + dyadic) * root, True, '')
+  else:
+    dyadic = 2 ** (1 + 1 / alpha) / (2 - 2 ** (1 / alpha))
+    value = (1 + dyadic * (1 if variant == 'paper' else constant)) * root
+  return make_bound({'norm': log(value)}, premises, value=value)
 
 
 def _constants(
@@ -348,25 +387,39 @@ def _constants(
   )
 
 
-def _premises(r: Regularity, alpha: float) -> str:
+def _assumption_1(r: Regularity) -> Assumption:
   if not r.holds:
-    return f'Assumption 1 does not hold: {r.reason}'
-  return '' if alpha > 1 else f'alpha must lie in (1, 2], got {alpha:g}'
+    reason = f'Assumption 1 does not hold: {r.reason}'
+    return Assumption('Assumption 1', False, reason)
+  reason = f'B = {r.bound:.4g} must be finite'
+  return Assumption('Assumption 1', math.isfinite(r.bound), reason)
+
+
+def _tail_index(alpha: float) -> Assumption:
+  return Assumption(
+    'tail index', alpha > 1, f'alpha must lie in (1, 2], got {alpha:g}'
+  )
 
 
 def _regularity(problem: Problem | Regularity) -> Regularity:
   return problem if isinstance(problem, Regularity) else regularity(problem)
 
 
-def _growth(rate: float, horizon: float) -> float:
+class _Growth(NamedTuple):
+  """A factor of Gronwall's lemma, and its logarithm where it overflows."""
+
+  value: float
+  log_value: float
+
+
+def _growth(rate: float, horizon: float) -> _Growth:
   """(e^(rate T) - 1) / rate."""
-  if rate * horizon > 700:
-    return math.inf
-  return math.expm1(rate * horizon) / rate if rate else horizon
-
-
-def _exp(x: float) -> float:
-  return math.exp(x) if x < 709 else math.inf
+  x = rate * horizon
+  if not x:
+    return _Growth(horizon, math.log(horizon))
+  # ln(e^x - 1) = x + ln(1 - e^-x)
+  log_value = x + math.log(-math.expm1(-x)) - math.log(rate)
+  return _Growth(exp(log_value) if x > 700 else math.expm1(x) / rate, log_value)
 
 
 def _any_of(n: int, share: np.ndarray) -> np.ndarray:
@@ -382,7 +435,3 @@ def _sorted_norms(key, alpha, num, dim, kind):
   peak = jnp.max(jnp.abs(x), axis=-1, keepdims=True)
   peak = jnp.where(peak > 0, peak, 1)
   return jnp.sort(peak[:, 0] * jnp.linalg.norm(x / peak, axis=-1))
-
-
-def _check_positive(name: str, value: float) -> None:
-  check_range(name, value, 0.0, math.inf, open_low=True, open_high=True)

@@ -12,7 +12,11 @@ from htjax import selection
 from htjax import units as _units
 from htjax.checks import check_key, check_range
 from htjax.noise.process import StableNoise, reached
+from htjax.rounding import is_narrower, stochastic_round
 from htjax.types import Array, ArrayLike, PRNGKey, PyTree
+
+# Keys of a step from here on are for rounding, and not for draws of leaves.
+_ROUNDING = 1 << 31
 
 ScalarOrSchedule = ArrayLike | Callable[[ArrayLike], ArrayLike]
 
@@ -59,6 +63,10 @@ def add_stable_noise(
   integer seed as they are, but would call a selection that is a function with
   the step count: name it in `static_args=('select',)`.
 
+  Weights narrower than float32 hardly notice an update below half their
+  spacing: for them the sum of weight, update and noise is rounded up or down at
+  random, right on average, and the update is the difference. It needs `params`.
+
   Args:
     learning_rate: eta_t >= 0, a number or an optax schedule of the step count;
       the same one that the optimizer in front uses.
@@ -88,14 +96,31 @@ def add_stable_noise(
     ValueError: alpha outside (0, 2], sigma negative, NaN or infinite, either
       one missing or not a scalar, a negative learning rate, an unknown kind or
       unit, a legacy key, both `select` and `mask`, both `noise` and what it
-      stands for; and from `init` an empty pytree, a selection of another
-      structure, or one that chooses nothing.
+      stands for; from `init` an empty pytree, a selection of another structure,
+      or one that chooses nothing; from `update` leaves narrower than float32
+      without `params`.
 
   Values: traced alpha outside (0, 2], or traced sigma negative, infinite or
     NaN, gives NaN updates.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", eq. (2).
+  Source: [IC], eq. (2).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import optax
+    >>> from htjax import noise
+    >>> optimizer = optax.chain(
+    ...   optax.adam(0.1),
+    ...   noise.add_stable_noise(0.1, 1.8, 0.01, key=jax.random.key(0)),
+    ... )
+    >>> params = {'kernel': jnp.zeros((3, 2)), 'bias': jnp.zeros(2)}
+    >>> updates, _ = optimizer.update(params, optimizer.init(params), params)
+    >>> column = updates['kernel'][:, 0]  # Type I: one number for each column
+    >>> bool(column[0] != 0), bool((column == column[0]).all())
+    (True, True)
+    >>> bool((updates['bias'] == 0).all())
+    True
   """
   process = _process(alpha, sigma, kind, unit, noise)
   if not callable(learning_rate):
@@ -110,17 +135,26 @@ def add_stable_noise(
     return AddStableNoiseState(jnp.zeros((), jnp.int32), words)
 
   def update(updates, state, params=None, **extra_args):
-    del params, extra_args
+    del extra_args
     leaves, treedef = jax.tree.flatten(updates)
+    weights = (
+      [None] * len(leaves) if params is None else treedef.flatten_up_to(params)
+    )
+    step_key = jax.random.fold_in(_of_words(state.key, impl), state.count)
+    wide = [_widened(u, w) for u, w in zip(leaves, weights, strict=True)]
     draws = process(state.count).draw_leaves(
-      jax.random.fold_in(_of_words(state.key, impl), state.count),
-      leaves,
+      step_key,
+      wide,
       reached(chosen, updates, name, units),
       _at(learning_rate, state.count),
     )
     noisy = [
-      leaf if x is None else leaf + x
-      for leaf, x in zip(leaves, draws, strict=True)
+      leaf
+      if x is None
+      else _landing(jax.random.fold_in(step_key, _ROUNDING + i), u + x, leaf, w)
+      for i, (leaf, u, x, w) in enumerate(
+        zip(leaves, wide, draws, weights, strict=True)
+      )
     ]
     count = optax.safe_increment(state.count)
     noisy = jax.tree.unflatten(treedef, noisy)
@@ -150,12 +184,12 @@ def heavy_tailed_sgd(
 
   Args:
     learning_rate: eta_t >= 0, a number or a schedule.
-    alpha: as in `add_stable_noise`, like sigma, key, kind, select, mask, unit
-      and noise.
-    sigma: scale of the noise.
+    alpha: tail index in (0, 2], a number, traced if an array, or a schedule.
+    sigma: noise scale >= 0, a number, traced if an array, or a schedule.
     key: typed key or integer seed.
     kind: 'type1', 'type2' or 'type3'.
-    select: the weights that get noise.
+    select: the weights that get noise: a pytree of booleans, a function of the
+      parameters that returns one, or None for every weight.
     mask: another name of `select`.
     unit: 'filter' or 'kernel'.
     noise: the process, in place of alpha, sigma, kind and unit.
@@ -169,7 +203,22 @@ def heavy_tailed_sgd(
   Raises:
     ValueError: as `add_stable_noise`.
 
-  Source: "Implicit Compressibility ...", eq. (2).
+  Source: [IC], eq. (2).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import optax
+    >>> from htjax import noise
+    >>> optimizer = noise.heavy_tailed_sgd(
+    ...   0.5, alpha=1.8, sigma=0.01, key=jax.random.key(0)
+    ... )
+    >>> params = {'kernel': jnp.ones((3, 2)), 'bias': jnp.ones(2)}
+    >>> gradient = jax.tree.map(jnp.ones_like, params)
+    >>> updates, _ = optimizer.update(gradient, optimizer.init(params))
+    >>> params = optax.apply_updates(params, updates)
+    >>> params['bias'].tolist()  # biases get no noise
+    [0.5, 0.5]
   """
   return optax.chain(
     optax.sgd(learning_rate, momentum=momentum, nesterov=nesterov),
@@ -186,6 +235,37 @@ def heavy_tailed_sgd(
       units=units,
     ),
   )
+
+
+def _widened(update: Array, weight: Array | None) -> Array:
+  """An update in float32 at least, where it or its weight is narrower."""
+  narrow = is_narrower(update.dtype, jnp.float32)
+  if weight is None:
+    if narrow:
+      raise ValueError(
+        f'params must be given to update for leaves of {update.dtype.name}, '
+        'got None: how noise below the spacing of a weight is rounded depends '
+        'on the weight'
+      )
+    return update
+  return update.astype(jnp.float32) if narrow else update
+
+
+def _landing(
+  key: PRNGKey, update: Array, like: Array, weight: Array | None
+) -> Array:
+  """An update after which a narrow weight is a number of its dtype.
+
+  The weight moves to one of the two neighbours of where it should, at random
+  and right on average.
+  """
+  if weight is None or not is_narrower(weight.dtype, jnp.float32):
+    return update.astype(like.dtype)
+  start = weight.astype(update.dtype)
+  end = stochastic_round(key, start + update, weight.dtype)
+  largest = jnp.finfo(like.dtype).max.astype(update.dtype)
+  move = jnp.clip(end.astype(update.dtype) - start, -largest, largest)
+  return move.astype(like.dtype)
 
 
 def _process(

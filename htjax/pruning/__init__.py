@@ -12,6 +12,7 @@ Masked entries are zeros in arrays as large as before. `compact` and
 `thin_factors` make smaller arrays that compute the same.
 """
 
+from htjax.compressibility import AllBut
 from htjax.pruning.errors import METHODS, to_error
 from htjax.pruning.grids import discretize
 from htjax.pruning.networks import Compacted, compact
@@ -43,6 +44,7 @@ from htjax.pruning.units import (
 
 __all__ = [
   'METHODS',
+  'AllBut',
   'Compacted',
   'Factored',
   'Pruned',

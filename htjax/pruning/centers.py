@@ -30,7 +30,7 @@ def check_center(center: str | None, protocol: str = 'paper') -> None:
 def find_center(
   leaf: Array, center: str | None, protocol: str, unit: str
 ) -> Array:
-  """What to subtract from a leaf before pruning, and to add back after.
+  """The center to subtract from a leaf before pruning, and to add back after.
 
   Args:
     leaf: [..., fan_in, fan_out], float32 or float64.
@@ -55,7 +55,7 @@ def find_center(
 def stored_medians(
   center: str | None, protocol: str, pruned: list[Array]
 ) -> Array:
-  """How many numbers the medians add to what is stored.
+  """Number of numbers that the medians add to what is stored.
 
   One for each layer that lost something. The authors' programs count none.
   """

@@ -7,6 +7,7 @@ from htjax.pruning.spectra import prune_values
 from htjax.pruning.units import affordable, prune_units
 from htjax.selection import Selection
 from htjax.types import ArrayLike, PyTree
+from htjax.units import Given
 
 _UNITS = {
   'magnitude': 'entries',
@@ -27,6 +28,7 @@ def to_error(
   center: str | None = None,
   protocol: str = 'paper',
   select: Selection = None,
+  units: Given = None,
 ) -> Pruned:
   """Prune each leaf as far as a relative error allows.
 
@@ -45,6 +47,7 @@ def to_error(
       relative to that; see `magnitude`.
     protocol: as in the function named by `method`.
     select: which leaves; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
 
   Returns:
     Pruned; see `leaf_ratios` for the layers' pruning ratios. A leaf of zeros,
@@ -58,9 +61,16 @@ def to_error(
     'singular_values', makes it NaN); a traced epsilon outside [0, 1] makes the
     selected leaves NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", eq. (S5); section 5 and Figure 3 with `center='median'`, epsilon
+  Source: [HT], eq. (S5); section 5 and Figure 3 with `center='median'`, epsilon
     0.1 and p = 2.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[3.0, 0.5, -2.0], [1.0, 0.25, 2.0]])}
+    >>> pruned = pruning.to_error(params, 0.3, method='magnitude')
+    >>> pruned.mask['w'].tolist()
+    [[True, False, True], [False, False, True]]
   """
   check_choice('method', method, METHODS)
   check_range('epsilon', epsilon, 0.0, 1.0)
@@ -71,7 +81,13 @@ def to_error(
     if p != 2:
       raise ValueError(f"p must be 2 for method 'singular_values', got {p!r}")
     return prune_values(
-      params, count, epsilon, center=center, protocol=protocol, select=select
+      params,
+      count,
+      epsilon,
+      center=center,
+      protocol=protocol,
+      select=select,
+      units=units,
     )
   return prune_units(
     params,
@@ -82,4 +98,5 @@ def to_error(
     center=center,
     protocol=protocol,
     select=select,
+    units=units,
   )

@@ -6,13 +6,19 @@ import numpy as np
 
 from htjax.checks import check_range
 from htjax.compressibility import num_true
+from htjax.floats import times_power_of_two, to_unit_peak
 from htjax.pruning.results import Pruned, check_scalar, choose
 from htjax.selection import Selection
 from htjax.types import Array, ArrayLike, PyTree
+from htjax.units import Given
 
 
 def discretize(
-  params: PyTree, resolution: ArrayLike, *, select: Selection = None
+  params: PyTree,
+  resolution: ArrayLike,
+  *,
+  select: Selection = None,
+  units: Given = None,
 ) -> Pruned:
   """Round every entry of each leaf to the nearest multiple of `resolution`.
 
@@ -23,14 +29,16 @@ def discretize(
     params: pytree of arrays, pruned before or not: zeros stay zeros.
     resolution: the paper's rho > 0, traced.
     select: which leaves; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
 
   Returns:
     Pruned, whose mask is True where the rounded entry is not zero. Each kept
     entry is one of 2 round(max |w| / rho) + 1 multiples, zero among them.
 
   Raises:
-    ValueError: a concrete resolution not in (0, infinity); selection and leaves
-      as in `magnitude`.
+    ValueError: a concrete resolution not in (0, infinity), a bad selection, no
+      leaf selected; naming the leaf, one of rank below 2, empty, not floating,
+      or concretely NaN or infinite.
 
   Values: halves round to even multiples; the multiples are rounded to the
     leaf's dtype. Entries beyond the reach of the dtype's digits, 2^23
@@ -38,14 +46,20 @@ def discretize(
     are kept; a traced resolution that is not positive, or NaN, makes the
     selected leaves NaN.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
-    Sketching", Lemma 4.2 (discretization).
+  Source: [SK], Lemma 4.2 (discretization).
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[0.9, 0.2], [-0.4, 1.6]])}
+    >>> pruning.discretize(params, 0.5).params['w'].tolist()
+    [[1.0, 0.0], [-0.5, 1.5]]
   """
   check_range(
     'resolution', resolution, 0.0, np.inf, open_low=True, open_high=True
   )
   check_scalar('resolution', resolution)
-  chosen = choose(params, select)
+  chosen = choose(params, select, units=units)
   rounded = [_round(w, resolution) for w in chosen.wide]
   masks = [w != 0 for w in rounded]
   kept = jnp.stack([num_true(m) for m in masks])
@@ -59,7 +73,8 @@ def discretize(
 
 @jax.jit
 def _round(leaf: Array, resolution: ArrayLike) -> Array:
-  step = jnp.asarray(resolution, leaf.dtype)
+  leaf, step, exponent = to_unit_peak(leaf, jnp.asarray(resolution, leaf.dtype))
   multiple = leaf / step
   on_grid = jnp.abs(multiple) < 2.0 ** jnp.finfo(leaf.dtype).nmant
-  return jnp.where(on_grid, jnp.round(multiple) * step, leaf)
+  rounded = jnp.where(on_grid, jnp.round(multiple) * step, leaf)
+  return times_power_of_two(rounded, exponent)

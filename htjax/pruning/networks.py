@@ -77,8 +77,20 @@ def compact(
     by itself and take zero to zero, as ReLU and tanh do and the logistic
     function does not.
 
-  Source: the arrays behind the k-best column approximation of "Heavy Tails in
-    SGD and Compressibility of Overparametrized Neural Networks", Theorem 3.
+  Source: the arrays behind the k-best column approximation of [HT], Theorem 3.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {
+    ...   'hidden_0': {'kernel': jnp.array([[1.0, 0.0], [2.0, 0.0]])},
+    ...   'output': {'kernel': jnp.ones((2, 3))},
+    ... }
+    >>> small = pruning.compact(params)
+    >>> small.params['hidden_0']['kernel'].shape
+    (2, 1)
+    >>> small.params['output']['kernel'].shape
+    (1, 3)
   """
   if isinstance(params, Pruned):
     raise ValueError(
@@ -154,7 +166,7 @@ def _not_empty(units: np.ndarray) -> np.ndarray:
 
 
 def _repeats(names: Sequence[str], kernels: list[np.ndarray]) -> list[int]:
-  """How many rows of each kernel belong to one unit of the layer before."""
+  """Rows of each kernel that belong to one unit of the layer before."""
   repeats = [1]
   for i in range(1, len(kernels)):
     before, after = kernels[i - 1], kernels[i]

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax.checks import check_choice, check_key, check_range
-from htjax.compressibility import check_kappa, kept_count, num_true
+from htjax.compressibility import Kept, check_kappa, kept_count, num_true
+from htjax.floats import as_floating, times_power_of_two, to_unit_peak
 from htjax.pruning.results import (
   Pruned,
   check_scalar,
@@ -20,6 +21,7 @@ from htjax.pruning.results import (
 )
 from htjax.selection import Selection
 from htjax.types import Array, ArrayLike, PRNGKey, PyTree
+from htjax.units import Given
 
 VARIANTS = ('experiment', 'experiment_signed', 'theory')
 
@@ -31,6 +33,7 @@ def randomized_magnitude(
   *,
   keep_diagonal: bool = True,
   select: Selection = None,
+  units: Given = None,
 ) -> Pruned:
   """Prune each entry a with probability exp(-a^2 / (strength Psi)).
 
@@ -45,26 +48,36 @@ def randomized_magnitude(
       [fan_in, fan_out] are never pruned, as in the paper, whose sketches need
       them. A convolution is the matrix [h w in, out].
     select: which leaves; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
 
   Returns:
     Pruned. With one key, the entries kept at a larger strength are among those
     kept at a smaller one.
 
   Raises:
-    ValueError: a key not typed, a concrete strength not in (0, infinity);
-      selection and leaves as in `magnitude`.
+    ValueError: a key not typed, a concrete strength not in (0, infinity), a
+      bad selection, no leaf selected; naming the leaf, one of rank below 2,
+      empty, not floating, or concretely NaN or infinite.
 
   Values: an entry of 0 is pruned with probability 1. Traced NaN and infinity
     are kept, and so is all of their leaf; a traced strength that is not
     positive, or NaN, makes the selected leaves NaN.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
-    Sketching", Algorithm 1, with a variance for each layer.
+  Source: [SK], Algorithm 1, with a variance for each layer.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import pruning
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> params = {'w': jax.random.normal(keys[0], (50, 50))}
+    >>> pruned = pruning.randomized_magnitude(keys[1], params, 1.0)
+    >>> bool(0.3 < pruned.kept / pruned.total < 0.6)
+    True
   """
   key = check_key(key)
   _check_strength(strength)
   check_scalar('strength', strength)
-  chosen = choose(params, select)
+  chosen = choose(params, select, units=units)
   masks = [
     _random_mask(jax.random.fold_in(key, i), w, strength, keep_diagonal)
     for i, w in enumerate(chosen.wide)
@@ -87,11 +100,15 @@ def keep_probability(strength: ArrayLike) -> Array:
 
   Values: a traced d that is not positive gives NaN.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
-    Sketching", section 4; the paper calls it the probability of being pruned.
+  Source: [SK], section 4; the paper calls it the probability of being pruned.
+
+  Examples:
+    >>> from htjax import pruning
+    >>> print(f'{pruning.keep_probability(1.0):.4f}')
+    0.4226
   """
   _check_strength(strength)
-  d = jnp.asarray(strength, float)
+  d = as_floating('strength', strength)
   outer = jnp.sqrt(d + 2)
   return jnp.where(d > 0, 2 / (outer * (outer + jnp.sqrt(d))), jnp.nan)
 
@@ -110,10 +127,16 @@ def strength_for(kappa: ArrayLike) -> Array:
 
   Values: a traced kappa not in (0, 1) gives NaN.
 
-  Source: as `keep_probability`.
+  Source: [SK], section 4, solved for the strength.
+
+  Examples:
+    >>> from htjax import pruning
+    >>> strength = pruning.strength_for(0.1)
+    >>> print(f'{strength:.3f} {pruning.keep_probability(strength):.3f}')
+    8.526 0.100
   """
   check_range('kappa', kappa, 0.0, 1.0, open_low=True, open_high=True)
-  kappa = jnp.asarray(kappa, float)
+  kappa = as_floating('kappa', kappa)
   d = 2 * (1 - kappa) ** 2 / (kappa * (2 - kappa))
   return jnp.where((kappa > 0) & (kappa < 1), d, jnp.nan)
 
@@ -121,9 +144,10 @@ def strength_for(kappa: ArrayLike) -> Array:
 def random_columns(
   key: PRNGKey,
   params: PyTree,
-  kappa: ArrayLike,
+  kappa: Kept,
   *,
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> Pruned:
   """Keep the fraction kappa of columns, or filters, of each leaf at random.
@@ -135,6 +159,7 @@ def random_columns(
     params: pytree of arrays.
     kappa: kept fraction in (0, 1], traced.
     select: which leaves, [fan_in, n] or [h, w, in, n]; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
     rounding: 'ceil' or 'floor' of kappa n. To remove n^a filters, kappa is
       1 - n^(a - 1).
 
@@ -148,13 +173,21 @@ def random_columns(
 
   Values: a traced kappa outside [0, 1] makes the selected leaves NaN.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
-    Sketching", Appendix H (random filter pruning).
+  Source: [SK], Appendix H (random filter pruning).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.ones((2, 4))}
+    >>> pruned = pruning.random_columns(jax.random.key(0), params, 0.5)
+    >>> int(pruned.params['w'][0].sum())
+    2
   """
   key = check_key(key)
   check_kappa(kappa)
   check_scalar('kappa', kappa)
-  chosen = choose(params, select)
+  chosen = choose(params, select, units=units)
   masks = []
   for i, leaf in enumerate(chosen.wide):
     n = leaf.shape[-1]
@@ -173,6 +206,7 @@ def gaussian_replacement(
   threshold: ArrayLike | None = None,
   variance: ArrayLike | None = None,
   select: Selection = None,
+  units: Given = None,
 ) -> Pruned:
   """Replace the small entries of each leaf by Gaussian draws.
 
@@ -192,6 +226,7 @@ def gaussian_replacement(
     variance: t >= 0, traced; for 'theory' only, which needs it.
     select: which leaves; None is every weight. The paper replaces in the last
       layer only.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
 
   Returns:
     Pruned, whose mask is True at kept entries. `kept` counts them and what the
@@ -201,13 +236,23 @@ def gaussian_replacement(
   Raises:
     ValueError: an unknown variant, an argument missing or out of place, a
       concrete threshold or variance that is negative or not finite, a key not
-      typed; selection and leaves as in `magnitude`.
+      typed, a bad selection, no leaf selected; naming the leaf, one of rank
+      below 2, empty, not floating, or concretely NaN or infinite.
 
   Values: traced NaN in a leaf makes its replaced entries NaN; a traced negative
     or NaN threshold or variance makes the selected leaves NaN.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices for Non-Vacuous
-    Generalization Bounds", Appendix E (experiments), Algorithm 1 (theory).
+  Source: [SH], Appendix E (experiments), Algorithm 1 (theory).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[5.0, 0.1], [0.2, -5.0]])}
+    >>> key = jax.random.key(0)
+    >>> pruned = pruning.gaussian_replacement(key, params, threshold=1.0)
+    >>> pruned.mask['w'].tolist()
+    [[True, False], [False, True]]
   """
   key = check_key(key)
   check_choice('variant', variant, VARIANTS)
@@ -220,7 +265,7 @@ def gaussian_replacement(
       check_scalar(name, value)
   if variance is not None and not theory:
     raise ValueError(f'variance is for the variant theory, got {variant!r}')
-  chosen = choose(params, select)
+  chosen = choose(params, select, units=units)
   masks, values = [], []
   for i, leaf in enumerate(chosen.wide):
     leaf_key = jax.random.fold_in(key, i)
@@ -247,6 +292,7 @@ def _check_strength(strength: ArrayLike) -> None:
 def _random_mask(
   key: PRNGKey, leaf: Array, strength: ArrayLike, keep_diagonal: bool
 ) -> Array:
+  leaf, _ = to_unit_peak(leaf)
   matrix = leaf.reshape(-1, leaf.shape[-1])
   _, deviation = _moments(matrix, about_mean=False)
   scaled = jnp.where(matrix == 0, 0, matrix / deviation)
@@ -264,14 +310,20 @@ def _replace(
 ) -> tuple[Array, Array]:
   """Mask of what is kept, and the new leaf."""
   noise = jax.random.normal(key, leaf.shape, leaf.dtype)
+  scaled, exponent = to_unit_peak(leaf)
+  if threshold is not None:
+    threshold = times_power_of_two(
+      jnp.asarray(threshold, leaf.dtype), -exponent
+    )
   if variant == 'theory':
-    mask = jnp.abs(leaf) > threshold
+    mask = jnp.abs(scaled) > threshold
     noise = jnp.sqrt(jnp.asarray(variance, leaf.dtype)) * noise
     return mask, noise + jnp.where(mask, leaf, 0)
-  mean, deviation = _moments(leaf, about_mean=True)
-  size = leaf if variant == 'experiment_signed' else jnp.abs(leaf)
+  mean, deviation = _moments(scaled, about_mean=True)
+  size = scaled if variant == 'experiment_signed' else jnp.abs(scaled)
   mask = size > (deviation if threshold is None else threshold)
-  return mask, jnp.where(mask, leaf, mean + deviation * noise)
+  drawn = times_power_of_two(mean + deviation * noise, exponent)
+  return mask, jnp.where(mask, leaf, drawn)
 
 
 def _moments(x: Array, about_mean: bool) -> tuple[Array, Array]:

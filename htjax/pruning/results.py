@@ -1,15 +1,21 @@
-"""What every pruning kernel returns, and what it does with the pytree."""
+"""The result of every pruning kernel, and the leaves that it acts on."""
 
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from htjax.checks import check_finite
-from htjax.compressibility import num_true
-from htjax.selection import Selection, path_components, resolve
+from htjax.compressibility import Kept, num_true
+from htjax.compressibility.counts import kept_fraction
+from htjax.floats import as_floating
+from htjax.selection import Selection, resolve
 from htjax.types import Array, ArrayLike, PyTree
+from htjax.units import Given, Leaf, describe, fitting, named_leaves
 
 
 class Pruned(NamedTuple):
@@ -70,25 +76,76 @@ class Pruned(NamedTuple):
     return jax.tree.leaves(self.mask)
 
 
+class View(NamedTuple):
+  """A layer of a leaf, as [.., fan_in, fan_out].
+
+  A leaf that stacks layers or experts has one view for each; a leaf of another
+  layout is transposed, and its input and its unit axes are merged.
+
+  Attributes:
+    place: position of the leaf in the pytree.
+    leaf: what its axes are.
+    layer: which of its stacked layers.
+    shape: of the view.
+  """
+
+  place: int
+  leaf: Leaf
+  layer: int
+  shape: tuple[int, ...]
+
+  @property
+  def is_whole(self) -> bool:
+    """Whether the view is the leaf itself."""
+    axes = (*self.leaf.window, *self.leaf.inputs, *self.leaf.units)
+    plain = len(self.leaf.inputs) == len(self.leaf.units) == 1
+    return not self.leaf.is_weight or (
+      plain and not self.leaf.stacked and axes == tuple(range(len(axes)))
+    )
+
+  def of(self, leaf: Array) -> Array:
+    """The layer of an array of the leaf's shape."""
+    if self.is_whole:
+      return leaf
+    return self.leaf.canonical(leaf)[self.layer].reshape(self.shape)
+
+
 class Chosen(NamedTuple):
-  """The leaves of a pytree, and which of them a kernel acts on."""
+  """The leaves of a pytree, and the layers of them that a kernel acts on."""
 
   treedef: Any
   leaves: list[Any]
-  places: list[int]
+  views: list[View]
 
   @property
   def wide(self) -> list[Array]:
-    """The chosen leaves; half precision as float32, which holds their norms."""
-    chosen = [jnp.asarray(self.leaves[i]) for i in self.places]
-    return [w.astype(jnp.promote_types(w.dtype, jnp.float32)) for w in chosen]
+    """The chosen layers; narrower ones as float32, which holds their norms."""
+    return [as_floating('leaf', v.of(self.leaves[v.place])) for v in self.views]
 
   def unflatten(self, values: Sequence[Any]) -> PyTree:
-    """The pytree with `values` in place of the chosen leaves."""
+    """The pytree with `values` in place of the chosen layers."""
     leaves = list(self.leaves)
-    for i, value in zip(self.places, values, strict=True):
-      leaves[i] = value
+    for views, parts in self._by_leaf(values):
+      leaves[views[0].place] = self._whole(views, parts)
     return jax.tree.unflatten(self.treedef, leaves)
+
+  def _by_leaf(
+    self, values: Sequence[Any]
+  ) -> Iterator[tuple[list[View], list[Any]]]:
+    pairs = zip(self.views, values, strict=True)
+    for _, group in itertools.groupby(pairs, lambda pair: pair[0].place):
+      views, parts = zip(*group, strict=True)
+      yield list(views), list(parts)
+
+  def _whole(self, views: list[View], parts: list[Any]) -> Any:
+    """A leaf from what its layers have become."""
+    if views[0].is_whole:
+      return parts[0]
+    shape, leaf = jnp.shape(self.leaves[views[0].place]), views[0].leaf
+    layers = [
+      jnp.broadcast_to(x, v.shape) for v, x in zip(views, parts, strict=True)
+    ]
+    return leaf.restore(jnp.stack(layers), shape)
 
   def replaced(
     self,
@@ -108,8 +165,10 @@ class Chosen(NamedTuple):
     Returns:
       Pruned.
     """
-    triples = zip(self.places, masks, others, strict=True)
-    values = [_where(m, self.leaves[i], o, valid) for i, m, o in triples]
+    triples = zip(self.views, masks, others, strict=True)
+    values = [
+      _where(m, v.of(self.leaves[v.place]), o, valid) for v, m, o in triples
+    ]
     return self.pruned(values, masks, _sum(map(num_true, masks)) + extra)
 
   def rewritten(
@@ -125,15 +184,16 @@ class Chosen(NamedTuple):
       values: of each chosen leaf, of any floating dtype.
       masks: of each chosen leaf.
       kept: int32 [], numbers to store.
-      valid: as in `replaced`.
+      valid: whether the amount was one, [] boolean; if not, leaves are NaN.
 
     Returns:
       Pruned.
     """
-    pairs = zip(self.places, values, strict=True)
+    pairs = zip(self.views, values, strict=True)
     return self.pruned(
       [
-        _where(True, v.astype(self.leaves[i].dtype), 0, valid) for i, v in pairs
+        _where(True, x.astype(self.leaves[v.place].dtype), 0, valid)
+        for v, x in pairs
       ],
       masks,
       kept,
@@ -155,64 +215,98 @@ class Chosen(NamedTuple):
     )
 
 
-def choose(params: PyTree, select: Selection, min_rank: int = 2) -> Chosen:
+def choose(
+  params: PyTree,
+  select: Selection,
+  min_rank: int = 2,
+  units: Given = None,
+) -> Chosen:
   """Resolve a selection and check the leaves that it chooses.
 
   Args:
     params: pytree of arrays.
     select: see `htjax.selection`.
     min_rank: least rank of a leaf, 2 for matrices and 3 for convolutions.
+    units: what a unit is in each leaf, see `htjax.units`.
 
   Returns:
     Chosen.
 
   Raises:
     ValueError: no leaf chosen; naming the leaf, one not floating, of a lower
-      rank, empty, or concretely NaN or infinite.
+      rank, empty, or concretely NaN or infinite, or one that may be a layer
+      of one kind or another.
   """
   flags = jax.tree.leaves(resolve(select, params))
   if not any(flags):
     raise ValueError('select must choose at least one leaf, got none')
-  paths, treedef = jax.tree_util.tree_flatten_with_path(params)
-  places = [i for i, flag in enumerate(flags) if flag]
-  for i in places:
-    path, leaf = paths[i]
-    _check_leaf('.'.join(path_components(path)), jnp.asarray(leaf), min_rank)
-  return Chosen(treedef, [leaf for _, leaf in paths], places)
+  named, treedef = named_leaves(params), jax.tree.structure(params)
+  leaves, views = [leaf for _, leaf in named], []
+  described = describe(units, params)
+  for i, flag in enumerate(flags):
+    if flag:
+      leaves[i] = _as_leaf(named[i][0], leaves[i], min_rank)
+  for i, leaf in enumerate(fitting(described, params, flags)):
+    if leaf is not None:
+      views += _views(i, named[i][0], leaf, jnp.shape(leaves[i]), min_rank)
+  return Chosen(treedef, leaves, views)
 
 
-def check_scalar(name: str, value: ArrayLike) -> None:
+def _views(
+  place: int, name: str, leaf: Leaf, shape: tuple[int, ...], min_rank: int
+) -> list[View]:
+  """The layers of a leaf, each [*window, inputs, units]."""
+  if not leaf.units:  # no weight, but chosen: as it is
+    return [View(place, leaf, 0, shape)]
+  window = tuple(shape[a] for a in leaf.window)
+  inputs = math.prod(shape[a] for a in leaf.inputs)
+  own = (*window, inputs, leaf.num_units(shape))
+  if len(own) < min_rank:
+    raise ValueError(
+      f'{name} must be a convolution, [..., in, out], got a leaf of shape '
+      f'{shape} and role {leaf.role!r}; leave it out with `select`'
+    )
+  return [View(place, leaf, k, own) for k in range(leaf.num_layers(shape))]
+
+
+def check_scalar(name: str, value: Kept) -> None:
   """Raise unless an amount is one number."""
+  value = kept_fraction(value)
   if jnp.shape(value) != ():
     raise ValueError(
       f'{name} must be one number, got shape {jnp.shape(value)}; vmap over it'
     )
 
 
-def in_unit_interval(amount: ArrayLike) -> Array:
+def in_unit_interval(amount: Kept) -> Array:
   """Whether a fraction, perhaps known only at run time, is in [0, 1]."""
-  amount = jnp.asarray(amount)
+  amount = jnp.asarray(kept_fraction(amount))
   return (amount >= 0) & (amount <= 1)
 
 
 @jax.jit
 def _where(mask: Array, leaf: Array, other: Array, valid: Array) -> Array:
-  leaf = jnp.asarray(leaf)
-  return jnp.where(
-    valid, jnp.where(mask, leaf, jnp.asarray(other, leaf.dtype)), jnp.nan
-  )
+  kept = jnp.where(mask, leaf, jnp.asarray(other, leaf.dtype))
+  return jnp.where(valid, kept, jnp.asarray(jnp.nan, leaf.dtype))
 
 
-def _check_leaf(name: str, leaf: Array, min_rank: int) -> None:
-  if not jnp.issubdtype(leaf.dtype, jnp.floating):
-    raise ValueError(f'{name} must be floating, got dtype {leaf.dtype.name}')
-  if leaf.ndim < min_rank or leaf.size == 0:
+def _as_leaf(name: str, leaf: Any, min_rank: int) -> Array:
+  """The leaf as an array of JAX in its own dtype, or raise naming it."""
+  dtype = leaf.dtype if hasattr(leaf, 'dtype') else np.asarray(leaf).dtype
+  if not jnp.issubdtype(dtype, jnp.floating):
+    raise ValueError(f'{name} must be floating, got dtype {dtype.name}')
+  if jnp.ndim(leaf) < min_rank or jnp.size(leaf) == 0:
     axes = '[..., fan_out]' if min_rank == 2 else '[..., in, out]'
     raise ValueError(
       f'{name} must be of rank {min_rank} or more, {axes}, and not empty, got '
-      f'shape {leaf.shape}; leave it out with `select`'
+      f'shape {jnp.shape(leaf)}; leave it out with `select`'
     )
-  check_finite(name, leaf)
+  special = np.asarray([0, np.nan]).astype(dtype).astype(np.float32)
+  if special[0] != 0 or not np.isnan(special[1]):
+    raise ValueError(f'{name} must be able to hold 0 and NaN, got {dtype.name}')
+  wide = as_floating(name, leaf)
+  check_finite(name, wide)
+  return wide if dtype.itemsize >= 4 else jnp.asarray(leaf)
 
 
 def _sum(counts: Any) -> Array:

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax.checks import check_choice, is_concrete
-from htjax.compressibility import check_kappa, kept_count, largest
+from htjax.compressibility import Kept, check_kappa, kept_count, largest
+from htjax.compressibility.counts import kept_fraction
 from htjax.pruning.results import (
   Pruned,
   check_scalar,
@@ -17,7 +18,8 @@ from htjax.pruning.results import (
   in_unit_interval,
 )
 from htjax.selection import Selection
-from htjax.types import Array, ArrayLike, PyTree
+from htjax.types import Array, PyTree
+from htjax.units import Given
 
 # (params, mask, round) -> trained params.
 Train = Callable[[PyTree, PyTree, int], PyTree]
@@ -39,12 +41,13 @@ class Round(NamedTuple):
 def iterative_magnitude(
   train: Train,
   params: PyTree,
-  kappas: Sequence[ArrayLike],
+  kappas: Sequence[Kept],
   *,
   rewind: PyTree | None = None,
   rewinding: bool = True,
   scope: str = 'global',
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> tuple[Round, ...]:
   """Train, prune to the next fraction, rewind the rest, and repeat.
@@ -70,6 +73,7 @@ def iterative_magnitude(
     scope: 'global' keeps the fraction of all selected entries together, as in
       `magnitude`; 'layer' of each leaf.
     select: which leaves are pruned; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
     rounding: 'ceil' or 'floor' of kappa times the number of entries.
 
   Returns:
@@ -84,26 +88,36 @@ def iterative_magnitude(
   Values: a traced kappa outside [0, 1] makes the selected leaves of that round
     NaN.
 
-  Source: Frankle & Carbin (2019), "The Lottery Ticket Hypothesis", as named in
-    "Generalization Bounds for Magnitude-Based Pruning via Sparse Matrix
-    Sketching", section 6; without rewinding, Han et al. (2015), "Learning both
-    Weights and Connections for Efficient Neural Networks".
+  Source: [Frankle2019], as named in [SK], section 6; without rewinding,
+    [Han2015].
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> def train(params, mask, round):
+    ...   return {'w': params['w'] * jnp.arange(4.0).reshape(2, 2)}
+    >>> params = {'w': jnp.ones((2, 2))}
+    >>> rounds = pruning.iterative_magnitude(train, params, (0.75, 0.5))
+    >>> [int(r.pruned.kept) for r in rounds]
+    [3, 2]
+    >>> rounds[-1].pruned.params['w'].tolist()
+    [[0.0, 0.0], [1.0, 1.0]]
   """
   check_choice('scope', scope, ('global', 'layer'))
   _check_schedule(kappas)
-  start = choose(params, select)
+  start = choose(params, select, units=units)
   if rewind is not None and not rewinding:
     raise ValueError('rewind must be None without rewinding, got weights')
   rewind = params if rewind is None else rewind
   _check_like('rewind', rewind, params)
-  target = choose(rewind, select)
+  target = choose(rewind, select, units=units)
   masks = [jnp.ones(w.shape, bool) for w in start.wide]
   state = start.replaced(masks, [0] * len(masks))
   rounds = []
   for r, kappa in enumerate(kappas):
     raw = train(state.params, state.mask, r)
     _check_like('train(..)', raw, params)
-    trained = choose(raw, select)
+    trained = choose(raw, select, units=units)
     zeros = [0] * len(masks)
     clean = trained.replaced(masks, zeros).params
     scores = [_scores(w, m) for w, m in zip(trained.wide, masks, strict=True)]
@@ -117,7 +131,7 @@ def iterative_magnitude(
 def _shrink(
   scores: list[Array],
   masks: list[Array],
-  kappa: ArrayLike,
+  kappa: Kept,
   scope: str,
   rounding: str,
 ) -> list[Array]:
@@ -134,17 +148,17 @@ def _shrink(
 
 def _scores(leaf: Array, mask: Array) -> Array:
   """Magnitudes, with zeros among the masks' entries above what is masked."""
-  tiny = jnp.finfo(leaf.dtype).tiny
-  return jnp.where(mask, jnp.maximum(jnp.abs(leaf), tiny), 0)
+  return jnp.where(mask, jnp.nextafter(jnp.abs(leaf), jnp.inf), 0)
 
 
-def _check_schedule(kappas: Sequence[ArrayLike]) -> None:
+def _check_schedule(kappas: Sequence[Kept]) -> None:
   if len(kappas) == 0:
     raise ValueError('kappas must have at least one entry, got none')
   for kappa in kappas:
     check_kappa(kappa)
     check_scalar('kappas (each entry)', kappa)
-  known = [np.asarray(k) for k in kappas if is_concrete(k)]
+  fractions = [kept_fraction(k) for k in kappas]
+  known = [np.asarray(k) for k in fractions if is_concrete(k)]
   for before, after in itertools.pairwise(known):
     if after > before:
       raise ValueError(f'kappas must not grow, got {after} after {before}')

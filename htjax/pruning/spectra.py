@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from htjax.checks import is_concrete
-from htjax.compressibility import check_kappa, kept_count
+from htjax.compressibility import AllBut, Kept, check_kappa, kept_count
+from htjax.compressibility.counts import kept_fraction
+from htjax.floats import times_power_of_two, to_unit_peak
 from htjax.pruning.centers import check_center, find_center, stored_medians
 from htjax.pruning.results import (
   Pruned,
@@ -20,10 +22,11 @@ from htjax.pruning.results import (
 from htjax.pruning.units import CountKept
 from htjax.selection import Selection
 from htjax.types import Array, ArrayLike, PyTree
+from htjax.units import Given
 
 
 class SingularValueCounts(NamedTuple):
-  """What is left of layers that keep some of their singular values.
+  """Sizes of layers that keep some of their singular values.
 
   Attributes:
     values: int32 [], singular values kept.
@@ -78,11 +81,12 @@ class Factored(NamedTuple):
 
 def singular_values(
   params: PyTree,
-  kappa: ArrayLike,
+  kappa: Kept,
   *,
   center: str | None = None,
   protocol: str = 'paper',
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> Pruned:
   """Keep the fraction kappa of the singular values of each leaf, the largest.
@@ -97,6 +101,7 @@ def singular_values(
       out]. 'authors' counts k (h + h') and no median, takes one median for
       each input (and position in the kernel), and the matrix is [a b in, out].
     select: which leaves; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
     rounding: 'ceil' or 'floor' of kappa min(h, h').
 
   Returns:
@@ -111,9 +116,16 @@ def singular_values(
   Values: traced NaN or infinity makes a leaf NaN, as does a traced kappa
     outside [0, 1].
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", Theorem 2 and supplement S1.5. There the fraction is of h', which
-    is the number of values only where h' <= h.
+  Source: [HT], Theorem 2 and supplement S1.5. There the fraction is of h',
+    which is the number of values only where h' <= h.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.diag(jnp.array([3.0, 2.0, 1.0]))}
+    >>> pruned = pruning.singular_values(params, 1 / 3)
+    >>> [f'{w:.2f}' for w in jnp.diag(pruned.params['w'])]
+    ['3.00', '0.00', '0.00']
   """
   check_kappa(kappa)
   check_scalar('kappa', kappa)
@@ -124,15 +136,17 @@ def singular_values(
     center=center,
     protocol=protocol,
     select=select,
+    units=units,
   )
 
 
 def singular_value_counts(
   params: PyTree,
-  kappa: ArrayLike,
+  kappa: Kept,
   *,
   protocol: str = 'paper',
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> SingularValueCounts:
   """Both counts of what `singular_values` keeps, without medians.
@@ -140,20 +154,29 @@ def singular_value_counts(
   Args:
     params: pytree of arrays.
     kappa: kept fraction in (0, 1] of the singular values, traced.
-    protocol: which matrix a convolution is, as in `singular_values`.
+    protocol: which matrix a convolution [a, b, in, out] is: 'paper' [in, a b
+      out], 'authors' [a b in, out].
     select: which leaves; None is every weight.
-    rounding: as in `singular_values`.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
+    rounding: 'ceil' or 'floor' of kappa min(h, h').
 
   Returns:
     SingularValueCounts; meaningless where a traced kappa is not in [0, 1].
 
   Raises:
     ValueError: as `singular_values`.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> counts = pruning.singular_value_counts({'w': jnp.ones((6, 4))}, 0.5)
+    >>> int(counts.values), int(counts.triples), int(counts.vectors)
+    (2, 22, 20)
   """
   check_kappa(kappa)
   check_scalar('kappa', kappa)
   check_center(None, protocol)
-  leaves = choose(params, select).wide
+  leaves = choose(params, select, units=units).wide
   shapes = [_matrix_shape(w.shape, protocol) for w in leaves]
   ranks = [kept_count(kappa, min(shape), rounding) for shape in shapes]
   return _counts(shapes, ranks)
@@ -161,11 +184,12 @@ def singular_value_counts(
 
 def thin_factors(
   params: PyTree,
-  kappa: float,
+  kappa: float | AllBut,
   *,
   center: str | None = None,
   protocol: str = 'paper',
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> Factored:
   """`singular_values` as really smaller arrays: two thin factors a layer.
@@ -178,12 +202,14 @@ def thin_factors(
     params: pytree of arrays.
     kappa: kept fraction in (0, 1] of the singular values, concrete: it sets
       the shapes.
-    center: as in `singular_values`.
-    protocol: as in `singular_values`. A convolution [a, b, in, out] becomes a 1
+    center: 'median' takes medians off before and adds them after; None takes
+      the leaves as they are.
+    protocol: 'paper' or 'authors'. A convolution [a, b, in, out] becomes a 1
       by 1 convolution to k channels and one by a, b ('paper'), or one by a, b
       to k channels and a 1 by 1 convolution ('authors').
     select: which leaves; None is every weight.
-    rounding: as in `singular_values`.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
+    rounding: 'ceil' or 'floor' of kappa min(h, h').
 
   Returns:
     Factored. A layer is smaller than before where k < h h' / (h + h').
@@ -191,24 +217,47 @@ def thin_factors(
   Raises:
     ValueError: kappa not concrete; otherwise as `singular_values`.
 
-  Source: as `singular_values`.
+  Source: [HT], Theorem 2 and supplement S1.5.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> factored = pruning.thin_factors({'w': jnp.ones((8, 6))}, 1 / 6)
+    >>> factors = factored.params['w']
+    >>> factors.left.shape, factors.right.shape, factored.kept
+    ((8, 1), (1, 6), 14)
+    >>> bool(jnp.allclose(factors.dense(), 1, atol=1e-5))
+    True
   """
-  if not is_concrete(kappa):
+  if not is_concrete(kept_fraction(kappa)):
     raise ValueError(
       'kappa must be concrete, since it sets shapes, got a tracer'
     )
   check_kappa(kappa)
   check_scalar('kappa', kappa)
   check_center(center, protocol)
-  chosen = choose(params, select)
+  chosen = choose(params, select, units=units)
   factors = []
-  for place, leaf in zip(chosen.places, chosen.wide, strict=True):
+  for view, wide in zip(chosen.views, chosen.wide, strict=True):
+    if not view.is_whole:
+      raise ValueError(
+        'thin_factors takes leaves [.., fan_in, fan_out], got one of shape '
+        f'{jnp.shape(chosen.leaves[view.place])} that stacks layers or has '
+        'other axes; leave it out with `select`'
+      )
+    leaf, exponent = to_unit_peak(wide)
     middle = find_center(leaf, center, protocol, 'singular_values')
     size = min(_matrix_shape(leaf.shape, protocol))
     k = int(kept_count(kappa, size, rounding))
-    dtype = jnp.asarray(chosen.leaves[place]).dtype
     pair = _factors(leaf, middle, k, protocol, center is not None)
-    factors.append(ThinFactors(*(f.astype(dtype) for f in pair)))
+    # The left factor holds the medians, beside ones in the right one.
+    exponents = (exponent, 0) if center else (exponent // 2, -(-exponent // 2))
+    dtype = chosen.leaves[view.place].dtype
+    parts = (
+      times_power_of_two(f, e).astype(dtype)
+      for f, e in zip(pair, exponents, strict=True)
+    )
+    factors.append(ThinFactors(*parts))
   smaller = chosen.unflatten(factors)
   return Factored(
     smaller,
@@ -227,6 +276,7 @@ def prune_values(
   center: str | None,
   protocol: str,
   select: Selection,
+  units: Given,
 ) -> Pruned:
   """Keep in each leaf as many of the largest singular values as `count` says.
 
@@ -234,23 +284,26 @@ def prune_values(
     params: pytree of arrays.
     count: from a leaf's singular values, how many to keep.
     amount: in [0, 1], or else the selected leaves become NaN.
-    center: as in `singular_values`.
-    protocol: as in `singular_values`.
-    select: as in `singular_values`.
+    center: None or 'median'.
+    protocol: 'paper' or 'authors'.
+    select: which leaves; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
 
   Returns:
     Pruned.
   """
   check_center(center, protocol)
-  chosen = choose(params, select)
+  chosen = choose(params, select, units=units)
   values, shapes, ranks = [], [], []
   for leaf in chosen.wide:
-    middle = find_center(leaf, center, protocol, 'singular_values')
-    u, s, vt = _svd(leaf, middle, protocol)
+    scaled, exponent = to_unit_peak(leaf)
+    middle = find_center(scaled, center, protocol, 'singular_values')
+    u, s, vt = _svd(scaled, middle, protocol)
     shapes.append(_matrix_shape(leaf.shape, protocol))
     ranks.append(jnp.asarray(count(s), jnp.int32))
     matrix = _truncated(u, s, vt, ranks[-1])
     approximation = _from_matrix(matrix, leaf.shape, protocol) + middle
+    approximation = times_power_of_two(approximation, exponent)
     values.append(jnp.where(ranks[-1] == s.size, leaf, approximation))
   counts = _counts(shapes, ranks)
   kept = counts.vectors if protocol == 'authors' else counts.triples

@@ -13,6 +13,7 @@ import numpy as np
 
 from htjax.checks import check_choice, check_range
 from htjax.compressibility import (
+  Kept,
   check_kappa,
   check_order,
   column_norms,
@@ -20,6 +21,7 @@ from htjax.compressibility import (
   largest,
   num_removable,
 )
+from htjax.floats import times_power_of_two, to_unit_peak
 from htjax.pruning.centers import (
   check_center,
   find_center,
@@ -34,6 +36,7 @@ from htjax.pruning.results import (
 )
 from htjax.selection import Selection
 from htjax.types import Array, ArrayLike, PyTree
+from htjax.units import Given
 
 # The least rank of a leaf that has such units.
 MIN_RANKS = {'entries': 2, 'columns': 2, 'rows': 2, 'filters': 3, 'kernels': 3}
@@ -44,19 +47,21 @@ CountKept = Callable[[Array], ArrayLike]
 
 def magnitude(
   params: PyTree,
-  kappa: ArrayLike,
+  kappa: Kept,
   *,
   scope: str = 'layer',
   center: str | None = None,
   protocol: str = 'paper',
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> Pruned:
   """Keep the fraction kappa of entries of largest magnitude.
 
   Args:
     params: pytree of arrays.
-    kappa: kept fraction in (0, 1], traced; the pruning ratio is 1 - kappa.
+    kappa: kept fraction in (0, 1], traced; the pruning ratio is 1 - kappa. A
+      share to prune that is known only at run time is `AllBut(share)`.
     scope: 'layer' keeps the fraction of each selected leaf; 'global' of all
       their entries together.
     center: 'median' prunes |w - median| of each leaf and puts its median where
@@ -67,6 +72,7 @@ def magnitude(
       not apply, the pruning of a network's last layer: leave it out with
       `select` and read `network_ratio`.
     select: which leaves, see `htjax.selection`; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
     rounding: 'ceil' or 'floor' of kappa times the number of entries.
 
   Returns:
@@ -82,43 +88,56 @@ def magnitude(
   Values: traced NaN and infinity rank highest; a traced kappa of 0 keeps
     nothing, one outside [0, 1] makes the selected leaves NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", Theorem 1 (global and layer-wise magnitude pruning); centring
+  Source: [HT], Theorem 1 (global and layer-wise magnitude pruning); centring
     and counts as in the supplement, section S1.5, the median counted.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[3.0, 0.5, -2.0], [1.0, 0.25, 2.0]])}
+    >>> pruned = pruning.magnitude(params, 0.5)
+    >>> pruned.params['w'].tolist()
+    [[3.0, 0.0, -2.0], [0.0, 0.0, 2.0]]
+    >>> int(pruned.kept), int(pruned.total)
+    (3, 6)
   """
   check_choice('scope', scope, ('layer', 'global'))
   check_kappa(kappa)
   check_scalar('kappa', kappa)
   check_center(center, protocol)
-  chosen = choose(params, select)
+  chosen = choose(params, select, units=units)
   leaves = chosen.wide
-  centers = [find_center(w, center, protocol, 'entries') for w in leaves]
-  pairs = list(zip(leaves, centers, strict=True))
-  masks = []
-  for group in [pairs] if scope == 'global' else [[pair] for pair in pairs]:
-    size = sum(leaf.size for leaf, _ in group)
-    masks += _joint_masks(group, kept_count(kappa, size, rounding))
+  masks, centers = [], []
+  for group in [leaves] if scope == 'global' else [[w] for w in leaves]:
+    size = sum(leaf.size for leaf in group)
+    scores, middles = _scores(group, center, protocol)
+    masks += _joint_masks(scores, kept_count(kappa, size, rounding))
+    centers += middles
   return _finish(chosen, masks, centers, kappa, center, protocol)
 
 
 def columns(
   params: PyTree,
-  kappa: ArrayLike,
+  kappa: Kept,
   *,
   p: float = 2,
   center: str | None = None,
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> Pruned:
   """Keep the fraction kappa of columns of largest l_p norm in each leaf.
 
   Args:
     params: pytree of arrays.
-    kappa: kept fraction in (0, 1], traced; the pruning ratio is 1 - kappa.
+    kappa: kept fraction in (0, 1], traced; the pruning ratio is 1 - kappa. A
+      share to prune that is known only at run time is `AllBut(share)`.
     p: order of the norm, static.
-    center: None, or 'median' as in `magnitude`.
+    center: 'median' prunes by |w - median| of each leaf and puts its median in
+      place of what is pruned; None prunes |w| to zeros.
     select: which leaves, see `htjax.selection`; None is every weight. Selected
       leaves are [fan_in, n] or [h, w, in, n], float, not empty.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
     rounding: 'ceil' or 'floor' of kappa n, the latter as in "Implicit
       Compressibility ...". With 'floor', kappa < 1/n keeps no column at all,
       as does a traced kappa of 0: the end of a robustness curve.
@@ -135,22 +154,37 @@ def columns(
   Values: traced NaN or infinity in a column keeps it; a traced kappa outside
     [0, 1] makes the selected leaves NaN.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 3 (p = 2).
+  Source: [IC], section 3 (p = 2).
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[3.0, 0.5, -2.0], [1.0, 0.25, 2.0]])}
+    >>> pruned = pruning.columns(params, 2 / 3)
+    >>> pruned.params['w'].tolist()
+    [[3.0, 0.0, -2.0], [1.0, 0.0, 2.0]]
   """
   return _prune_fraction(
-    params, kappa, rounding, unit='columns', p=p, center=center, select=select
+    params,
+    kappa,
+    rounding,
+    unit='columns',
+    p=p,
+    center=center,
+    select=select,
+    units=units,
   )
 
 
 def rows(
   params: PyTree,
-  kappa: ArrayLike,
+  kappa: Kept,
   *,
   p: float = 2,
   center: str | None = None,
   protocol: str = 'paper',
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> Pruned:
   """Keep the fraction kappa of rows of largest l_p norm in each leaf.
@@ -162,22 +196,33 @@ def rows(
     params: pytree of arrays.
     kappa: kept fraction in (0, 1], traced.
     p: order of the norm, static.
-    center: None, or 'median' as in `magnitude`.
+    center: 'median' prunes by |w - median| of each leaf and puts its median in
+      place of what is pruned; None prunes |w| to zeros.
     protocol: which medians are taken and counted: 'paper', one a layer, or
       'authors', one for each output, none counted.
     select: which leaves; None is every weight, [fan_in, n] or [h, w, in, n].
-    rounding: as in `columns`.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
+    rounding: 'ceil' or 'floor' of kappa times the number of rows.
 
   Returns:
-    Pruned, as `columns`.
+    Pruned, each selected leaf with exactly the rounded number of rows; of
+    equal norms the one of lower index is kept.
 
   Raises:
     ValueError: as `columns`; an unknown protocol.
 
-  Values: as `columns`.
+  Values: traced NaN or infinity in a row keeps it; a traced kappa outside
+    [0, 1] makes the selected leaves NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", Theorem 3 (k-best column approximation).
+  Source: [HT], Theorem 3 (k-best column approximation).
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[3.0, 0.5, -2.0], [1.0, 0.25, 2.0]])}
+    >>> pruned = pruning.rows(params, 0.5)
+    >>> pruned.params['w'].tolist()
+    [[3.0, 0.5, -2.0], [0.0, 0.0, 0.0]]
   """
   return _prune_fraction(
     params,
@@ -188,16 +233,18 @@ def rows(
     center=center,
     protocol=protocol,
     select=select,
+    units=units,
   )
 
 
 def filters(
   params: PyTree,
-  kappa: ArrayLike,
+  kappa: Kept,
   *,
   p: float = 2,
   center: str | None = None,
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> Pruned:
   """Keep the fraction kappa of filters of largest l_p norm: convolutions only.
@@ -209,33 +256,53 @@ def filters(
     params: pytree of arrays.
     kappa: kept fraction in (0, 1], traced.
     p: order of the norm, static.
-    center: None, or 'median' as in `magnitude`.
-    select: which leaves; None is every weight.
-    rounding: as in `columns`.
+    center: 'median' prunes by |w - median| of each leaf and puts its median in
+      place of what is pruned; None prunes |w| to zeros.
+    select: which leaves, of rank 3 or more; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
+    rounding: 'ceil' or 'floor' of kappa n.
 
   Returns:
-    Pruned, as `columns`.
+    Pruned, each selected leaf with exactly the rounded number of filters; of
+    equal norms the one of lower index is kept.
 
   Raises:
     ValueError: as `columns`, with rank below 3.
 
-  Values: as `columns`.
+  Values: traced NaN or infinity in a filter keeps it; a traced kappa outside
+    [0, 1] makes the selected leaves NaN.
 
-  Source: as `columns`.
+  Source: [IC], section 5 (filters of the convolutional network).
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> kernel = jnp.ones((3, 3, 1, 4)).at[..., 1].set(5).at[..., 3].set(2)
+    >>> pruned = pruning.filters({'conv': kernel}, 0.5)
+    >>> pruned.params['conv'][0, 0, 0].tolist()
+    [0.0, 5.0, 0.0, 2.0]
   """
   return _prune_fraction(
-    params, kappa, rounding, unit='filters', p=p, center=center, select=select
+    params,
+    kappa,
+    rounding,
+    unit='filters',
+    p=p,
+    center=center,
+    select=select,
+    units=units,
   )
 
 
 def kernels(
   params: PyTree,
-  kappa: ArrayLike,
+  kappa: Kept,
   *,
   p: float = 2,
   center: str | None = None,
   protocol: str = 'paper',
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> Pruned:
   """Keep the fraction kappa of kernels of largest l_p norm: convolutions only.
@@ -246,22 +313,34 @@ def kernels(
     params: pytree of arrays.
     kappa: kept fraction in (0, 1], traced, of the in * out kernels of a leaf.
     p: order of the norm, static.
-    center: None, or 'median' as in `magnitude`.
+    center: 'median' prunes by |w - median| of each leaf and puts its median in
+      place of what is pruned; None prunes |w| to zeros.
     protocol: which medians are taken and counted: 'paper', one a layer, or
       'authors', one for each position in the kernel, none counted.
     select: which leaves, of rank 3 or more; None is every weight.
-    rounding: as in `columns`.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
+    rounding: 'ceil' or 'floor' of kappa in * out.
 
   Returns:
-    Pruned, as `columns`; of equal norms the first in order of (i, o) is kept.
+    Pruned, each selected leaf with exactly the rounded number of kernels; of
+    equal norms the first in order of (i, o) is kept.
 
   Raises:
     ValueError: as `rows`, with rank below 3.
 
-  Values: as `columns`.
+  Values: traced NaN or infinity in a kernel keeps it; a traced kappa outside
+    [0, 1] makes the selected leaves NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", section 5 (kernel pruning of convolutional layers).
+  Source: [HT], section 5 (kernel pruning of convolutional layers).
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> one = jnp.array([[1.0, 4.0], [3.0, 2.0]])
+    >>> kernel = jnp.broadcast_to(one, (3, 3, 2, 2))
+    >>> pruned = pruning.kernels({'conv': kernel}, 0.5)
+    >>> pruned.params['conv'][0, 0].tolist()
+    [[0.0, 4.0], [3.0, 0.0]]
   """
   return _prune_fraction(
     params,
@@ -272,6 +351,7 @@ def kernels(
     center=center,
     protocol=protocol,
     select=select,
+    units=units,
   )
 
 
@@ -281,6 +361,7 @@ def columns_to_error(
   *,
   squared: bool = True,
   select: Selection = None,
+  units: Given = None,
 ) -> Pruned:
   """Remove as many columns of each leaf as `tolerance` pays for.
 
@@ -293,8 +374,9 @@ def columns_to_error(
     params: pytree of arrays.
     tolerance: in [0, 1], traced.
     squared: whether `tolerance` is a share of the squared norm, as in the
-      paper's tables, or a relative error, as in `to_error`.
-    select: as in `columns`.
+      paper's tables, or a share of the norm, which `to_error` takes.
+    select: which leaves, [fan_in, n] or [h, w, in, n]; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
 
   Returns:
     Pruned. A leaf of zeros loses all its columns, which costs nothing.
@@ -305,13 +387,27 @@ def columns_to_error(
   Values: traced NaN or infinity in a leaf prunes nothing of it; a traced
     tolerance outside [0, 1] makes the selected leaves NaN.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 5, the columns "a.p." of the tables.
+  Source: [IC], section 5, the columns "a.p." of the tables.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import pruning
+    >>> params = {'w': jnp.array([[3.0, 0.5, -2.0], [1.0, 0.25, 2.0]])}
+    >>> pruned = pruning.columns_to_error(params, 0.1)
+    >>> print(f"{pruned.leaf_ratios['w']:.3f}")
+    0.333
   """
   check_range('tolerance', tolerance, 0.0, 1.0)
   check_scalar('tolerance', tolerance)
   count = affordable(tolerance, squared=squared)
-  return prune_units(params, count, tolerance, unit='columns', select=select)
+  return prune_units(
+    params,
+    count,
+    tolerance,
+    unit='columns',
+    select=select,
+    units=units,
+  )
 
 
 def affordable(
@@ -336,6 +432,7 @@ def prune_units(
   center: str | None = None,
   protocol: str = 'paper',
   select: Selection = None,
+  units: Given = None,
 ) -> Pruned:
   """Keep in each leaf as many of the largest units as `count` says.
 
@@ -345,22 +442,24 @@ def prune_units(
     amount: in [0, 1], or else the selected leaves become NaN.
     unit: a key of `MIN_RANKS`.
     p: order of the units' norm, static.
-    center: as in `magnitude`.
-    protocol: as in `magnitude`.
-    select: as in `magnitude`.
+    center: None or 'median'.
+    protocol: 'paper' or 'authors'.
+    select: which leaves; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
 
   Returns:
     Pruned.
   """
   check_order(p)
   check_center(center, protocol)
-  chosen = choose(params, select, MIN_RANKS[unit])
-  leaves = chosen.wide
-  centers = [find_center(w, center, protocol, unit) for w in leaves]
-  masks = []
-  for leaf, middle in zip(leaves, centers, strict=True):
-    norms = _norms(leaf, middle, unit, p)
+  chosen = choose(params, select, MIN_RANKS[unit], units)
+  masks, centers = [], []
+  for leaf in chosen.wide:
+    scaled, exponent = to_unit_peak(leaf)
+    middle = find_center(scaled, center, protocol, unit)
+    norms = _norms(scaled, middle, unit, p)
     masks.append(_mask(norms, count(norms), leaf.shape, unit))
+    centers.append(times_power_of_two(middle, exponent))
   return _finish(chosen, masks, centers, amount, center, protocol)
 
 
@@ -419,16 +518,28 @@ def _mask(
   return jnp.broadcast_to(kept_units.reshape(aligned), shape)
 
 
-@jax.jit
-def _joint_masks(
-  group: list[tuple[Array, Array]], kept: ArrayLike
-) -> list[Array]:
-  """Masks of the largest entries of several leaves minus their centers."""
-  scores = [_norms(leaf, middle, 'entries', 2) for leaf, middle in group]
-  mask = largest(jnp.concatenate(scores), kept)
-  ends = np.cumsum([leaf.size for leaf, _ in group])[:-1]
-  parts = jnp.split(mask, ends)
-  return [
-    part.reshape(leaf.shape)
-    for part, (leaf, _) in zip(parts, group, strict=True)
+def _scores(
+  leaves: list[Array], center: str | None, protocol: str
+) -> tuple[list[Array], list[Array]]:
+  """Magnitudes of the leaves' entries in one dtype and unit; the centers."""
+  wide = max((leaf.dtype for leaf in leaves), key=lambda d: d.itemsize)
+  if center is None:
+    # Their bits are compared, so that their unit does not matter.
+    scores = [jnp.abs(leaf).astype(wide) for leaf in leaves]
+    return scores, [jnp.zeros((1,) * w.ndim, w.dtype) for w in leaves]
+  *scaled, exponent = to_unit_peak(*(leaf.astype(wide) for leaf in leaves))
+  middles = [find_center(w, center, protocol, 'entries') for w in scaled]
+  scores = [jnp.abs(w - m) for w, m in zip(scaled, middles, strict=True)]
+  return scores, [
+    times_power_of_two(middle, exponent).astype(leaf.dtype)
+    for middle, leaf in zip(middles, leaves, strict=True)
   ]
+
+
+@jax.jit
+def _joint_masks(scores: list[Array], kept: ArrayLike) -> list[Array]:
+  """Masks of the largest of several arrays of scores."""
+  mask = largest(jnp.concatenate([s.reshape(-1) for s in scores]), kept)
+  ends = np.cumsum([s.size for s in scores])[:-1]
+  parts = jnp.split(mask, ends)
+  return [p.reshape(s.shape) for p, s in zip(parts, scores, strict=True)]

@@ -13,7 +13,7 @@ doubly exponential rules, with errors near rounding in float32 and float64.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ import numpy as np
 from jax import lax
 
 from htjax.checks import check_range
+from htjax.floats import as_floating, result_dtype
 from htjax.types import Array, ArrayLike
 
 _LOW = 0.5
@@ -54,14 +55,14 @@ def characteristic_function(
 
   Values: traced alpha or scale out of range gives NaN.
 
-  Source: Samorodnitsky & Taqqu (1994), definition 1.1.6.
+  Source: [Samorodnitsky1994], definition 1.1.6.
+
+  Examples:
+    >>> from htjax import stable
+    >>> print(f'{stable.characteristic_function(1.0, 1.5):.4f}')
+    0.3679
   """
-  t, alpha, scale = _arguments(t, alpha, scale, low=0.0)
-  at_zero = t == 0.0
-  magnitude = jnp.where(at_zero, 1.0, jnp.abs(scale * t))
-  return jnp.where(
-    at_zero, 1.0 + 0.0 * alpha * scale, jnp.exp(-(magnitude**alpha))
-  )
+  return _evaluate(_characteristic_function, 't', t, alpha, scale, low=0.0)
 
 
 def cdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
@@ -74,7 +75,8 @@ def cdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
     scale: > 0, traced; E exp(itX) = exp(-|scale t|^alpha).
 
   Returns:
-    Array of the broadcast shape, with relative precision in the lower tail.
+    Array of the broadcast shape, with relative precision in the lower tail;
+    of a narrower dtype than float32, computed in float32 and then rounded.
     Differentiable in all three, in forward and reverse mode.
 
   Raises:
@@ -82,37 +84,98 @@ def cdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
 
   Values: NaN in x, and traced alpha or scale out of range, give NaN.
 
-  Source: Nolan (2020), Univariate Stable Distributions, section 3.3.
+  Source: [Nolan2020], section 3.3.
+
+  Examples:
+    >>> from htjax import stable
+    >>> print(f'{stable.cdf(1.0, 1.0):.4f}')  # Cauchy
+    0.7500
   """
-  x, alpha, scale = _arguments(x, alpha, scale)
-  return _upper_tail(-x / scale, alpha)
+  return _evaluate(_cdf, 'x', x, alpha, scale)
 
 
 def sf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
-  """P(X > x), with relative precision in the upper tail.
+  """P(X > x).
 
-  Arguments, errors and source as in `cdf`.
+  Args:
+    x: real, any shape; broadcasts against alpha and scale. Infinities are
+      allowed.
+    alpha: tail index in [0.5, 2], traced.
+    scale: > 0, traced; E exp(itX) = exp(-|scale t|^alpha).
+
+  Returns:
+    Array of the broadcast shape, with relative precision in the upper tail.
+    Differentiable in all three, in forward and reverse mode.
+
+  Raises:
+    ValueError: concrete alpha outside [0.5, 2] or scale not positive.
+
+  Values: NaN in x, and traced alpha or scale out of range, give NaN.
+
+  Source: [Nolan2020], section 3.3.
+
+  Examples:
+    >>> from htjax import stable
+    >>> print(f'{stable.sf(1e6, 1.5):.3g}')
+    1.99e-10
   """
-  x, alpha, scale = _arguments(x, alpha, scale)
-  return _upper_tail(x / scale, alpha)
+  return _evaluate(_sf, 'x', x, alpha, scale)
 
 
 def pdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
-  """Density at x, with relative precision in the tails.
+  """Density at x.
 
-  Arguments, errors and source as in `cdf`.
+  Args:
+    x: real, any shape; broadcasts against alpha and scale. Infinities are
+      allowed.
+    alpha: tail index in [0.5, 2], traced.
+    scale: > 0, traced; E exp(itX) = exp(-|scale t|^alpha).
+
+  Returns:
+    Array of the broadcast shape, with relative precision in the tails.
+    Differentiable in all three, in forward and reverse mode.
+
+  Raises:
+    ValueError: concrete alpha outside [0.5, 2] or scale not positive.
+
+  Values: NaN in x, and traced alpha or scale out of range, give NaN.
+
+  Source: [Nolan2020], section 3.3.
+
+  Examples:
+    >>> from htjax import stable
+    >>> print(f'{stable.pdf(0.0, 1.0):.4f}')  # 1 / pi
+    0.3183
   """
-  x, alpha, scale = _arguments(x, alpha, scale)
-  return jnp.exp(_log_density(_absolute(x / scale), alpha)) / scale
+  return _evaluate(_pdf, 'x', x, alpha, scale)
 
 
 def logpdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
-  """Logarithm of the density at x; -inf only at infinite x.
+  """Logarithm of the density at x.
 
-  Arguments, errors and source as in `cdf`.
+  Args:
+    x: real, any shape; broadcasts against alpha and scale. Infinities are
+      allowed.
+    alpha: tail index in [0.5, 2], traced.
+    scale: > 0, traced; E exp(itX) = exp(-|scale t|^alpha).
+
+  Returns:
+    Array of the broadcast shape, -inf only at infinite x. Differentiable in all
+    three, in forward and reverse mode.
+
+  Raises:
+    ValueError: concrete alpha outside [0.5, 2] or scale not positive.
+
+  Values: NaN in x, and traced alpha or scale out of range, give NaN.
+
+  Source: [Nolan2020], section 3.3.
+
+  Examples:
+    >>> from htjax import stable
+    >>> print(f'{stable.logpdf(100.0, 1.5):.3f}')
+    -12.716
   """
-  x, alpha, scale = _arguments(x, alpha, scale)
-  return _log_density(_absolute(x / scale), alpha) - jnp.log(scale)
+  return _evaluate(_logpdf, 'x', x, alpha, scale)
 
 
 def quantile(
@@ -122,7 +185,8 @@ def quantile(
 
   Args:
     q: probability in [0, 1], any shape; broadcasts against alpha and scale.
-      For the far upper tail take -quantile(1 - q), where 1 - q has the digits.
+      Of Python and NumPy numbers all digits count; for the far upper tail of
+      float32 arrays take -quantile(1 - q), where 1 - q has the digits.
     alpha: tail index in [0.5, 2], traced.
     scale: > 0, traced.
 
@@ -136,10 +200,18 @@ def quantile(
   Values: traced q, alpha or scale out of range gives NaN.
 
   Source: Newton's method on `sf` and `cdf`, kept within a bracket.
+
+  Examples:
+    >>> from htjax import stable
+    >>> print(f'{stable.quantile(0.75, 1.0):.4f}')  # Cauchy
+    1.0000
   """
   check_range('q', q, 0.0, 1.0)
-  q, alpha, scale = _arguments(q, alpha, scale)
-  return scale * _standard_quantile(q, alpha)
+  _check_law(alpha, scale)
+  dtype = result_dtype(q, alpha, scale)
+  offset, tail = _offset_and_tail(q)
+  arrays = _wide(dtype, q=offset, tail=tail, alpha=alpha, scale=scale)
+  return _quantile(*arrays).astype(dtype)
 
 
 def log_moment(alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> LogMoment:
@@ -158,30 +230,136 @@ def log_moment(alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> LogMoment:
 
   Values: traced alpha or scale out of range gives NaN.
 
-  Source: Zolotarev (1986), One-dimensional Stable Distributions, section 3.6.
+  Source: [Zolotarev1986], section 3.6.
+
+  Examples:
+    >>> from htjax import stable
+    >>> mean, variance = stable.log_moment(1.0)
+    >>> print(f'{mean:.3f} {variance:.3f}')
+    0.000 2.467
   """
-  _, alpha, scale = _arguments(0.0, alpha, scale, low=0.0)
+  _check_law(alpha, scale, low=0.0)
+  dtype = result_dtype(alpha, scale)
+  moment = _log_moment(*_wide(dtype, alpha=alpha, scale=scale))
+  return LogMoment(*(m.astype(dtype) for m in moment))
+
+
+@jax.jit
+def _log_moment(alpha: Array, scale: Array) -> LogMoment:
+  alpha, scale = _possible(alpha, scale, low=0.0)
   mean = np.euler_gamma * (1.0 / alpha - 1.0) + jnp.log(scale)
   variance = np.pi**2 * (1.0 / (6.0 * alpha**2) + 1.0 / 12.0) + 0.0 * scale
   return LogMoment(mean, variance)
 
 
-def _arguments(
-  x: ArrayLike, alpha: ArrayLike, scale: ArrayLike, low: float = _LOW
-) -> tuple[Array, Array, Array]:
-  """Floating arrays of one shape; alpha and scale NaN where impossible."""
+def _check_law(alpha: ArrayLike, scale: ArrayLike, low: float = _LOW) -> None:
   check_range('alpha', alpha, low, 2.0, open_low=low == 0.0)
   check_range('scale', scale, 0.0, np.inf, open_low=True, open_high=True)
-  x, alpha, scale = jnp.broadcast_arrays(*_floating(x, alpha, scale))
+
+
+def _wide(dtype: np.dtype, **values: ArrayLike) -> list[Array]:
+  """Arrays of one shape, in float32 if the dtype of the result is narrower."""
+  with jax.numpy_dtype_promotion('standard'):
+    wide = jnp.promote_types(dtype, jnp.float32)
+  # What vanishes for x, but not for a scale.
+  arrays = [
+    as_floating(name, v, vanish=name != 'scale').astype(wide)
+    for name, v in values.items()
+  ]
+  return jnp.broadcast_arrays(*arrays)
+
+
+def _evaluate(
+  kernel: Callable[[Array, Array, Array], Array],
+  name: str,
+  x: ArrayLike,
+  alpha: ArrayLike,
+  scale: ArrayLike,
+  low: float = _LOW,
+) -> Array:
+  _check_law(alpha, scale, low)
+  dtype = result_dtype(x, alpha, scale)
+  arrays = _wide(dtype, **{name: x}, alpha=alpha, scale=scale)
+  return kernel(*arrays).astype(dtype)
+
+
+def _possible(
+  alpha: Array, scale: Array, low: float = _LOW
+) -> tuple[Array, Array]:
+  """alpha and scale, NaN where impossible."""
   above = alpha > low if low == 0.0 else alpha >= low
   alpha = jnp.where(above & (alpha <= 2.0), alpha, jnp.nan)
-  return x, alpha, jnp.where(scale > 0.0, scale, jnp.nan)
+  return alpha, jnp.where((scale > 0.0) & (scale < jnp.inf), scale, jnp.nan)
 
 
-def _floating(*values: Any) -> list[Array]:
-  """The values in their common floating type."""
-  dtype = jnp.result_type(*values, 1.0)
-  return [jnp.asarray(v, dtype) for v in values]
+def _arguments(
+  x: Array, alpha: Array, scale: Array
+) -> tuple[Array, Array, Array]:
+  """x over scale, for the law of unit scale, then alpha and scale.
+
+  The maxima change nothing. They hide constants from the compiler, which would
+  fold them into others, with other roundings than where they are arguments.
+  """
+  never = -jnp.abs(lax.stop_gradient(x))
+  alpha = jnp.maximum(alpha, never)
+  scale = jnp.maximum(scale, jnp.where(jnp.isnan(never), 0.0, never))
+  alpha, scale = _possible(alpha, scale)
+  # The reciprocal of a large scale would vanish.
+  unit = jnp.where(scale > 1.0, jnp.asarray(2.0**-64, x.dtype), 1.0)
+  return x * unit / (scale * unit), alpha, scale
+
+
+@jax.jit
+def _characteristic_function(t: Array, alpha: Array, scale: Array) -> Array:
+  alpha, scale = _possible(alpha, scale, low=0.0)
+  alpha = jnp.maximum(alpha, -jnp.abs(lax.stop_gradient(t)))
+  at_zero = t == 0.0
+  magnitude = jnp.where(at_zero, 1.0, jnp.abs(scale * t))
+  return jnp.where(
+    at_zero, 1.0 + 0.0 * alpha * scale, jnp.exp(-(magnitude**alpha))
+  )
+
+
+@jax.jit
+def _cdf(x: Array, alpha: Array, scale: Array) -> Array:
+  x, alpha, _ = _arguments(x, alpha, scale)
+  return _upper_tail(-x, alpha)
+
+
+@jax.jit
+def _sf(x: Array, alpha: Array, scale: Array) -> Array:
+  x, alpha, _ = _arguments(x, alpha, scale)
+  return _upper_tail(x, alpha)
+
+
+@jax.jit
+def _pdf(x: Array, alpha: Array, scale: Array) -> Array:
+  x, alpha, scale = _arguments(x, alpha, scale)
+  return jnp.exp(_log_density(_absolute(x), alpha)) / scale
+
+
+@jax.jit
+def _logpdf(x: Array, alpha: Array, scale: Array) -> Array:
+  x, alpha, scale = _arguments(x, alpha, scale)
+  return _log_density(_absolute(x), alpha) - jnp.log(scale)
+
+
+@jax.jit
+def _quantile(offset: Array, tail: Array, alpha: Array, scale: Array) -> Array:
+  alpha = jnp.maximum(alpha, -jnp.abs(lax.stop_gradient(offset)))
+  alpha, scale = _possible(alpha, scale)
+  return scale * _standard_quantile(offset, tail, alpha)
+
+
+def _offset_and_tail(q: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
+  """q - 1/2, and the smaller of q and 1 - q, with the digits that q has."""
+  if isinstance(q, jax.Array):
+    q = as_floating('q', q)
+    return q - 0.5, jnp.minimum(q, 1.0 - q)
+  exact = np.asarray(q)
+  if exact.dtype != np.longdouble:
+    exact = exact.astype(np.float64)
+  return exact - 0.5, np.minimum(exact, 1.0 - exact)
 
 
 def _absolute(x: Array) -> Array:
@@ -221,8 +399,12 @@ def _near(x: Array, alpha: Array) -> tuple[Array, Array]:
   decay, turn = r * x * jnp.sin(angle), r * x * jnp.cos(angle)
   size = jnp.exp(-decay - q)
   density = jnp.sum(weight * r * size * jnp.cos(turn - q + angle))
+  # The imaginary part of e^(-(1 + i) q) (e^(i turn - decay) - 1), every term of
+  # it small where x is.
+  lost = -jnp.expm1(-decay) * jnp.exp(-q)
+  lost = lost + 2.0 * size * jnp.sin(0.5 * turn) ** 2
   inner = jnp.sum(
-    weight * (size * jnp.sin(turn - q) + jnp.exp(-q) * jnp.sin(q))
+    weight * (size * jnp.cos(q) * jnp.sin(turn) + lost * jnp.sin(q))
   )
   return inner / np.pi, density / np.pi
 
@@ -398,27 +580,27 @@ def _solve(excess: Array, tail: Array, alpha: Array) -> Array:
 
 @jax.custom_jvp
 @jax.jit
-def _standard_quantile(q: Array, alpha: Array) -> Array:
-  lower = q < 0.5
-  tail = jnp.where(lower, q, 1.0 - q)
-  excess = jnp.abs(q - 0.5)
+def _standard_quantile(offset: Array, tail: Array, alpha: Array) -> Array:
+  """The x with P(X <= x) = 1/2 + offset, and `tail` beyond it."""
 
   def one(triple):
     return _solve(*triple)
 
   flat = lax.map(
-    one, (excess.ravel(), tail.ravel(), alpha.ravel()), batch_size=_BLOCK
-  ).reshape(q.shape)
-  valid = (q >= 0.0) & (q <= 1.0)
-  return jnp.where(valid, jnp.where(lower, -flat, flat), jnp.nan) + 0.0 * alpha
+    one,
+    (jnp.abs(offset).ravel(), tail.ravel(), alpha.ravel()),
+    batch_size=_BLOCK,
+  ).reshape(offset.shape)
+  valid = (tail >= 0.0) & (tail <= 0.5)
+  x = jnp.where(offset < 0.0, -flat, flat)
+  return jnp.where(valid, x, jnp.nan) + 0.0 * alpha
 
 
 @_standard_quantile.defjvp
 def _(primals, tangents):
-  q, alpha = primals
-  x = _standard_quantile(q, alpha)
+  alpha, x = primals[2], _standard_quantile(*primals)
   _, by_alpha = jax.jvp(
     lambda a: _upper_tail(-x, a), (alpha,), (jnp.ones_like(alpha),)
   )
   density = jnp.exp(_log_density(_absolute(x), alpha))
-  return x, (tangents[0] - by_alpha * tangents[1]) / density
+  return x, (tangents[0] - by_alpha * tangents[2]) / density

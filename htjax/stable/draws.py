@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from htjax.checks import (
   check_choice,
@@ -65,7 +66,14 @@ def sample(
   Values: traced alpha outside (0, 2] (or so small that the dtype holds 0), or a
     traced scale that is negative, infinite or NaN, gives NaN.
 
-  Source: Chambers, Mallows & Stuck (1976), JASA 71, eq. (2.3) with beta = 0.
+  Source: [Chambers1976], eq. (2.3) with beta = 0.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable
+    >>> x = stable.sample(jax.random.key(0), 1.5, (1000,))
+    >>> x.shape, bool(abs(x).max() > 20)
+    ((1000,), True)
   """
   key, dtype, shape = _check(key, alpha, 2.0, shape, dtype, scale)
   return _sample(key, alpha, scale, shape, dtype)
@@ -73,7 +81,7 @@ def sample(
 
 @functools.partial(jax.jit, static_argnums=(3, 4), inline=True)
 def _sample(key, alpha, scale, shape, dtype):
-  alpha = _alpha(alpha, 2.0, shape, dtype)
+  alpha = _alpha(key, alpha, 2.0, shape, dtype)
   sign, near, far, w = _angle_and_exponential(key, shape, dtype)
   # |U| = near in (0, pi/2); far = pi/2 - |U|, both to full precision.
   near, far = near * _HALF_PI, far * _HALF_PI
@@ -116,7 +124,14 @@ def sample_positive(
 
   Values: traced alpha outside (0, 1] gives NaN.
 
-  Source: Kanter (1975), Annals of Probability 3, corollary 4.1.
+  Source: [Kanter1975], corollary 4.1.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable
+    >>> a = stable.sample_positive(jax.random.key(0), 0.8, (1000,))
+    >>> a.shape, bool((a >= 0).all())
+    ((1000,), True)
   """
   key, dtype, shape = _check(key, alpha, 1.0, shape, dtype, 1.0)
   return _sample_positive(key, alpha, shape, dtype)
@@ -125,7 +140,7 @@ def sample_positive(
 @functools.partial(jax.jit, static_argnums=(2, 3, 4), inline=True)
 def _sample_positive(key, alpha, shape, dtype, exponent=1.0):
   """A^exponent, which may be in range where A is not."""
-  alpha = _alpha(alpha, 1.0, shape, dtype)
+  alpha = _alpha(key, alpha, 1.0, shape, dtype)
   _, near, far, w = _angle_and_exponential(key, shape, dtype)
   # The angle pi * near in (0, pi), and its distance from pi.
   near, far = near * np.pi, far * np.pi
@@ -177,8 +192,14 @@ def sample_vectors(
     ValueError: as `sample`; alpha not a scalar; unknown kind; an axis that
       `shape` does not have.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 2; Samorodnitsky & Taqqu (1994), sec. 2.5.
+  Source: [IC], section 2; [Samorodnitsky1994], sec. 2.5.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable
+    >>> x = stable.sample_vectors(jax.random.key(0), 1.5, (4, 3), kind='type1')
+    >>> x.shape, bool((x[:, 0] == x[:, 2]).all())
+    ((4, 3), True)
   """
   key, dtype, shape = _check(key, alpha, 2.0, shape, dtype, scale)
   axes = _check_vectors(alpha, shape, kind, axis)
@@ -214,7 +235,7 @@ def levy_increments(
 ) -> Array:
   """Increments of a stable Lévy process over consecutive equal steps.
 
-  Each increment is step_size^(1/alpha) X with X as in `sample_vectors`; sums
+  Each increment is step_size^(1/alpha) X with X from `sample_vectors`; sums
   of m neighbours are increments of the same path over steps m times as long.
 
   Args:
@@ -236,7 +257,16 @@ def levy_increments(
 
   Values: as `sample`; a traced step_size < 0 gives NaN.
 
-  Source: "Implicit Compressibility ...", section 2, definition of L_t.
+  Source: [IC], section 2, definition of L_t.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable
+    >>> steps = stable.levy_increments(
+    ...   jax.random.key(0), 1.5, 0.01, 100, (2,), kind='type3'
+    ... )
+    >>> steps.shape, steps.reshape(50, 2, 2).sum(axis=1).shape
+    ((100, 2), (50, 2))
   """
   check_count('num_steps', num_steps)
   check_range(
@@ -253,9 +283,10 @@ def levy_increments(
 def _levy_increments(
   key, alpha, step_size, num_steps, shape, dtype, kind, axes
 ):
-  alpha = _alpha(alpha, 2.0, (), dtype)
-  scale = jnp.asarray(step_size, dtype) ** (1.0 / alpha)
-  scale = jnp.where(jnp.asarray(step_size) >= 0, scale, jnp.nan)
+  alpha = _alpha(key, alpha, 2.0, (), dtype)
+  step_size = _argument(key, step_size, dtype)
+  scale = step_size ** (1.0 / alpha)
+  scale = jnp.where(step_size >= 0, scale, jnp.nan)
 
   def increment(k: Array) -> Array:
     step_key = jax.random.fold_in(key, k)
@@ -301,9 +332,20 @@ def _check_vectors(alpha, shape, kind, axis) -> tuple[int, ...]:
   return tuple(int(a) % len(shape) for a in axes)
 
 
-def _alpha(alpha, highest, shape, dtype) -> Array:
+def _argument(key: PRNGKey, value: ArrayLike, dtype: np.dtype) -> Array:
+  """A non-negative number as an array of `dtype` that is no constant.
+
+  The compiler folds constants into others, with other roundings than where
+  they are arguments. It does not see that this maximum is `value`.
+  """
+  words = lax.optimization_barrier(jax.random.key_data(key)).reshape(-1)
+  never = -1 - (words[0] >> np.uint32(1)).astype(jnp.int32).astype(dtype)
+  return jnp.maximum(jnp.asarray(value, dtype), never)
+
+
+def _alpha(key, alpha, highest, shape, dtype) -> Array:
   """As an array of `dtype`; an impossible alpha becomes NaN."""
-  alpha = jnp.asarray(alpha, dtype)
+  alpha = _argument(key, alpha, dtype)
   alpha = jnp.where((alpha > 0.0) & (alpha <= highest), alpha, jnp.nan)
   return _spread(alpha, shape)
 

@@ -31,8 +31,7 @@ def threefry(
   Returns:
     Two uint32 arrays of the counters' shape.
 
-  Source: Salmon, Moraes, Dror & Shaw (2011), "Parallel random numbers: as easy
-    as 1, 2, 3", section 3.3.
+  Source: [Salmon2011], section 3.3.
   """
   keys = (key[0], key[1], key[0] ^ key[1] ^ _PARITY)
   a, b = x[0] + keys[0], x[1] + keys[1]

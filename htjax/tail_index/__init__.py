@@ -18,6 +18,7 @@ from htjax.tail_index.layers import (
 from htjax.tail_index.order_statistics import (
   de_haan_resnick,
   hill,
+  hill_plot,
   moment,
   pickands,
 )
@@ -35,6 +36,7 @@ __all__ = [
   'TailEstimate',
   'de_haan_resnick',
   'hill',
+  'hill_plot',
   'layer_protocol',
   'layer_samples',
   'layer_table',

@@ -8,20 +8,26 @@ standard error, with the dependence between a sum and its terms inside.
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from htjax.checks import check_count, check_finite, is_concrete
+from htjax.floats import split, times_power_of_two, to_unit_peak
 from htjax.tail_index.estimate import (
   TailEstimate,
+  check_cap,
   check_determined,
   check_samples,
   make_estimate,
   two_sided_p_value,
 )
 from htjax.types import Array, ArrayLike
+
+# Exponent of an extreme peak after scaling.
+_PEAK = 40
 
 
 def mmo(
@@ -39,7 +45,7 @@ def mmo(
     block: vectors per sum, static, a divisor of K, 2 <= block <= K / 2. None
       is m^2 with the largest m for which m^4 <= K, and leaves out the last
       K mod m^2 vectors.
-    cap: None, or the largest alpha to return (the papers take 2), static.
+    cap: None, or the largest alpha to return (the papers take 2), > 0.
 
   Returns:
     TailEstimate. `num_used` is the number of blocks. The standard error holds
@@ -51,14 +57,24 @@ def mmo(
 
   Raises:
     ValueError: x not [K, d], fewer than 16 vectors and no block, block not a
-      divisor or out of range; concrete x with NaN or infinity, or constant.
+      divisor or out of range, cap not positive; concrete x with NaN or
+      infinity, or constant.
 
   Values: zero vectors, which have no logarithm, are left out of the means.
     Traced NaN or infinity gives NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", eq. (S1) and Theorem S5; Mohammadi, Mohammadpour & Ogata (2015).
+  Source: [HT], eq. (S1) and Theorem S5; [Mohammadi2015].
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable, tail_index
+    >>> key = jax.random.key(0)
+    >>> x = stable.sample_vectors(key, 1.5, (10_000, 3), kind='type3')
+    >>> estimate = tail_index.mmo(x)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
+  check_cap(cap)
   x = check_samples('x', x, 2, 4 if block else 16, finite=False)
   return _cap(_checked_mmo(x, check_block(block, x.shape[0])), cap)
 
@@ -73,19 +89,33 @@ def mmo_univariate(
 
   Args:
     x: any shape, taken in row-major order; independent and centred.
-    block: numbers per sum, as in `mmo`.
-    cap: as in `mmo`.
+    block: numbers per sum, static, a divisor of x.size, 2 <= block <=
+      x.size / 2. None is m^2 with the largest m for which m^4 <= x.size, and
+      leaves out the last numbers.
+    cap: None, or the largest alpha to return (the papers take 2), static.
 
   Returns:
-    TailEstimate, as `mmo`.
+    TailEstimate, whose fields mean what they do for `mmo`.
 
   Raises:
-    ValueError: as `mmo`.
+    ValueError: fewer than 16 numbers and no block, block not a divisor or out
+      of range; concrete x with NaN or infinity, or constant.
 
-  Values: as `mmo`.
+  Values: zeros, which have no logarithm, are left out of the means. Traced NaN
+    or infinity gives NaN.
 
-  Source: as `mmo`, with |.| in place of the norm.
+  Source: [HT], eq. (S1) and Theorem S5, with |.| in place of the norm;
+    [Mohammadi2015].
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable, tail_index
+    >>> x = stable.sample(jax.random.key(0), 1.5, (10_000,))
+    >>> estimate = tail_index.mmo_univariate(x)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
+  check_cap(cap)
   x = check_samples('x', x, 1, 4 if block else 16, finite=False)
   return _cap(_checked_mmo(x[:, None], check_block(block, x.size)), cap)
 
@@ -98,7 +128,8 @@ def max_ratio(x: ArrayLike, block: int | None = None) -> TailEstimate:
 
   Args:
     x: any shape, taken in row-major order; independent.
-    block: numbers per block, as in `mmo`.
+    block: numbers per block, static, a divisor of x.size, 2 <= block <=
+      x.size / 2. None is m^2 with the largest m for which m^4 <= x.size.
 
   Returns:
     TailEstimate without a test of fit. `num_used` is the number of blocks; the
@@ -110,11 +141,20 @@ def max_ratio(x: ArrayLike, block: int | None = None) -> TailEstimate:
 
   Values: traced NaN gives NaN; a block of zeros gives NaN.
 
-  Source: Davydov, Paulauskas & Rackauskas (2000), with the authors' estimator
-    of the tail index p / (1 - p).
+  Source: [Davydov2000], with the authors' estimator of the tail index p / (1 -
+    p).
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable, tail_index
+    >>> x = stable.sample(jax.random.key(0), 1.5, (10_000,))
+    >>> estimate = tail_index.max_ratio(x)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
   x = check_samples('x', x, 1, 4 if block else 16)
-  estimate = _max_ratio(x, check_block(block, x.size))
+  block = check_block(block, x.size)
+  estimate = make_estimate(*_max_ratio(x, block), num_used=x.size // block)
   return check_determined('x', estimate)
 
 
@@ -136,28 +176,46 @@ def _cap(estimate: TailEstimate, cap: float | None) -> TailEstimate:
 
 
 def _checked_mmo(x: Array, block: int) -> TailEstimate:
-  """`_mmo` of x, by its largest entry where squares would leave the range.
+  """`_mmo` of x, in another unit where squares would leave the range.
 
   Estimates do not depend on the unit. Concrete samples are looked at for NaN
   and infinity only where something came out NaN.
   """
-  limits = jnp.finfo(x.dtype)
-  low, high = float(limits.tiny) ** 0.25, float(limits.max) ** 0.25
+  low, high = _limits(x.dtype)
+  num_blocks = x.shape[0] // block
   if not is_concrete(x):
-    peak = jnp.max(jnp.abs(x))
-    inside = (peak > low) & (peak < high)
-    return _mmo(x / jnp.where(inside, 1, peak), block)[0]
-  estimate, peak = _mmo(x, block)
-  if not low < peak < high:
-    estimate, _ = _mmo(x / peak, block)
+    known, _ = _mmo(_in_range(x), block)
+    return make_estimate(**known, num_used=num_blocks)
+  known, (least, peak) = _mmo(x, block)
+  # A vector of subnormal numbers has been taken for zero.
+  if least == 0 or not low < peak < high:
+    known, _ = _mmo(_in_range(x), block)
+  estimate = make_estimate(**known, num_used=num_blocks)
   if x.shape[0] % block:
-    check_finite('x', x[x.shape[0] // block * block :])
+    check_finite('x', x[num_blocks * block :])
   return check_determined('x', estimate, x)
 
 
+def _limits(dtype: Any) -> tuple[float, float]:
+  """Between these the squares of sums of the largest entries are in range."""
+  limits = jnp.finfo(dtype)
+  return float(limits.tiny) ** 0.25, float(limits.max) ** 0.25
+
+
+@jax.jit
+def _in_range(x: Array) -> Array:
+  """x, with an extreme peak near 2^40, from where squares do not overflow."""
+  low, high = _limits(x.dtype)
+  x, moved = to_unit_peak(x)
+  peak = jnp.max(jnp.abs(x))
+  extreme = (moved != 0) | ~((low < peak) & (peak < high))
+  shift = jnp.where(extreme, _PEAK - split(peak)[1], 0)
+  return x * times_power_of_two(jnp.ones_like(peak), shift)
+
+
 @functools.partial(jax.jit, static_argnames='block')
-def _mmo(x: Array, block: int) -> tuple[TailEstimate, Array]:
-  """The estimate, and the largest entry."""
+def _mmo(x: Array, block: int) -> tuple[dict[str, Array], tuple[Array, Array]]:
+  """What is known of the estimate, the least norm, and the largest entry."""
   num_blocks = x.shape[0] // block
   x = x[: num_blocks * block]
   # Two passes that vectorise, where one over |x| does not.
@@ -167,55 +225,59 @@ def _mmo(x: Array, block: int) -> tuple[TailEstimate, Array]:
   def sums(vectors, size):
     return jnp.sum(vectors.reshape(-1, size, x.shape[1]), axis=1)
 
-  def logs(vectors):
-    """Mean over each block of the log norms of its vectors."""
-    return jnp.mean(_log_norms(vectors).reshape(num_blocks, -1), axis=1)
+  def logs(norms):
+    """Mean over each block of the logarithms of its vectors' norms."""
+    return jnp.mean(_logarithms(norms).reshape(num_blocks, -1), axis=1)
 
   # Written out, for else the sums are made again inside the next ones.
   middle = lax.optimization_barrier(sums(x, inner))
-  one, some = logs(x), logs(middle)
-  all_ = logs(sums(middle, block // inner))
+  norms = _norms(x)
+  one, some = logs(norms), logs(_norms(middle))
+  all_ = logs(_norms(sums(middle, block // inner)))
   inverse, error = _mean_and_error((all_ - one) / math.log(block))
-  p_value = jnp.asarray(jnp.nan, x.dtype)
+  alpha = 1 / inverse
+  known = {'alpha': alpha, 'standard_error': alpha**2 * error}
   if inner > 1:
     growth = (some - one) / math.log(inner)
     change, spread = _mean_and_error(
       (all_ - some) / math.log(block // inner) - growth
     )
-    p_value = two_sided_p_value(change / spread)
-  alpha = 1 / inverse
-  error = alpha**2 * error
-  return make_estimate(alpha, error, num_blocks, p_value=p_value), peak
+    known['p_value'] = two_sided_p_value(change / spread)
+  return known, (jnp.min(norms), peak)
 
 
 @functools.partial(jax.jit, static_argnames='block')
-def _max_ratio(x: Array, block: int) -> TailEstimate:
+def _max_ratio(x: Array, block: int) -> tuple[Array, Array]:
+  """alpha and its standard error."""
+  x, _ = to_unit_peak(x)
   num_blocks = x.size // block
   blocks = jnp.abs(x[: num_blocks * block]).reshape(num_blocks, block)
   largest = lax.top_k(blocks, 2)[0]
   ratio, error = _mean_and_error(largest[:, 1] / largest[:, 0])
-  return make_estimate(
-    ratio / (1 - ratio), error / (1 - ratio) ** 2, num_blocks
-  )
+  return ratio / (1 - ratio), error / (1 - ratio) ** 2
 
 
-def _log_norms(vectors: Array) -> Array:
-  """log of each row's norm; a zero row gets the mean of the others."""
+def _norms(vectors: Array) -> Array:
+  """The norm of each row."""
   # A product, which runs at the speed of memory where a sum over rows does not.
   ones = jnp.ones(vectors.shape[1], vectors.dtype)
   squares = jnp.matmul(vectors**2, ones, precision=lax.Precision.HIGHEST)
   enough = squares > jnp.finfo(squares.dtype).tiny * 1e3
   # Where the squares vanish, the largest entry stands for the norm.
-  norms = lax.cond(
+  return lax.cond(
     jnp.all(enough),
     lambda v, s: jnp.sqrt(s),
     lambda v, s: jnp.where(enough, jnp.sqrt(s), jnp.max(jnp.abs(v), axis=1)),
     vectors,
     squares,
   )
+
+
+def _logarithms(norms: Array) -> Array:
+  """log of each norm; a zero gets the mean of the others."""
   known = norms != 0
   logs = jnp.log(jnp.where(known, norms, 1))
-  mean = jnp.sum(jnp.where(known, logs, 0)) / jnp.sum(known)
+  mean = jnp.sum(jnp.where(known, logs, 0)) / jnp.sum(known, dtype=norms.dtype)
   return jnp.where(known, logs, mean)
 
 

@@ -1,4 +1,4 @@
-"""What every estimator of a tail index returns, and the checks they share."""
+"""The result of every estimator of a tail index, and the checks they share."""
 
 from typing import Any, NamedTuple
 
@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.checks import is_concrete
-from htjax.compressibility import as_floating
+from htjax.checks import check_range, is_concrete
+from htjax.floats import as_floating
 from htjax.types import Array, ArrayLike
 
 # Below, Kolmogorov's law has probability less than 1e-12.
@@ -57,30 +57,68 @@ class TailEstimate(NamedTuple):
     return self.alpha + 1
 
   def capped(self, cap: ArrayLike = 2.0) -> 'TailEstimate':
-    """The same with alpha at most `cap`, as the papers plot it.
+    """This estimate with alpha at most `cap`, as the papers plot it.
 
     The standard error stays that of the estimate before the cap.
+
+    Args:
+      cap: > 0, traced.
+
+    Raises:
+      ValueError: a concrete cap that is not positive, or no number.
+
+    Values: a traced cap that is not positive gives NaN.
     """
+    check_cap(cap)
+    cap = jnp.asarray(cap, self.alpha.dtype)
+    cap = jnp.where(cap > 0, cap, jnp.nan)
     return self._replace(alpha=jnp.minimum(self.alpha, cap))
+
+
+def check_cap(cap: ArrayLike | None) -> None:
+  """Raise if a concrete largest alpha is not a positive number."""
+  if cap is not None:
+    check_range('cap', cap, 0.0, np.inf, open_low=True)
 
 
 def make_estimate(
   alpha: Array,
-  standard_error: ArrayLike,
+  standard_error: Array,
   num_used: ArrayLike,
   *,
-  scale: ArrayLike = jnp.nan,
-  ks_distance: ArrayLike = jnp.nan,
-  p_value: ArrayLike = jnp.nan,
+  scale: Array | None = None,
+  ks_distance: Array | None = None,
+  p_value: Array | None = None,
 ) -> TailEstimate:
-  """A `TailEstimate` of arrays of alpha's dtype."""
-  numbers = (scale, ks_distance, p_value)
+  """A `TailEstimate` of arrays of alpha's dtype and shape; None is not known.
+
+  To be called outside of compiled functions: what they return may be looked at
+  for NaN, by `jax.debug_nans`, and what is not known is no fault.
+  """
+
+  def known(x):
+    return unknown(alpha) if x is None else x
+
   return TailEstimate(
     alpha,
-    jnp.asarray(standard_error, alpha.dtype),
+    standard_error,
     jnp.asarray(num_used, jnp.int32),
-    *(jnp.asarray(x, alpha.dtype) for x in numbers),
+    known(scale),
+    known(ks_distance),
+    known(p_value),
   )
+
+
+def unknown(like: Array) -> Array:
+  """NaN of an array's shape and dtype that no computation has made."""
+  return jax.device_put(np.full(jnp.shape(like), np.nan, like.dtype))
+
+
+def known_where(valid: Array, x: Array) -> Array:
+  """`x` where it is valid, and what is not known elsewhere; shapes []."""
+  if not is_concrete(valid):
+    return jnp.where(valid, x, jnp.nan)
+  return x if valid else unknown(x)
 
 
 def check_samples(

@@ -15,12 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax.checks import check_choice, check_count, check_key, is_concrete
-from htjax.compressibility import as_floating, pruning_ratio, smallest_kappa
+from htjax.compressibility import pruning_ratio, smallest_kappa
+from htjax.floats import as_floating, times_power_of_two, to_unit_peak
 from htjax.selection import Selection, path_components, resolve
 from htjax.tail_index.block_sums import max_ratio, mmo, mmo_univariate
 from htjax.tail_index.estimate import (
   TailEstimate,
+  check_cap,
   check_samples,
+  known_where,
   make_estimate,
 )
 from htjax.tail_index.order_statistics import (
@@ -71,8 +74,15 @@ def layer_samples(leaf: ArrayLike, samples: str = 'units') -> Array:
 
   Values: NaN makes its coordinate NaN.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", section 5 and the authors' code.
+  Source: [HT], section 5 and the authors' code.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import tail_index
+    >>> tail_index.layer_samples(jnp.ones((64, 10))).shape  # matrix
+    (10, 64)
+    >>> tail_index.layer_samples(jnp.ones((3, 3, 4, 8))).shape  # convolution
+    (32, 9)
   """
   check_choice('samples', samples, SAMPLES)
   leaf = as_floating('leaf', leaf)
@@ -80,12 +90,14 @@ def layer_samples(leaf: ArrayLike, samples: str = 'units') -> Array:
     raise ValueError(
       f'leaf must be of rank 2 or more and not empty, got shape {leaf.shape}'
     )
+  leaf, exponent = to_unit_peak(leaf)
   if leaf.ndim == 2:
     vectors = leaf.T if samples == 'units' else leaf
   else:
     vectors = jnp.reshape(leaf, (-1, *leaf.shape[-2:])).transpose(2, 1, 0)
     vectors = vectors.reshape(-1, vectors.shape[-1])
-  return vectors - jnp.median(vectors, axis=0)[None, :]
+  centred = vectors - jnp.median(vectors, axis=0)[None, :]
+  return times_power_of_two(centred, exponent)
 
 
 def protocol_blocks(num: int) -> tuple[int, ...]:
@@ -103,8 +115,12 @@ def protocol_blocks(num: int) -> tuple[int, ...]:
   Raises:
     ValueError: no divisor is left.
 
-  Source: the authors' code of "Heavy Tails in SGD and Compressibility of
-    Overparametrized Neural Networks".
+  Source: the authors' code of [HT].
+
+  Examples:
+    >>> from htjax import tail_index
+    >>> tail_index.protocol_blocks(100)
+    (2, 5, 10, 20, 50)
   """
   check_count('num', num, 1)
   limits = [size for size in _SIZES if 2 * size <= num] + [math.isqrt(num)]
@@ -140,7 +156,8 @@ def layer_protocol(
     leaf: [fan_in, fan_out], or [.., in, out] for a convolution.
     estimator: 'mmo', 'mmo_univariate', 'max_ratio', 'hill', 'moment',
       'pickands' or 'de_haan_resnick', static.
-    samples: as in `layer_samples`; the paper has 'inputs' for the last layer.
+    samples: 'units' for the columns of a matrix, or 'inputs' for its rows,
+      which the paper takes for the last layer; static.
     protocol: 'authors', as above and as their program has it; or 'paper',
       what the text says: one block size, for which we take the largest divisor
       up to the root of the number of samples, in the stored order.
@@ -161,15 +178,24 @@ def layer_protocol(
   Values: as the estimator. Zeros are left out of mean logarithms, where the
     authors' code takes them as 2e-16.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", section 5, eq. (S1), and the authors' code.
+  Source: [HT], section 5, eq. (S1), and the authors' code.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable, tail_index
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> leaf = stable.sample(keys[0], 1.8, (20, 200))
+    >>> estimate = tail_index.layer_protocol(keys[1], leaf, num_permutations=0)
+    >>> bool(1.5 < estimate.alpha < 2.1)
+    True
   """
   key = check_key(key)
+  check_cap(cap)
   check_choice('estimator', estimator, ESTIMATORS)
   check_choice('protocol', protocol, ('paper', 'authors'))
   check_count('num_permutations', num_permutations, 0)
   vectors = layer_samples(leaf, samples)
-  check_samples('leaf', vectors, 2, 4)
+  vectors, _ = to_unit_peak(check_samples('leaf', vectors, 2, 4))
   if estimator != 'mmo':
     entries = vectors.reshape(-1)
     vectors = entries - jnp.median(entries)
@@ -179,13 +205,18 @@ def layer_protocol(
     blocks = (max(block for block in blocks if block <= root),)
     num_permutations = 0
   # Every concrete fault has been found, and the rest is one program.
-  return _protocol(key, vectors, estimator, blocks, num_permutations, cap)
+  alpha, numbers, known = _protocol(
+    key, vectors, estimator, blocks, num_permutations
+  )
+  numbers = {n: known_where(known[n], x) for n, x in numbers.items()}
+  estimate = make_estimate(alpha, num_used=vectors.shape[0], **numbers)
+  return estimate if cap is None else estimate.capped(cap)
 
 
 @functools.partial(
-  jax.jit, static_argnames=('estimator', 'blocks', 'num_permutations', 'cap')
+  jax.jit, static_argnames=('estimator', 'blocks', 'num_permutations')
 )
-def _protocol(key, vectors, estimator, blocks, num_permutations, cap):
+def _protocol(key, vectors, estimator, blocks, num_permutations):
   kernel = (_BLOCK_SUMS | _ORDER_STATISTICS)[estimator]
 
   def all_blocks(x):
@@ -201,14 +232,14 @@ def _protocol(key, vectors, estimator, blocks, num_permutations, cap):
     )
   else:
     table = jax.tree.map(lambda a: a[None, :], all_blocks(vectors))
-  alpha = jnp.median(jnp.median(table.alpha, axis=1))
-  estimate = make_estimate(
-    alpha,
-    jnp.nanmedian(table.standard_error),
-    vectors.shape[0],
-    p_value=jnp.nanmedian(table.p_value),
-  )
-  return estimate if cap is None else estimate.capped(cap)
+  # NaN is for what is not known, and comes in afterwards.
+  numbers = {
+    'standard_error': jnp.nanmedian(table.standard_error),
+    'p_value': jnp.nanmedian(table.p_value),
+  }
+  known = {name: ~jnp.isnan(x) for name, x in numbers.items()}
+  numbers = {n: jnp.where(known[n], x, 0) for n, x in numbers.items()}
+  return jnp.median(jnp.median(table.alpha, axis=1)), numbers, known
 
 
 def layer_table(
@@ -249,9 +280,16 @@ def layer_table(
     ValueError: no leaf selected, or a bad selection, key or num_top. What is
       wrong with one leaf becomes the note of its row.
 
-  Source: "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-    Networks", section 5; "Implicit Compressibility of Overparametrized Neural
-    Networks Trained with Heavy-Tailed SGD", section 5.
+  Source: [HT], section 5; [IC], section 5.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import stable, tail_index
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> params = {'hidden': stable.sample(keys[0], 1.8, (10, 100))}
+    >>> (row,) = tail_index.layer_table(params, key=keys[1])
+    >>> row['layer'], row['shape'], row['stable_mle_se'] > 0
+    ('hidden', '10x100', True)
   """
   key = check_key(key)
   if num_top is not None:
@@ -308,7 +346,8 @@ def _row(key, name, leaf, samples, num_top) -> dict[str, Any]:
   row |= dict.fromkeys([*columns, 'rel_err_0.1', 'sq_mass_0.1'], math.nan)
   row['note'] = ''
   try:
-    leaf = _usable(leaf)
+    # No column of the table depends on the unit.
+    leaf, _ = to_unit_peak(_usable(leaf))
     vectors = layer_samples(leaf, samples)
   except ValueError as error:
     return row | {'note': str(error)}

@@ -7,20 +7,27 @@ n their bias is that of the law's distance to a power law beyond y_{k+1}.
 
 import functools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from htjax.checks import check_count
+from htjax.checks import check_count, check_range
+from htjax.floats import times_power_of_two, to_unit_peak
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_determined,
   check_samples,
+  known_where,
   kolmogorov_p_value,
   make_estimate,
 )
 from htjax.types import Array, ArrayLike
+
+# Of the arrays of largest values that `hill` works on.
+_LEAST_ROOM = 64
 
 
 def hill(x: ArrayLike, num_top: int) -> TailEstimate:
@@ -30,7 +37,7 @@ def hill(x: ArrayLike, num_top: int) -> TailEstimate:
 
   Args:
     x: any shape, any unit (the estimate is free of scale).
-    num_top: k, static, 1 <= k < x.size.
+    num_top: k, 1 <= k < x.size; see `hill_plot` for many.
 
   Returns:
     TailEstimate: standard error alpha / sqrt(k), `scale` y_{k+1}. `p_value` is
@@ -43,9 +50,52 @@ def hill(x: ArrayLike, num_top: int) -> TailEstimate:
 
   Values: NaN or infinity in x gives NaN.
 
-  Source: Hill (1975), Annals of Statistics 3(5).
+  Source: [Hill1975].
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> x = jax.random.pareto(jax.random.key(0), 1.5, (10_000,))
+    >>> estimate = tail_index.hill(x, 400)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
-  return _estimate(_hill, x, num_top, 1)
+  x = _samples(x, num_top, 1)
+  # Few programs serve every number; the largest values are found in one pass.
+  room = min(max(_LEAST_ROOM, 4 ** math.ceil(math.log(num_top, 4))), x.size - 1)
+  known = _hill(x, jnp.int32(num_top), room)
+  return check_determined('x', make_estimate(**known, num_used=num_top))
+
+
+def hill_plot(
+  x: ArrayLike, num_tops: Sequence[int] | np.ndarray | None = None
+) -> TailEstimate:
+  """Hill's estimates for many numbers of largest values, by one sort.
+
+  Args:
+    x: any shape, any unit.
+    num_tops: the numbers k, 1 <= k < x.size, concrete; None is all of them.
+
+  Returns:
+    TailEstimate of arrays [len(num_tops)], each entry as `hill` has it, but
+    without its test of fit. Infinite where the k + 1 largest values are equal,
+    0 where y_{k+1} is zero.
+
+  Raises:
+    ValueError: numbers that are not integers or out of range; otherwise as
+      `hill`.
+
+  Values: NaN or infinity in x gives NaN.
+
+  Source: Drees, de Haan & Resnick (2000), Annals of Statistics 28(1).
+  """
+  x = check_samples('x', x, 1, 2)
+  tops = np.arange(1, x.size) if num_tops is None else np.asarray(num_tops)
+  if tops.ndim != 1 or tops.size == 0 or tops.dtype.kind not in 'iu':
+    raise ValueError(f'num_tops must be a list of integers, got {num_tops!r}')
+  check_range('num_tops', tops, 1, x.size - 1)
+  tops = jnp.asarray(tops, jnp.int32)
+  return make_estimate(**_hill_plot(x, tops), num_used=tops)
 
 
 def moment(x: ArrayLike, num_top: int) -> TailEstimate:
@@ -67,9 +117,20 @@ def moment(x: ArrayLike, num_top: int) -> TailEstimate:
 
   Values: NaN or infinity in x gives NaN.
 
-  Source: Dekkers, Einmahl & de Haan (1989), Annals of Statistics 17(4).
+  Source: [Dekkers1989].
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> x = jax.random.pareto(jax.random.key(0), 1.5, (10_000,))
+    >>> estimate = tail_index.moment(x, 400)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
-  return _estimate(_moment, x, num_top, 2)
+  x = _samples(x, num_top, 2)
+  known, defined = _moment(x, int(num_top))
+  known['standard_error'] = known_where(defined, known['standard_error'])
+  return check_determined('x', make_estimate(**known, num_used=num_top))
 
 
 def pickands(x: ArrayLike, num_top: int) -> TailEstimate:
@@ -94,10 +155,18 @@ def pickands(x: ArrayLike, num_top: int) -> TailEstimate:
 
   Values: NaN or infinity in x gives NaN.
 
-  Source: Pickands (1975), Annals of Statistics 3(1); Dekkers & de Haan (1989),
-    Annals of Statistics 17(4), Theorem 2.3.
+  Source: [Pickands1975]; [DekkersDeHaan1989], Theorem 2.3.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> x = jax.random.pareto(jax.random.key(0), 1.5, (10_000,))
+    >>> estimate = tail_index.pickands(x, 400)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
-  return _estimate(_pickands, x, num_top, 2)
+  known = _pickands(_samples(x, num_top, 2), int(num_top))
+  return check_determined('x', make_estimate(**known, num_used=num_top))
 
 
 def de_haan_resnick(x: ArrayLike, num_top: int) -> TailEstimate:
@@ -120,76 +189,124 @@ def de_haan_resnick(x: ArrayLike, num_top: int) -> TailEstimate:
 
   Values: NaN or infinity in x gives NaN.
 
-  Source: de Haan & Resnick (1980), Journal of the Royal Statistical Society B
-    42(1).
+  Source: [DeHaan1980].
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> x = jax.random.pareto(jax.random.key(0), 1.5, (10_000,))
+    >>> estimate = tail_index.de_haan_resnick(x, 400)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
-  return _estimate(_de_haan_resnick, x, num_top, 2)
+  known = _de_haan_resnick(_samples(x, num_top, 2), int(num_top))
+  return check_determined('x', make_estimate(**known, num_used=num_top))
 
 
-def _estimate(kernel, x, num_top: int, least: int) -> TailEstimate:
+def _samples(x: ArrayLike, num_top: int, least: int) -> Array:
   check_count('num_top', num_top, least)
-  x = check_samples('x', x, 1, num_top + 1)
-  return check_determined('x', kernel(x, int(num_top)))
+  return check_samples('x', x, 1, num_top + 1)
 
 
-@functools.partial(jax.jit, static_argnames='num_top')
-def _hill(x: Array, num_top: int) -> TailEstimate:
-  excess, threshold = _log_excesses(x, num_top)
-  alpha = 1 / jnp.mean(excess)
+@functools.partial(jax.jit, static_argnames='room')
+def _hill(x: Array, num_top: Array, room: int) -> dict[str, Array]:
+  y, exponent = _largest(x, room)
+  threshold = y[num_top]
+  inside = jnp.arange(room, dtype=jnp.int32) < num_top
+  excess = jnp.log(jnp.where(inside, y[:room], threshold) / threshold)
+  num = num_top.astype(x.dtype)
+  alpha = 1 / (jnp.sum(excess) / num)
   ks_distance = power_law_distance(alpha, excess, num_top)
-  return make_estimate(
-    alpha,
-    alpha / math.sqrt(num_top),
-    num_top,
-    scale=threshold,
-    ks_distance=ks_distance,
-    p_value=kolmogorov_p_value(ks_distance, num_top),
-  )
+  return {
+    'alpha': alpha,
+    'standard_error': alpha / jnp.sqrt(num),
+    'scale': times_power_of_two(threshold, exponent),
+    'ks_distance': ks_distance,
+    'p_value': kolmogorov_p_value(ks_distance, num_top),
+  }
 
 
 @functools.partial(jax.jit, static_argnames='num_top')
-def _moment(x: Array, num_top: int) -> TailEstimate:
+def _moment(x: Array, num_top: int) -> tuple[dict[str, Array], Array]:
   excess, threshold = _log_excesses(x, num_top)
   first, second = jnp.mean(excess), jnp.mean(excess**2)
   inverse = first + 1 - 0.5 / (1 - first**2 / second)
   alpha = 1 / inverse
   error = alpha**2 * jnp.sqrt((1 + inverse**2) / num_top)
-  error = jnp.where(inverse >= 0, error, jnp.nan)
-  return make_estimate(alpha, error, num_top, scale=threshold)
+  known = {'alpha': alpha, 'standard_error': error, 'scale': threshold}
+  # A NaN has the estimate looked at.
+  return known, ~(inverse < 0)
 
 
 @functools.partial(jax.jit, static_argnames='num_top')
-def _pickands(x: Array, num_top: int) -> TailEstimate:
-  y = _largest(x, num_top)
+def _pickands(x: Array, num_top: int) -> dict[str, Array]:
+  y, exponent = _largest(x, num_top)
   outer, middle, inner = y[num_top], y[num_top // 2], y[num_top // 4]
   g = jnp.log2((inner - middle) / (middle - outer))
   # g / (2^g - 1) is 1 / log 2 at g = 0.
   slope = jnp.where(g == 0, 1 / math.log(2), g / jnp.where(g == 0, 1, 2**g - 1))
   error = slope * jnp.sqrt((2 ** (2 * g + 1) + 1) / num_top) / math.log(2)
   alpha = 1 / g
-  return make_estimate(alpha, alpha**2 * error, num_top, scale=outer)
+  return {
+    'alpha': alpha,
+    'standard_error': alpha**2 * error,
+    'scale': times_power_of_two(outer, exponent),
+  }
 
 
 @functools.partial(jax.jit, static_argnames='num_top')
-def _de_haan_resnick(x: Array, num_top: int) -> TailEstimate:
+def _de_haan_resnick(x: Array, num_top: int) -> dict[str, Array]:
   excess, threshold = _log_excesses(x, num_top)
   alpha = math.log(num_top) / excess[0]
   error = alpha * math.pi / (math.sqrt(6) * math.log(num_top))
-  return make_estimate(alpha, error, num_top, scale=threshold)
+  return {'alpha': alpha, 'standard_error': error, 'scale': threshold}
 
 
-def _largest(x: Array, num_top: int) -> Array:
-  """y_1 >= .. >= y_{k+1}, or NaN if x is not finite; NaN are sorted first."""
+@jax.jit
+def _hill_plot(x: Array, num_tops: Array) -> dict[str, Array]:
+  x, exponent = to_unit_peak(x)
+  y = -jnp.sort(-jnp.abs(x))
+  # H_{k+1} of the sorted values is the sum over i <= k of log(y_i / y_{k+1}).
+  total = log_excess_sums(y)[num_tops]
+  total = jnp.where(y[num_tops] > 0, total, jnp.inf)
+  num = num_tops.astype(x.dtype)
+  alpha = jnp.where(jnp.isfinite(y[0]), num / total, jnp.nan)
+  return {
+    'alpha': alpha,
+    'standard_error': alpha / jnp.sqrt(num),
+    'scale': times_power_of_two(y[num_tops], exponent),
+  }
+
+
+def _largest(x: Array, num_top: int) -> tuple[Array, Array]:
+  """y_1 >= .. >= y_{k+1} over 2^exponent, and that exponent.
+
+  NaN if x is not finite; NaN are sorted first.
+  """
+  x, exponent = to_unit_peak(x)
   y = lax.top_k(jnp.abs(x), num_top + 1)[0]
   # Without it XLA on CPU sorts all of x, a hundred times slower.
   y = lax.optimization_barrier(y)
-  return jnp.where(jnp.isfinite(y[0]), y, jnp.nan)
+  return jnp.where(jnp.isfinite(y[0]), y, jnp.nan), exponent
 
 
 def _log_excesses(x: Array, num_top: int) -> tuple[Array, Array]:
   """log(y_i / y_{k+1}) for i <= k, from the largest down, and y_{k+1}."""
-  y = _largest(x, num_top)
-  return jnp.log(y[:num_top] / y[num_top]), y[num_top]
+  y, exponent = _largest(x, num_top)
+  excess = jnp.log(y[:num_top] / y[num_top])
+  return excess, times_power_of_two(y[num_top], exponent)
+
+
+def log_excess_sums(y: Array) -> Array:
+  """H_k = sum_{i <= k} log(y_i / y_k) of descending y, for k = 1, .., n.
+
+  The values at zeros are not to be used.
+  """
+  top, below = y[:-1], y[1:]
+  safe = jnp.where(below > 0, below, 1)
+  steps = jnp.where(below > 0, jnp.log1p((top - below) / safe), 0)
+  steps = steps * jnp.arange(1, y.size, dtype=y.dtype)
+  return jnp.concatenate([jnp.zeros_like(y[:1]), jnp.cumsum(steps)])
 
 
 def power_law_distance(alpha: Array, excess: Array, num: ArrayLike) -> Array:

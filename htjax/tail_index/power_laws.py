@@ -22,6 +22,7 @@ from htjax.checks import (
   check_range,
   is_concrete,
 )
+from htjax.floats import as_floating, times_power_of_two, to_unit_peak
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_determined,
@@ -30,7 +31,10 @@ from htjax.tail_index.estimate import (
   make_estimate,
   two_sided_p_value,
 )
-from htjax.tail_index.order_statistics import power_law_distance
+from htjax.tail_index.order_statistics import (
+  log_excess_sums,
+  power_law_distance,
+)
 from htjax.types import Array, ArrayLike, PRNGKey
 
 # Up to here every value is a candidate and every distance is exact.
@@ -97,17 +101,28 @@ def power_law(
 
   Values: NaN in x, or a traced xmin out of range, gives NaN.
 
-  Source: Clauset, Shalizi & Newman (2009), SIAM Review 51(4), eq. (3.1) and
-    section 3.3. Their alpha is `pdf_exponent`.
+  Source: [Clauset2009], eq. (3.1) and section 3.3. Their alpha is
+    `pdf_exponent`.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> x = jax.random.pareto(jax.random.key(0), 1.5, (500,))
+    >>> estimate = tail_index.power_law(x)
+    >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
+    True
   """
   check_count('min_tail', min_tail, 2)
   check_count('num_candidates', num_candidates, 2)
   x = check_samples('x', x, 1, min_tail if xmin is None else 2)
+  x, xmin, exponent = _in_range(x, xmin)
   y = _descending(x)
   if xmin is None:
-    return check_determined('x', _search(y, min_tail, num_candidates))
-  check_range('xmin', xmin, 0.0, np.inf, open_low=True, open_high=True)
-  return check_determined('x', _fit(y, _rank(y, xmin), xmin))
+    fit = _search(y, min_tail, num_candidates)
+  else:
+    fit = _fit(y, _rank(y, xmin), xmin)
+  scale = times_power_of_two(fit.scale, exponent)
+  return check_determined('x', fit._replace(scale=scale))
 
 
 def power_law_p_value(
@@ -131,9 +146,10 @@ def power_law_p_value(
     x: any shape; only |x| counts.
     num_draws: static; the p-value has a standard error of at most
       0.5 / sqrt(num_draws). The cost is that of as many sorts of x.
-    xmin: as in `power_law`.
-    min_tail: as in `power_law`.
-    num_candidates: as in `power_law`.
+    xmin: > 0, traced, the start of the tail, or None to search in x and in
+      each draw.
+    min_tail: fewest values a searched tail may have, static, >= 2.
+    num_candidates: thresholds to try when x is large, static.
 
   Returns:
     Array []: (1 + count) / (1 + num_draws), so never 0. Clauset, Shalizi &
@@ -144,11 +160,20 @@ def power_law_p_value(
 
   Values: as `power_law`.
 
-  Source: Clauset, Shalizi & Newman (2009), SIAM Review 51(4), section 4.1.
+  Source: [Clauset2009], section 4.1.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> x = jax.random.normal(keys[0], (500,))  # no power law
+    >>> p_value = tail_index.power_law_p_value(keys[1], x, 20, xmin=0.1)
+    >>> print(f'{p_value:.3f}')
+    0.048
   """
   key = check_key(key)
   check_count('num_draws', num_draws)
-  x = check_samples('x', x, 1, min_tail)
+  x, xmin, _ = _in_range(check_samples('x', x, 1, min_tail), xmin)
   fit, again = _refitted(key, x, num_draws, xmin, min_tail, num_candidates)
   larger = jnp.sum(again.ks_distance >= fit.ks_distance)
   p_value = (1 + larger) / (1 + num_draws)
@@ -177,8 +202,8 @@ def power_law_standard_error(
     x: any shape; only |x| counts.
     num_draws: static, >= 2; the result has a relative error of about
       1.2 / sqrt(num_draws). The cost is that of as many sorts of x.
-    min_tail: as in `power_law`.
-    num_candidates: as in `power_law`.
+    min_tail: fewest values a searched tail may have, static, >= 2.
+    num_candidates: thresholds to try when x is large, static.
 
   Returns:
     Array [], in units of alpha.
@@ -188,12 +213,20 @@ def power_law_standard_error(
 
   Values: as `power_law`.
 
-  Source: the draws are those of Clauset, Shalizi & Newman (2009), SIAM Review
-    51(4), section 4.1.
+  Source: the draws are those of [Clauset2009], section 4.1.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> keys = jax.random.split(jax.random.key(0), 2)
+    >>> x = jax.random.pareto(keys[0], 1.5, (200,))
+    >>> error = tail_index.power_law_standard_error(keys[1], x, 20)
+    >>> bool(0.05 < error < 0.5)
+    True
   """
   key = check_key(key)
   check_count('num_draws', num_draws, 2)
-  x = check_samples('x', x, 1, min_tail)
+  x, _ = to_unit_peak(check_samples('x', x, 1, min_tail))
   fit, again = _refitted(key, x, num_draws, None, min_tail, num_candidates)
   distances = jnp.abs(again.alpha - jnp.median(again.alpha))
   # The upper quartile of the standard normal law.
@@ -225,12 +258,34 @@ def power_law_against(
 
   Values: as `power_law`.
 
-  Source: Clauset, Shalizi & Newman (2009), SIAM Review 51(4), section 5 and
-    appendix C; Vuong (1989), Econometrica 57(2).
+  Source: [Clauset2009], section 5 and appendix C; [Vuong1989].
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> x = jax.random.pareto(jax.random.key(0), 1.5, (500,))
+    >>> comparison = tail_index.power_law_against(x, 'exponential', xmin=1.0)
+    >>> bool(comparison.log_ratio > 0), bool(comparison.p_value < 0.01)
+    (True, True)
   """
   check_choice('alternative', alternative, ALTERNATIVES)
-  fit = power_law(x, xmin)
-  return _compare(check_samples('x', x, 1, 2), fit, alternative)
+  x, xmin, _ = _in_range(check_samples('x', x, 1, 2), xmin)
+  return _compare(x, power_law(x, xmin), alternative)
+
+
+def _in_range(
+  x: Array, xmin: ArrayLike | None
+) -> tuple[Array, Array | None, Array]:
+  """x and xmin over 2^exponent, and that exponent; see `to_unit_peak`."""
+  if xmin is None:
+    scaled, exponent = to_unit_peak(x)
+    return scaled, None, exponent
+  check_range('xmin', xmin, 0.0, np.inf, open_low=True, open_high=True)
+  start = as_floating('xmin', xmin).astype(x.dtype)
+  if start.shape != ():
+    raise ValueError(f'xmin must be one number, got shape {start.shape}')
+  scaled, start, exponent = to_unit_peak(x, start)
+  return scaled, start, exponent
 
 
 def _descending(x: Array) -> Array:
@@ -241,25 +296,25 @@ def _descending(x: Array) -> Array:
 
 
 @jax.jit
-def _rank(y: Array, xmin: ArrayLike) -> Array:
+def _rank(y: Array, xmin: Array) -> Array:
   """How many of the descending y are >= xmin."""
-  return jnp.sum(y >= jnp.asarray(xmin, y.dtype), dtype=jnp.int32)
+  return jnp.sum(y >= xmin, dtype=jnp.int32)
 
 
 @jax.jit
-def _fit(y: Array, num: Array, xmin: ArrayLike) -> TailEstimate:
+def _fit(y: Array, num: Array, xmin: Array) -> TailEstimate:
   """The power law for the first `num` of the descending y, all >= xmin."""
-  xmin = jnp.asarray(xmin, y.dtype)
+  count = num.astype(y.dtype)
   inside = jnp.arange(y.size) < num
   excess = jnp.where(inside, jnp.log(jnp.where(inside, y, xmin) / xmin), 0)
   # A NaN in x is sorted to one of the ends.
   total = jnp.sum(excess) + 0 * (y[0] + y[-1])
   valid = (num >= 2) & (xmin > 0) & (total > 0)
-  alpha = jnp.where(valid, num / jnp.where(valid, total, 1), jnp.nan)
+  alpha = jnp.where(valid, count / jnp.where(valid, total, 1), jnp.nan)
   ks_distance = power_law_distance(alpha, excess, num)
   return make_estimate(
     alpha,
-    alpha / jnp.sqrt(num.astype(y.dtype)),
+    alpha / jnp.sqrt(count),
     num,
     scale=xmin,
     ks_distance=ks_distance,
@@ -278,7 +333,7 @@ def _search(y: Array, min_tail: int, num_candidates: int) -> TailEstimate:
   xmins = y[jnp.asarray(ranks - 1, jnp.int32)]
   # All that equal the threshold belong to the tail.
   nums = jnp.searchsorted(-y, -xmins, side='right').astype(jnp.int32)
-  alphas = nums / _excess_sums(y)[nums - 1]
+  alphas = nums.astype(y.dtype) / log_excess_sums(y)[nums - 1]
 
   def distance(candidate):
     num, alpha, xmin = candidate
@@ -287,23 +342,16 @@ def _search(y: Array, min_tail: int, num_candidates: int) -> TailEstimate:
     whole, rest = num // num_quantiles, num % num_quantiles
     rank = whole * quantile + -(-rest * quantile // num_quantiles)
     above = jnp.exp(-alpha * jnp.log(y[rank - 1] / xmin))
-    gap = jnp.abs(above - rank / num)
-    return jnp.max(jnp.maximum(gap, jnp.abs(above - (rank - 1) / num)))
+    count = num.astype(y.dtype)
+    gap = jnp.abs(above - rank.astype(y.dtype) / count)
+    before = jnp.abs(above - (rank - 1).astype(y.dtype) / count)
+    return jnp.max(jnp.maximum(gap, before))
 
   distances = lax.map(distance, (nums, alphas, xmins), batch_size=64)
   usable = (xmins > 0) & jnp.isfinite(alphas) & jnp.isfinite(distances)
   best = jnp.argmin(jnp.where(usable, distances, jnp.inf))
   xmin = jnp.where(usable[best], xmins[best], jnp.nan)
   return _fit(y, nums[best], xmin)
-
-
-def _excess_sums(y: Array) -> Array:
-  """H_k for k = 1, .., n; the values at zeros are not used."""
-  top, below = y[:-1], y[1:]
-  safe = jnp.where(below > 0, below, 1)
-  steps = jnp.where(below > 0, jnp.log1p((top - below) / safe), 0)
-  steps = steps * jnp.arange(1, y.size, dtype=y.dtype)
-  return jnp.concatenate([jnp.zeros_like(y[:1]), jnp.cumsum(steps)])
 
 
 def _refitted(key, x, num_draws, xmin, min_tail, num_candidates):
@@ -325,7 +373,9 @@ def _bootstrap(key, y, fit, num_draws, searched, min_tail, num_candidates):
 
   def again(index):
     keys = jax.random.split(jax.random.fold_in(key, index), 3)
-    in_tail = jax.random.uniform(keys[0], (n,), y.dtype) * n < num
+    in_tail = jax.random.uniform(keys[0], (n,), y.dtype) * n < num.astype(
+      y.dtype
+    )
     excess = jax.random.exponential(keys[1], (n,), y.dtype) / fit.alpha
     body = jax.random.randint(keys[2], (n,), jnp.minimum(num, n - 1), n)
     drawn = jnp.where(in_tail, fit.scale * jnp.exp(excess), y[body])
@@ -340,7 +390,7 @@ def _bootstrap(key, y, fit, num_draws, searched, min_tail, num_candidates):
 @functools.partial(jax.jit, static_argnames='alternative')
 def _compare(x: Array, fit: TailEstimate, alternative: str) -> Comparison:
   """Ratios of the densities of z = log(|x| / xmin), z >= 0."""
-  size, num = jnp.abs(x), fit.num_used
+  size, num = jnp.abs(x), fit.num_used.astype(x.dtype)
   inside = size >= fit.scale
   z = jnp.log(jnp.where(inside, size / fit.scale, 1))
 
@@ -356,9 +406,11 @@ def _compare(x: Array, fit: TailEstimate, alternative: str) -> Comparison:
   ratio = log_power_law - log_other
   average = mean(ratio)
   spread = jnp.sqrt(mean((ratio - average) ** 2))
-  root = jnp.sqrt(num.astype(x.dtype))
+  root = jnp.sqrt(num)
   statistic = jnp.where(average == 0, 0, root * average / spread)
-  return Comparison(num * average, statistic, two_sided_p_value(statistic), num)
+  return Comparison(
+    num * average, statistic, two_sided_p_value(statistic), fit.num_used
+  )
 
 
 def _log_cut_normal(z: Array, first: Array, second: Array, limit: Array):

@@ -1,4 +1,4 @@
-"""What a lane is given, what it carries, and what it ends with."""
+"""Lanes of a program: their settings, the state they carry, the result."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,7 +10,11 @@ from htjax import noise, stable
 from htjax.checks import check_choice, check_count, check_range
 from htjax.types import Array, PyTree
 
-RUNNING, CONVERGED, DIVERGED, OUT_OF_STEPS, AVERAGING = range(5)
+RUNNING = 0
+CONVERGED = 1
+DIVERGED = 2
+OUT_OF_STEPS = 3
+AVERAGING = 4
 STATUS = ('running', 'converged', 'diverged', 'out of steps', 'averaging')
 
 
@@ -35,7 +39,7 @@ class Lane(NamedTuple):
 
 
 class Recipe(NamedTuple):
-  """What all lanes of a program share; static.
+  """Settings that all lanes of a program share; static.
 
   Attributes:
     learning_rate: step size eta, constant, of lanes without one of their own;

@@ -15,7 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.bounds.arguments import number, positive, vector
+from htjax.bounds.arguments import (
+  as_array,
+  as_list,
+  check_callable,
+  number,
+  positive,
+  vector,
+)
 from htjax.bounds.logarithms import log
 from htjax.bounds.result import Assumption, Bound, make_bound
 from htjax.checks import check_count
@@ -58,19 +65,21 @@ def layer_curvatures(
   Raises:
     ValueError: if shapes do not match, or there is no example.
 
-  Source: Ju, Li, Zhang (2022), Robust Fine-Tuning of Deep Neural Networks with
-    Hessian-based Generalization Guarantees, Theorem 2.1.
+  Source: [Ju2022], Theorem 2.1.
   """
   check_count('num_steps', num_steps)
   check_count('batch_size', batch_size)
-  arrays = [jnp.asarray(w) for w in layers]
-  starts = [jnp.asarray(w) for w in reference]
+  check_callable('loss', loss)
+  arrays, starts = (
+    [as_array(f'{name}[{i}]', w) for i, w in enumerate(as_list(name, given))]
+    for name, given in (('layers', layers), ('reference', reference))
+  )
   if [w.shape for w in starts] != [w.shape for w in arrays] or not arrays:
     raise ValueError(
       'reference must have the shapes of layers, '
       f'{[w.shape for w in arrays]}, got {[w.shape for w in starts]}'
     )
-  x, y = jnp.asarray(x), jnp.asarray(y)
+  x, y = as_array('x', x), as_array('y', y)
   if x.ndim < 1 or not x.shape[0] or y.shape[:1] != x.shape[:1]:
     raise ValueError(
       f'x and y must hold the same examples, got {x.shape} and {y.shape}'
@@ -178,7 +187,7 @@ def ju_2022(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: Ju, Li, Zhang (2022), Theorem 2.1.
+  Source: [Ju2022], Theorem 2.1.
   """
   check_count('num_samples', num_samples)
   top = positive('loss_bound', loss_bound)

@@ -46,8 +46,7 @@ def neyshabur_2015(
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
 
-  Source: Neyshabur, Tomioka, Srebro (2015), Norm-Based Capacity Control in
-    Neural Networks, Theorem 1 with p = q = 2.
+  Source: [Neyshabur2015], Theorem 1 with p = q = 2.
   """
   gamma = positive('gamma', gamma)
   empirical, n = empirical_margin_loss(margins, math.log(gamma))
@@ -95,8 +94,7 @@ def neyshabur_2017(
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
 
-  Source: Neyshabur, Bhojanapalli, Srebro (2018), A PAC-Bayesian Approach to
-    Spectrally-Normalized Margin Bounds for Neural Networks, Theorem 1.
+  Source: [Neyshabur2018], Theorem 1.
   """
   gamma = positive('gamma', gamma)
   empirical, n = empirical_margin_loss(margins, math.log(gamma))
@@ -154,8 +152,7 @@ def bartlett_2017(
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
 
-  Source: Bartlett, Foster, Telgarsky (2017), Spectrally-Normalized Margin
-    Bounds for Neural Networks, Theorem 1.1.
+  Source: [Bartlett2017], Theorem 1.1.
   """
   gamma = positive('gamma', gamma)
   empirical, n = empirical_margin_loss(margins, math.log(gamma))
@@ -207,8 +204,7 @@ def arora_2018(
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
 
-  Source: Arora, Ge, Neyshabur, Zhang (2018), Stronger Generalization Bounds for
-    Deep Nets via a Compression Approach, Theorem 4.1.
+  Source: [Arora2018], Theorem 4.1.
   """
   gamma = positive('gamma', gamma)
   empirical, n = empirical_margin_loss(margins, math.log(gamma))

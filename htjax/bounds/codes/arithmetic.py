@@ -65,7 +65,7 @@ class Decoder:
       self.word = self.word * 2 + self._next()
 
   def target(self, total: int) -> int:
-    """Where the word lies among `total` equal parts of the interval."""
+    """Place of the word among `total` equal parts of the interval."""
     width = self.high - self.low + 1
     return ((self.word - self.low + 1) * total - 1) // width
 
@@ -87,18 +87,28 @@ class Decoder:
       self.high = (self.high * 2 + 1) % TOP
       self.word = self.word * 2 % TOP + self._next()
 
-  def length(self) -> int:
-    """Bits of the codeword: those shifted out, and the two of its end."""
-    length = self.position - WORD + 2
-    if length > len(self.bits):
-      raise ValueError(
-        f'bits do not begin with a codeword: {len(self.bits)} bits, and it '
-        f'would have {length}'
-      )
-    return length
+  def finish(self) -> int:
+    """Number of bits of the codeword, if it ends as the encoder ends it."""
+    # The encoder's last two bits name a quarter inside the interval. Another
+    # quarter that overlaps with it decodes too, but is no codeword.
+    if self.word // _QUARTER != (1 if self.low < _QUARTER else 2):
+      raise refusal('they end otherwise')
+    return self._num_bits()
+
+  def _num_bits(self) -> int:
+    """Those shifted out, and the two of the end."""
+    return self.position - WORD + 2
 
   def _next(self) -> int:
-    # What follows the codeword does not matter, so zeros will do.
-    bit = self.bits[self.position] if self.position < len(self.bits) else 0
     self.position += 1
-    return bit
+    if self._num_bits() > len(self.bits):
+      raise refusal(f'there are {len(self.bits)} bits, and it goes on')
+    # What follows the codeword does not matter, so zeros will do.
+    if self.position > len(self.bits):
+      return 0
+    return self.bits[self.position - 1]
+
+
+def refusal(reason: str) -> ValueError:
+  """The error of `decode`."""
+  return ValueError(f'bits do not begin with a codeword: {reason}')

@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from htjax.bounds.arguments import as_array, as_numbers
 from htjax.checks import check_count
 from htjax.types import Array, ArrayLike
 
@@ -24,7 +25,10 @@ def to_grid(x: ArrayLike, mantissa_bits: int = 3) -> Array:
     ValueError: mantissa_bits out of range.
   """
   check_mantissa(mantissa_bits)
-  return round_mantissa(jnp, jnp.asarray(x, jnp.float32), mantissa_bits)
+  x = as_array('x', x)
+  if not any(jnp.issubdtype(x.dtype, d) for d in (jnp.integer, jnp.floating)):
+    raise ValueError(f'x must be real, got {x.dtype}')
+  return round_mantissa(jnp, x.astype(jnp.float32), mantissa_bits)
 
 
 def fit_codebook(
@@ -46,11 +50,11 @@ def fit_codebook(
   Raises:
     ValueError: no weights, weights not finite, or counts below 1.
 
-  Source: Lloyd (1982), "Least squares quantization in PCM".
+  Source: [Lloyd1982].
   """
   check_count('num_values', num_values)
   check_count('num_iterations', num_iterations)
-  x = np.sort(np.asarray(weights, np.float64).ravel())
+  x = np.sort(as_numbers('weights', weights).ravel())
   if x.size == 0 or not np.all(np.isfinite(x)):
     raise ValueError('weights must be finite and at least one')
   centres = np.quantile(x, (np.arange(num_values) + 0.5) / num_values)
@@ -68,13 +72,14 @@ def fit_codebook(
 
 
 def round_mantissa(xp: Any, x: Any, mantissa_bits: int) -> Any:
-  """With NumPy or JAX; NumPy compiles nothing for a new shape."""
+  """`to_grid` with NumPy or JAX; NumPy compiles nothing for a new shape."""
   fraction, exponent = xp.frexp(x)
   step = 2.0 ** (mantissa_bits + 1)
   return xp.ldexp(xp.round(fraction * step) / step, exponent)
 
 
 def check_mantissa(mantissa_bits: int) -> None:
+  """Raise unless the count lies in [0, 7]."""
   check_count('mantissa_bits', mantissa_bits, 0)
   if mantissa_bits > 7:
     raise ValueError(f'mantissa_bits must be at most 7, got {mantissa_bits}')

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from htjax.bounds.codes.arithmetic import TOP, Decoder, Encoder
+from htjax.bounds.arguments import as_list, as_numbers, check_callable, counts
+from htjax.bounds.codes.arithmetic import TOP, Decoder, Encoder, refusal
 from htjax.bounds.codes.codebook import check_mantissa, round_mantissa
 from htjax.bounds.codes.integers import (
   read_integer,
@@ -16,11 +17,13 @@ from htjax.bounds.codes.integers import (
   write_uniform,
   write_value,
 )
-from htjax.bounds.codes.positions import Counts
-from htjax.checks import check_count, check_range, is_concrete
+from htjax.bounds.codes.positions import read_entries, write_entries
+from htjax.checks import check_range
 from htjax.types import ArrayLike
 
 Shapes = Callable[[tuple[int, ...]], Sequence[tuple[int, ...]]]
+
+MAX_VALUES = 1 << 16
 
 
 class Code(NamedTuple):
@@ -45,7 +48,7 @@ class Code(NamedTuple):
 
 
 class Decoded(NamedTuple):
-  """What a string of bits stands for.
+  """Network that a string of bits stands for.
 
   Attributes:
     layers: float32 arrays of the shapes that the settings imply.
@@ -67,9 +70,8 @@ def encode(
   """The codeword of a network.
 
   In order: the settings and `mantissa_bits`; for each layer the number of its
-  values other than zero, and the values, rising; then for each layer a flag for
-  each entry, in row-major order, followed by the index of its value if it is
-  kept. Flags and values are predicted by their counts in the layer so far.
+  values other than zero, and the values, rising; then the entries of each layer
+  (see `positions`).
 
   Args:
     layers: float32 arrays, each of any shape that is not empty, whose entries
@@ -86,35 +88,34 @@ def encode(
       more than 65,536 values; settings out of range.
   """
   check_mantissa(mantissa_bits)
-  arrays = [_check_layer(i, w, mantissa_bits) for i, w in enumerate(layers)]
-  for value in settings:
-    check_count('settings', value, 0)
-    check_range('settings', value, 0, TOP - 1)
+  arrays = [
+    _check_layer(i, w, mantissa_bits)
+    for i, w in enumerate(as_list('layers', layers))
+  ]
+  settings = counts('settings', settings, least=0)
+  check_range('settings', settings, 0, TOP - 1)
   coder = Encoder()
   for value in (len(settings), *settings):
-    write_integer(coder, int(value))
+    write_integer(coder, value)
   write_uniform(coder, mantissa_bits, 3)
   books = [np.unique(w[w != 0]) for w in arrays]
   for book in books:
     write_integer(coder, len(book))
     for value in book:
       write_value(coder, float(value), mantissa_bits)
-  header, positions = coder.ideal, 0.0
+  header_bits, position_bits = coder.ideal, 0.0
   for array, book in zip(arrays, books, strict=True):
-    symbols = np.searchsorted(book, array.ravel()).tolist()
-    flag_model, value_model = Counts(2), Counts(len(book))
-    for entry, symbol in zip(array.ravel().tolist(), symbols, strict=True):
-      before = coder.ideal
-      flag_model.write(coder, int(entry != 0))
-      positions += coder.ideal - before
-      if entry != 0:
-        value_model.write(coder, symbol)
-  values = coder.ideal - header - positions
-  return Code(coder.finish(), header, positions, values)
+    for length in write_entries(coder, array, book):
+      position_bits += length
+  value_bits = coder.ideal - header_bits - position_bits
+  return Code(coder.finish(), header_bits, position_bits, value_bits)
 
 
 def decode(bits: ArrayLike, shapes: Shapes) -> Decoded:
   """The network whose codeword stands at the beginning of `bits`.
+
+  It is the only one: `encode` gives back the first `num_bits` bits, and every
+  other beginning, or a codeword that was cut short, is refused.
 
   Args:
     bits: zeros and ones, [at least the length of a codeword].
@@ -125,43 +126,34 @@ def decode(bits: ArrayLike, shapes: Shapes) -> Decoded:
 
   Raises:
     ValueError: `bits` is not a list of zeros and ones, or does not begin with a
-      codeword.
+      codeword; shapes that are none.
   """
+  check_callable('shapes', shapes)
   coder = Decoder(_check_bits(bits))
   settings = tuple(read_integer(coder) for _ in range(read_integer(coder)))
   mantissa_bits = read_uniform(coder, 3)
-  sizes = [tuple(int(n) for n in shape) for shape in shapes(settings)]
+  sizes = _check_shapes(shapes(settings))
   books = []
   for _ in sizes:
     count = read_integer(coder)
     if count > MAX_VALUES:
-      raise ValueError('bits do not begin with a codeword: too many values')
+      raise refusal('too many values')
     books.append([read_value(coder, mantissa_bits) for _ in range(count)])
-  layers = []
-  for shape, book in zip(sizes, books, strict=True):
-    array = np.zeros(math.prod(shape), np.float32)
-    flag_model, value_model = Counts(2), Counts(len(book))
-    for i in range(array.size):
-      if flag_model.read(coder):
-        if not book:
-          raise ValueError('bits do not begin with a codeword: no values')
-        array[i] = book[value_model.read(coder)]
-    layers.append(array.reshape(shape))
-  return Decoded(layers, settings, coder.length())
-
-
-# Integers of the header are below 2^WORD, so that damaged strings end.
-MAX_VALUES = 1 << 16
+  layers = [
+    read_entries(coder, shape, book)
+    for shape, book in zip(sizes, books, strict=True)
+  ]
+  return Decoded(layers, settings, coder.finish())
 
 
 def _check_layer(i: int, layer: ArrayLike, mantissa_bits: int) -> np.ndarray:
-  if not is_concrete(layer):
-    raise ValueError(f'layers[{i}] must be concrete: encode outside jit')
-  given = np.asarray(layer)
-  array = given.astype(np.float32)
-  if array.size == 0 or not np.array_equal(array, given):
+  given = as_numbers(f'layers[{i}]', layer)
+  with np.errstate(over='ignore'):
+    array = given.astype(np.float32)
+  exact = np.all(np.isfinite(array)) and np.array_equal(array, given)
+  if array.size == 0 or not exact:
     raise ValueError(
-      f'layers[{i}] must be finite float32 and not empty, got {given.dtype} '
+      f'layers[{i}] must be finite float32 and not empty, got shape '
       f'{given.shape}'
     )
   off = array != round_mantissa(np, array, mantissa_bits)
@@ -176,7 +168,16 @@ def _check_layer(i: int, layer: ArrayLike, mantissa_bits: int) -> np.ndarray:
 
 
 def _check_bits(bits: ArrayLike) -> list[int]:
-  array = np.asarray(bits)
+  array = as_numbers('bits', bits)
   if array.ndim != 1 or not np.isin(array, (0, 1)).all():
     raise ValueError('bits must be a list of zeros and ones')
   return array.astype(int).tolist()
+
+
+def _check_shapes(shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+  found = []
+  for shape in as_list('shapes', shapes):
+    found.append(tuple(counts('shapes', shape)))
+    if math.prod(found[-1]) >= TOP:
+      raise ValueError(f'shapes must have fewer than 2^32 entries, got {shape}')
+  return found

@@ -1,17 +1,21 @@
-"""Single integers and values of a header."""
+"""Single integers and floats of a header, as events of the arithmetic coder."""
 
 import math
 
-from htjax.bounds.codes.arithmetic import WORD, Decoder, Encoder
+import numpy as np
+
+from htjax.bounds.codes.arithmetic import TOP, WORD, Decoder, Encoder, refusal
 
 
 def write_uniform(coder: Encoder, value: int, num_bits: int) -> None:
+  """A number below 2^num_bits, in so many bits."""
   for i in reversed(range(num_bits)):
     bit = value >> i & 1
     coder.write(bit, bit + 1, 2)
 
 
 def read_uniform(coder: Decoder, num_bits: int) -> int:
+  """The inverse of `write_uniform`."""
   value = 0
   for _ in range(num_bits):
     bit = coder.target(2)
@@ -28,12 +32,16 @@ def write_integer(coder: Encoder, value: int) -> None:
 
 
 def read_integer(coder: Decoder) -> int:
+  """The inverse of `write_integer`; at most TOP - 1, so that damage ends."""
   size = 0
   while not read_uniform(coder, 1):
     size += 1
     if size > WORD:
-      raise ValueError('bits do not begin with a codeword: an endless integer')
-  return (1 << size | read_uniform(coder, size)) - 1
+      raise refusal('an endless integer')
+  value = (1 << size | read_uniform(coder, size)) - 1
+  if value >= TOP:
+    raise refusal('an integer out of range')
+  return value
 
 
 def write_value(coder: Encoder, value: float, mantissa_bits: int) -> None:
@@ -46,11 +54,14 @@ def write_value(coder: Encoder, value: float, mantissa_bits: int) -> None:
 
 
 def read_value(coder: Decoder, mantissa_bits: int) -> float:
+  """The inverse of `write_value`, a float32."""
   negative = read_uniform(coder, 1)
   index = read_integer(coder)
   exponent = -(index + 1) // 2 if index % 2 else index // 2
   mantissa = read_uniform(coder, mantissa_bits) + 2**mantissa_bits
   if not -148 <= exponent <= 128:  # those of float32
-    raise ValueError('bits do not begin with a codeword: a value out of range')
+    raise refusal('a value out of range')
   value = math.ldexp(mantissa, exponent - mantissa_bits - 1)
+  if float(np.float32(value)) != value:
+    raise refusal('a value out of range')
   return -value if negative else value

@@ -32,7 +32,7 @@ def balanced_norm(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (97).
+  Source: [SH], eq. (97).
   """
   cushions = vector('cushions', cushions, open_low=True)
   c = number('contraction', contraction, 1, math.inf, open_high=True)
@@ -74,7 +74,7 @@ def discretization_change(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", eqs. (98)-(101).
+  Source: [SH], eqs. (98)-(101).
   """
   check_count('num_parameters', num_parameters)
   depth = vector('cushions', cushions, open_low=True).size
@@ -109,7 +109,7 @@ def log_covering(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", before eq. (102).
+  Source: [SH], before eq. (102).
   """
   check_count('num_parameters', num_parameters)
   size = math.log(2 * num_parameters) + number('log_constant', log_constant)
@@ -135,7 +135,7 @@ def dudley_integral(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (102).
+  Source: [SH], eq. (102).
   """
   check_count('num_parameters', num_parameters)
   log_a = math.log(2 * num_parameters) + number('log_constant', log_constant)

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from htjax.bounds import binomial
-from htjax.bounds.arguments import number, probability
+from htjax.bounds.arguments import counts, number, probability
 from htjax.bounds.logarithms import log
 from htjax.bounds.margins import empirical_margin_loss
 from htjax.bounds.result import Assumption, Bound, make_bound
-from htjax.checks import check_count
 from htjax.types import ArrayLike
 
 
@@ -21,7 +20,9 @@ def code_length_nats(
   *,
   positions: bool = True,
 ) -> float:
-  """ln of the number of sparse networks: sum_l k_l ln r_l + ln C(N_l, k_l).
+  """Length of a code for sparse networks in nats, the ln of their number.
+
+  sum_l k_l ln r_l + ln C(N_l, k_l) for networks with k_l entries of r_l values.
 
   Args:
     kept: k_l, entries that are not zero, [L].
@@ -36,21 +37,19 @@ def code_length_nats(
   Raises:
     ValueError: for k_l > N_l, counts out of range, or different lengths.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (2);
-    "Generalization Bounds for Magnitude-Based Pruning ...", Lemma E.1.
+  Source: [SH], eq. (2); [SK], Lemma E.1.
   """
+  kept, sizes = counts('kept', kept, least=0), counts('sizes', sizes)
   if isinstance(num_values, int | np.integer):
-    num_values = [num_values] * len(kept)
-  if not len(kept) == len(sizes) == len(num_values) or not kept:
+    num_values = [int(num_values)] * len(kept)
+  values = counts('num_values', num_values)
+  if not len(kept) == len(sizes) == len(values) or not kept:
     raise ValueError(
       'kept, sizes and num_values must have one entry per layer, got '
-      f'{len(kept)}, {len(sizes)} and {len(num_values)}'
+      f'{len(kept)}, {len(sizes)} and {len(values)}'
     )
   total = 0.0
-  for k, n, r in zip(kept, sizes, num_values, strict=True):
-    check_count('sizes', n)
-    check_count('kept', k, 0)
-    check_count('num_values', r)
+  for k, n, r in zip(kept, sizes, values, strict=True):
     number('kept', k, 0, n)
     total += k * math.log(r) + (
       binomial.log_coefficient(n, k) if positions else 0.0
@@ -78,16 +77,15 @@ def finite_class(
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Theorem E.1;
-    "Compressing Heavy-Tailed Weight Matrices ...", eq. (2).
+  Source: [SK], Theorem E.1; [SH], eq. (2).
   """
   gamma = number('gamma', gamma, 0, math.inf, open_high=True)
   empirical, n = empirical_margin_loss(margins, log(gamma))
-  bits = number('log_count', log_count, 0, math.inf, open_high=True)
-  bits -= math.log(probability('delta', delta))
+  nats = number('log_count', log_count, 0, math.inf, open_high=True)
+  nats -= math.log(probability('delta', delta))
   terms = {
     'empirical': log(empirical),
-    'complexity': 0.5 * math.log(bits / (2 * n)),
+    'complexity': 0.5 * math.log(nats / (2 * n)),
   }
   premises = [
     Assumption(

@@ -1,4 +1,4 @@
-"""How many entries are large enough to be kept, and how large they are."""
+"""Number and size of the entries that are large enough to be kept."""
 
 import math
 
@@ -30,7 +30,7 @@ def heavy_fraction(alpha: float, threshold_ratio: float) -> float:
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (5).
+  Source: [SH], eq. (5).
   """
   ratio = number(
     'threshold_ratio', threshold_ratio, 1, math.inf, open_high=True
@@ -56,8 +56,7 @@ def nonzero_tail(count: float, *, num_entries: int, rate: float) -> Bound:
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", Proposition 1.2,
-    eqs. (6), (11), (39), (48).
+  Source: [SH], Proposition 1.2, eqs. (6), (11), (39), (48).
   """
   check_count('num_entries', num_entries)
   k = number('count', count, 0, num_entries, open_low=True)
@@ -99,7 +98,7 @@ def heavy_second_moment(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (10).
+  Source: [SH], eq. (10).
   """
   check_choice('variant', variant, MOMENT_VARIANTS)
   x = vector('x', x, -math.inf)
@@ -131,7 +130,7 @@ def stable_density_tail(w: float, alpha: float, *, scale: float = 1.0) -> float:
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", eq. (12).
+  Source: [SH], eq. (12).
   """
   alpha = number('alpha', alpha, 0, 2, open_low=True, open_high=True)
   w, scale = positive('w', w), positive('scale', scale)
@@ -155,7 +154,7 @@ def bracket_rate(index: float, alpha: float, *, base: float) -> float:
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", eqs. (13)-(14).
+  Source: [SH], eqs. (13)-(14).
   """
   alpha = number('alpha', alpha, 0, 2, open_low=True, open_high=True)
   index = number('index', index, 0, math.inf, open_high=True)
@@ -183,7 +182,7 @@ def bracket_tail(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", eqs. (15)-(16).
+  Source: [SH], eqs. (15)-(16).
   """
   index = number('index', index, 0, number('top', top, 0, math.inf))
   rate = bracket_rate(index, alpha, base=base)

@@ -33,9 +33,8 @@ def spectral_output_change(
   Raises:
     ValueError: for numbers out of range or different lengths.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", Lemma 2.4;
-    "Generalization Bounds for Magnitude-Based Pruning ...", Lemmas C.4, D.2
-    (whose stray factors are dropped).
+  Source: [SH], Lemma 2.4; [SK], Lemmas C.4, D.2 (whose stray factors are
+    dropped).
   """
   spectral = vector('spectral', spectral, open_low=True)
   depth = spectral.size
@@ -78,7 +77,7 @@ def accumulated_error(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", Lemma 2.2, eq. (56).
+  Source: [SH], Lemma 2.2, eq. (56).
   """
   check_count('num_layers', num_layers)
   check_count('index', index, 0)
@@ -108,7 +107,7 @@ def margin_change(error: float, *, gamma: float) -> Bound:
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", Lemma 2.3.
+  Source: [SH], Lemma 2.3.
   """
   error = number('error', error, 0, math.inf)
   limit = positive('gamma', gamma) / math.sqrt(2)

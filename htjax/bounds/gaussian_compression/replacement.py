@@ -38,7 +38,7 @@ def bilinear_tail(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", Proposition 1.1.
+  Source: [SH], Proposition 1.1.
   """
   check_choice('variant', variant, P1_VARIANTS)
   tau, t = positive('threshold', threshold), noise_variance
@@ -77,8 +77,7 @@ def noise_budget(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", Proposition 1.1,
-    Algorithm 1 and Appendix A.
+  Source: [SH], Proposition 1.1, Algorithm 1 and Appendix A.
   """
   check_choice('variant', variant, BUDGET_VARIANTS)
   square = positive('epsilon', epsilon) ** 2
@@ -111,7 +110,7 @@ def layer_error(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", Lemma 2.1.
+  Source: [SH], Lemma 2.1.
   """
   check_count('num_pairs', num_pairs)
   check_count('num_rows', num_rows)

@@ -5,7 +5,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from htjax.bounds.arguments import like, number, positive, probability, vector
+from htjax.bounds.arguments import (
+  as_list,
+  as_numbers,
+  like,
+  number,
+  positive,
+  probability,
+  vector,
+)
 from htjax.bounds.gaussian_compression.finite_class import (
   code_length_nats,
   finite_class,
@@ -65,10 +73,13 @@ def compressed_risk(
   Raises:
     ValueError: for numbers out of range or different lengths.
 
-  Source: "Compressing Heavy-Tailed Weight Matrices ...", Theorem 2.
+  Source: [SH], Theorem 2.
   """
   check_choice('variant', variant, VARIANTS)
-  arrays = [np.abs(np.asarray(w, np.float64)) for w in weights]
+  arrays = [
+    np.abs(as_numbers(f'weights[{i}]', w))
+    for i, w in enumerate(as_list('weights', weights))
+  ]
   cushions = vector('cushions', cushions, open_low=True)
   depth = cushions.size
   interlayer = like('interlayer', interlayer, depth, open_low=True)

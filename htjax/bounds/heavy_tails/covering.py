@@ -1,4 +1,4 @@
-"""How many balls cover compressible weights, and how many samples that needs.
+"""Number of balls that cover compressible weights, and of samples it needs.
 
 The lemmas beneath Theorems 4 and S6. d weights in all, of which the fraction
 kappa is kept.
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from htjax.bounds.arguments import like, number, positive, snap, vector
+from htjax.bounds.arguments import counts, like, number, positive, snap, vector
 from htjax.bounds.logarithms import binary_entropy_nats, exp, log
 from htjax.checks import check_count
 from htjax.compressibility import kept_count
@@ -29,11 +29,9 @@ def kept_fraction(layer_sizes: Sequence[int], kappas: ArrayLike) -> float:
   Raises:
     ValueError: for sizes below 1 or fractions outside [0, 1].
 
-  Source: "Heavy Tails in SGD ...", Theorem 4.
+  Source: [HT], Theorem 4.
   """
-  for size in layer_sizes:
-    check_count('layer_sizes', size)
-  sizes = vector('layer_sizes', list(layer_sizes))
+  sizes = vector('layer_sizes', counts('layer_sizes', layer_sizes))
   kappas = like('kappas', kappas, sizes.size)
   for kappa in kappas:
     number('kappas', kappa, 0, 1)
@@ -57,7 +55,7 @@ def entropy_excess(kappa: float, num_samples: int) -> float:
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Heavy Tails in SGD ...", Theorem 4.
+  Source: [HT], Theorem 4.
   """
   kappa = number('kappa', kappa, 0, 1)
   check_count('num_samples', num_samples, 2)
@@ -82,7 +80,7 @@ def volume_factor(epsilon: float, kappa: float, num_weights: int) -> float:
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Heavy Tails in SGD ...", Theorem S6 and Lemma S8.
+  Source: [HT], Theorem S6 and Lemma S8.
   """
   epsilon = number('epsilon', epsilon, 0, 1, open_low=True)
   kappa = number('kappa', kappa, 0, 1)
@@ -105,7 +103,7 @@ def log_binomial_bound(n: int, m: int) -> float:
   Raises:
     ValueError: for counts out of range.
 
-  Source: "Heavy Tails in SGD ...", Lemma S7.
+  Source: [HT], Lemma S7.
   """
   check_count('n', n)
   check_count('m', m, 0)
@@ -128,7 +126,7 @@ def log_gamma_ratio_bound(n: int, m: float) -> float:
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Heavy Tails in SGD ...", Lemma S8.
+  Source: [HT], Lemma S8.
   """
   check_count('n', n)
   half, part = math.ceil(n / 2), float(snap(number('m', m, 0, n))) / 2
@@ -153,7 +151,7 @@ def log_covering_sparse(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Heavy Tails in SGD ...", Lemma S4.
+  Source: [HT], Lemma S4.
   """
   check_count('num_weights', num_weights)
   kappa = number('kappa', kappa, 0, 1)
@@ -186,7 +184,7 @@ def log_covering_compressible(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Heavy Tails in SGD ...", Lemma S6.
+  Source: [HT], Lemma S6.
   """
   check_count('num_weights', num_weights, 10)
   rho = volume_factor(epsilon, kappa, num_weights)
@@ -211,7 +209,7 @@ def covering_radius(radius: float, kappa: float, num_samples: int) -> float:
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Heavy Tails in SGD ...", proof of Theorem 4.
+  Source: [HT], proof of Theorem 4.
   """
   return 3 * positive('radius', radius) * exp(log_rate(kappa, num_samples))
 
@@ -235,7 +233,7 @@ def concentration_exponent(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Heavy Tails in SGD ...", eqs. (S30)-(S34).
+  Source: [HT], eqs. (S30)-(S34).
   """
   kappa = number('kappa', kappa, 0, 1, open_low=True)
   check_count('num_weights', num_weights)

@@ -1,4 +1,4 @@
-"""How far an output moves when weights move: Lemmas S1 and S3."""
+"""Movement of an output when weights move: Lemmas S1 and S3."""
 
 import math
 
@@ -30,7 +30,7 @@ def output_change(
   Raises:
     ValueError: for negative or non-finite numbers or different lengths.
 
-  Source: "Heavy Tails in SGD ...", Lemmas S1 (S3) and S3 (i).
+  Source: [HT], Lemmas S1 (S3) and S3 (i).
   """
   norms = vector('norms', norms)
   changes = like('changes', changes, norms.size)
@@ -48,7 +48,7 @@ def output_change(
 def radius_output_change(
   radius: float, *, num_layers: int, change: float, input_norm: float
 ) -> Bound:
-  """The same for |w| <= R and layers that move by at most `change`.
+  """Movement of the output for |w| <= R, layers moving by at most `change`.
 
   |f_w - f_w'| <= B L (2R / sqrt(L))^(L-1) u for u <= R / sqrt(L).
 
@@ -64,7 +64,7 @@ def radius_output_change(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Heavy Tails in SGD ...", Lemma S3 (ii).
+  Source: [HT], Lemma S3 (ii).
   """
   radius = positive('radius', radius)
   check_count('num_layers', num_layers)
@@ -96,7 +96,7 @@ def relative_output_change(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Heavy Tails in SGD ...", Lemma S1, eq. (S4).
+  Source: [HT], Lemma S1, eq. (S4).
   """
   radius = positive('radius', radius)
   check_count('num_layers', num_layers)

@@ -35,7 +35,7 @@ def norm_quantile(norms: ArrayLike, delta: float) -> float:
   Raises:
     ValueError: for other shapes, negative norms, or delta out of range.
 
-  Source: "Heavy Tails in SGD ...", eq. (7).
+  Source: [HT], eq. (7).
   """
   ordered = np.sort(vector('norms', norms))[::-1]
   count = math.floor(probability('delta', delta) * ordered.size)
@@ -61,7 +61,7 @@ def log_lipschitz_constant(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Heavy Tails in SGD ...", eq. (7).
+  Source: [HT], eq. (7).
   """
   check_count('num_layers', num_layers)
   slope = log_slope(
@@ -111,7 +111,7 @@ def compressed_risk(
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
 
-  Source: "Heavy Tails in SGD ...", Theorem 4.
+  Source: [HT], Theorem 4.
   """
   check_choice('variant', variant, VARIANTS)
   check_count('num_layers', num_layers, 2)
@@ -196,7 +196,7 @@ def uncompressed_risk(
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
 
-  Source: "Heavy Tails in SGD ...", Theorem S6 and its proof.
+  Source: [HT], Theorem S6 and its proof.
   """
   check_choice('variant', variant, (*VARIANTS, 'sharp'))
   check_count('num_layers', num_layers, 2)

@@ -5,12 +5,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from htjax.bounds.arguments import like, number, positive, probability, vector
+from htjax.bounds.arguments import (
+  counts,
+  like,
+  number,
+  positive,
+  probability,
+  vector,
+)
 from htjax.bounds.heavy_tails.covering import kept_fraction
 from htjax.bounds.heavy_tails.risk import compressed_risk
 from htjax.bounds.logarithms import log_sum
 from htjax.bounds.result import Assumption, Bound, make_bound
-from htjax.checks import check_count
 from htjax.types import ArrayLike
 
 
@@ -28,7 +34,7 @@ def normalized_scale(alpha: float) -> float:
   Raises:
     ValueError: for alpha out of range.
 
-  Source: "Heavy Tails in SGD ...", Corollary 1.
+  Source: [HT], Corollary 1.
   """
   alpha = number('alpha', alpha, 1, 2, open_low=True, open_high=True)
   level = 2 * math.gamma(-alpha) * math.cos((2 - alpha) * math.pi / 2)
@@ -61,7 +67,7 @@ def stable_norm_quantile(
   Raises:
     ValueError: for numbers out of range or different lengths.
 
-  Source: "Heavy Tails in SGD ...", Lemma S5.
+  Source: [HT], Lemma S5.
   """
   delta = probability('delta', delta)
   return _stable_quantile(math.log(delta), alphas, scales, layer_sizes)
@@ -108,7 +114,7 @@ def stable_compressed_risk(
   Raises:
     ValueError: as in `compressed_risk`.
 
-  Source: "Heavy Tails in SGD ...", Corollaries 1 and S2.
+  Source: [HT], Corollaries 1 and S2.
   """
   kappa = kept_fraction(layer_sizes, kappas)
   depth, d = len(layer_sizes), int(sum(layer_sizes))
@@ -154,9 +160,7 @@ def stable_compressed_risk(
 
 
 def _stable_quantile(log_delta, alphas, scales, layer_sizes) -> Bound:
-  for size in layer_sizes:
-    check_count('layer_sizes', size)
-  sizes = vector('layer_sizes', list(layer_sizes))
+  sizes = vector('layer_sizes', counts('layer_sizes', layer_sizes))
   alphas = like('alphas', alphas, sizes.size)
   scales = like('scales', scales, sizes.size, open_low=True)
   normalized = scales / [normalized_scale(a) for a in alphas]

@@ -12,6 +12,7 @@ from htjax.bounds.gaussian_compression.finite_class import (
 from htjax.bounds.logarithms import exp, log
 from htjax.bounds.magnitude_sketching.premises import (
   Shape,
+  check_error,
   check_shapes,
   check_values,
   margin_premise,
@@ -40,7 +41,8 @@ def naive_risk(
   Args:
     margins: of the network before pruning on its n examples, [n].
     gamma: > 0.
-    output_error: as in `sketched_risk`.
+    output_error: of `pruned_output_error` at the largest input; premise gamma
+      >= sqrt(2) times it ('paper': without the sqrt(2)).
     nonzeros: a_l, entries that are left, [L].
     shapes: (d_1, d_2) of the layers, [L].
     num_values: r_l >= 2.
@@ -53,10 +55,10 @@ def naive_risk(
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma E.1 and
-    Theorem E.1.
+  Source: [SK], Lemma E.1 and Theorem E.1.
   """
   check_choice('variant', variant, VARIANTS)
+  check_error(output_error)
   pairs = check_shapes(shapes)
   values = check_values(num_values, len(pairs))
   length = code_length_nats(nonzeros, [a * b for a, b in pairs], values)
@@ -101,7 +103,7 @@ def prunable_tail(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma E.2.
+  Source: [SK], Lemma E.2.
   """
   kappa = probability('level', level)
   d = positive('strength', strength)
@@ -126,7 +128,7 @@ def pruned_tail(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma E.3.
+  Source: [SK], Lemma E.3.
   """
   return _at_least(count, num_prunable, probability('level', level), variant)
 

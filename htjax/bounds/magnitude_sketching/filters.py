@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from htjax.bounds.arguments import number, positive
+from htjax.bounds.arguments import counts, number, positive
 from htjax.bounds.logarithms import log
 from htjax.bounds.magnitude_sketching.premises import (
   check_values,
@@ -13,7 +13,7 @@ from htjax.bounds.magnitude_sketching.premises import (
 )
 from htjax.bounds.margins import empirical_margin_loss
 from htjax.bounds.result import VARIANTS, Assumption, Bound, make_bound
-from htjax.checks import check_choice, check_count
+from htjax.checks import check_choice
 from htjax.types import ArrayLike
 
 
@@ -56,19 +56,17 @@ def filter_risk(
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Theorem H.1,
-    with the premise of Qian and Klabjan (2021).
+  Source: [SK], Theorem H.1, with the premise of [Qian2021].
   """
   check_choice('variant', variant, VARIANTS)
   gamma = positive('gamma', gamma)
   empirical, n = empirical_margin_loss(margins, math.log(gamma))
-  for name, counts in (('channels', channels), ('sides', sides)):
-    if len(counts) != len(channels) or len(counts) < 3:
+  channels, sides = counts('channels', channels), counts('sides', sides)
+  for name, found in (('channels', channels), ('sides', sides)):
+    if len(found) != len(channels) or len(found) < 3:
       raise ValueError(
-        f'{name} must have K + 1 entries for K >= 2 layers, got {len(counts)}'
+        f'{name} must have K + 1 entries for K >= 2 layers, got {len(found)}'
       )
-    for count in counts:
-      check_count(name, count)
   depth = len(channels) - 1
   alpha = number('exponent', exponent, 0, 1, open_high=True)
   d, p = np.asarray(channels, float), np.asarray(sides, float)

@@ -32,8 +32,7 @@ def lottery_parameters(
   Raises:
     ValueError: for counts below 1.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Appendix F.5,
-    after Malach et al. (2020), Theorem 2.1.
+  Source: [SK], Appendix F.5, after [Malach2020], Theorem 2.1.
   """
   check_count('target_width', target_width)
   check_count('input_dimension', input_dimension)
@@ -85,7 +84,7 @@ def lottery_risk(
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Theorem 6.1.
+  Source: [SK], Theorem 6.1.
   """
   size = lottery_parameters(
     target_width, input_dimension=input_dimension, num_layers=num_layers

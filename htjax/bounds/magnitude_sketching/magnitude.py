@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from htjax.bounds.arguments import number, positive, probability
+from htjax.bounds.arguments import as_numbers, number, positive, probability
 from htjax.bounds.logarithms import log
 from htjax.bounds.magnitude_sketching.premises import (
   Shape,
@@ -31,8 +31,7 @@ def kept_probability(strength: float) -> float:
   Raises:
     ValueError: if strength is not positive.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", eqs. (9) to
-    (11).
+  Source: [SK], eqs. (9) to (11).
   """
   d = positive('strength', strength)
   # 1 - (1 + 2 / d)^(-1/2), without the cancellation at large d.
@@ -73,8 +72,7 @@ def pruning_moment(order: float, *, variance: float, strength: float) -> float:
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma C.1
-    (orders 2 and 4).
+  Source: [SK], Lemma C.1 (orders 2 and 4).
   """
   q = number('order', order, -1, math.inf, open_low=True, open_high=True)
   d = positive('strength', strength)
@@ -104,9 +102,9 @@ def latala_norm(
   Raises:
     ValueError: for negative or non-finite moments, or different shapes.
 
-  Source: Latala (2005), Some estimates of norms of random matrices, Theorem 2.
+  Source: [Latala2005], Theorem 2.
   """
-  moments = [np.asarray(m, np.float64) for m in (second, fourth)]
+  moments = [as_numbers('second', second), as_numbers('fourth', fourth)]
   for name, moment in zip(('second', 'fourth'), moments, strict=True):
     good = moment.ndim == 2 and moment.size and np.all(np.isfinite(moment))
     if not good or np.any(moment < 0) or moment.shape != moments[0].shape:
@@ -151,7 +149,7 @@ def pruning_error(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma C.2.
+  Source: [SK], Lemma C.2.
   """
   rows, columns = check_shape('shape', shape)
   shrink = -math.log1p(2 / positive('strength', strength))
@@ -184,7 +182,7 @@ def expected_nonzeros(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Appendix F.
+  Source: [SK], Appendix F.
   """
   check_choice('variant', variant, VARIANTS)
   d1, d2 = check_shape('shape', shape)

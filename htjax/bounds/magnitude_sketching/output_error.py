@@ -44,8 +44,7 @@ def low_rank_gain(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Condition D.1
-    and Lemma D.1.
+  Source: [SK], Condition D.1 and Lemma D.1.
   """
   check_choice('variant', variant, VARIANTS)
   check_count('input_dimension', input_dimension)
@@ -94,8 +93,7 @@ def pruned_output_error(
   Raises:
     ValueError: for numbers out of range or different lengths.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemmas 4.1,
-    4.2, D.3, D.4.
+  Source: [SK], Lemmas 4.1, 4.2, D.3, D.4.
   """
   spectral = vector('spectral', spectral, open_low=True)
   depth = spectral.size

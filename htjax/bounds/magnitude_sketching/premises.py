@@ -2,30 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from htjax.bounds.arguments import as_list, counts
 from htjax.bounds.result import Assumption, Bound
-from htjax.checks import check_count
+
+Shape = tuple[int, int]
 
 
 def gaussian_premise() -> Assumption:
+  """The law of the entries, taken on trust."""
   return Assumption(
     'Gaussian weights', None, 'entries are independent N(0, Psi)'
-  )
-
-
-def margin_premise(
-  gamma: float, output_error: Bound, variant: str
-) -> Assumption:
-  """Whether gamma covers sqrt(2) times the error; `paper`: once."""
-  shift = 0.0 if variant == 'paper' else 0.5 * math.log(2)
-  needed = output_error.log_value + shift
-  return Assumption(
-    'margin',
-    math.log(gamma) >= needed,
-    f'ln gamma = {math.log(gamma):.4g} must be >= that of the output error, '
-    f'{needed:.4g}',
   )
 
 
@@ -36,21 +26,41 @@ def constant_premise(name: str) -> Assumption:
   )
 
 
-Shape = tuple[int, int]
+def margin_premise(
+  gamma: float, output_error: Bound, variant: str
+) -> Assumption:
+  """gamma covers sqrt(2) times the error of the output; `paper`: once."""
+  shift = 0.0 if variant == 'paper' else 0.5 * math.log(2)
+  needed = output_error.log_value + shift
+  return Assumption(
+    'margin',
+    math.log(gamma) >= needed,
+    f'ln gamma = {math.log(gamma):.4g} must be >= that of the output error, '
+    f'{needed:.4g}',
+  )
+
+
+def check_error(output_error: Any) -> Bound:
+  """Return `output_error` if it is a Bound, or raise."""
+  if not isinstance(output_error, Bound):
+    raise ValueError(
+      'output_error must be a Bound, such as pruned_output_error returns, got '
+      f'{output_error!r}'
+    )
+  return output_error
 
 
 def check_shape(name: str, shape: Shape) -> Shape:
   """A pair of counts, or a ValueError that names it."""
-  if len(shape) != 2:
+  sides = counts(name, shape)
+  if len(sides) != 2:
     raise ValueError(f'{name} must be (rows, columns), got {shape!r}')
-  for side in shape:
-    check_count(name, side)
-  return int(shape[0]), int(shape[1])
+  return sides[0], sides[1]
 
 
 def check_shapes(shapes: Sequence[Shape]) -> list[Shape]:
   """At least one pair of counts, none of them (1, 1)."""
-  pairs = [check_shape('shapes', shape) for shape in shapes]
+  pairs = [check_shape('shapes', shape) for shape in as_list('shapes', shapes)]
   if not pairs or any(max(pair) < 2 for pair in pairs):
     raise ValueError(f'shapes must be of matrices, not numbers, got {shapes!r}')
   return pairs
@@ -60,10 +70,7 @@ def check_values(num_values: int | Sequence[int], depth: int) -> list[int]:
   """Counts of at least 2, [depth]; one number stands for all of them."""
   if isinstance(num_values, int | np.integer):
     num_values = [int(num_values)] * depth
-  for value in num_values:
-    check_count('num_values', value, 2)
-  if len(num_values) != depth:
-    raise ValueError(
-      f'num_values must have {depth} entries, got {len(num_values)}'
-    )
-  return list(num_values)
+  values = counts('num_values', num_values, least=2)
+  if len(values) != depth:
+    raise ValueError(f'num_values must have {depth} entries, got {len(values)}')
+  return values

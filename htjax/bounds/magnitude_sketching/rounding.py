@@ -25,7 +25,7 @@ def rounding_error(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma 4.2.
+  Source: [SK], Lemma 4.2.
   """
   check_choice('variant', variant, VARIANTS)
   check_count('nonzeros', nonzeros, 0)
@@ -50,7 +50,7 @@ def num_grid_values(largest: float, resolution: float) -> int:
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", section 4.
+  Source: [SK], section 4.
   """
   top = number('largest', largest, 0, math.inf, open_high=True)
   return 2 * math.floor(top / positive('resolution', resolution) + 0.5) + 1

@@ -11,6 +11,7 @@ from htjax.bounds.gaussian_compression.finite_class import code_length_nats
 from htjax.bounds.logarithms import exp, log, log_sum
 from htjax.bounds.magnitude_sketching.premises import (
   Shape,
+  check_error,
   check_shape,
   check_shapes,
   check_values,
@@ -43,7 +44,7 @@ def balls_in_bins(
   Raises:
     ValueError: for counts out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma F.1.
+  Source: [SK], Lemma F.1.
   """
   check_choice('variant', variant, VARIANTS)
   check_count('num_balls', num_balls)
@@ -83,7 +84,7 @@ def distributed_sparsity(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Lemma 5.1.
+  Source: [SK], Lemma 5.1.
   """
   check_choice('variant', variant, VARIANTS)
   d1, d2 = check_shape('shape', shape)
@@ -147,9 +148,10 @@ def sketched_risk(
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Theorem 5.2.
+  Source: [SK], Theorem 5.2.
   """
   check_choice('variant', variant, VARIANTS)
+  check_error(output_error)
   gamma = positive('gamma', gamma)
   empirical, n = empirical_margin_loss(margins, math.log(gamma))
   pairs = check_shapes(shapes)
@@ -212,8 +214,7 @@ def count_lengths_nats(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: "Generalization Bounds for Magnitude-Based Pruning ...", Theorem 5.2
-    and Lemma E.1.
+  Source: [SK], Theorem 5.2 and Lemma E.1.
   """
   pairs = check_shapes(shapes)
   values = check_values(num_values, len(pairs))

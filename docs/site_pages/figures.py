@@ -1,0 +1,65 @@
+"""Figures of the results, drawn anew from the rows of runs that are kept.
+
+`docs/results/STUDY/PRESET.json` holds the rows of one run, as `results.json` of
+the run has them; the study's own report draws them. To add a run:
+`cp runs/NAME/results.json docs/results/STUDY/PRESET.json`.
+"""
+
+import functools
+import importlib
+import io
+import json
+import pathlib
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def kept(study: str) -> list[pathlib.Path]:
+  """Files of the runs of a study that are kept."""
+  return sorted((ROOT / 'docs' / 'results' / study).glob('*.json'))
+
+
+def section(study: str) -> str:
+  """Markdown of the figures of a study; empty if no run of it is kept."""
+  parts = []
+  for run in kept(study):
+    rows = run.relative_to(ROOT)
+    parts += [
+      f'## Figures of the preset `{run.stem}`',
+      f'Drawn from the rows in `{rows}`, by the report of the study.'
+      + (' A run of seconds, to show the figures.' * ('smoke' in run.stem)),
+    ]
+    parts += [
+      f'![{name.replace("_", " ")}]({study}/{run.stem}/{name}.png)'
+      for name in draw(run)
+    ]
+  return '\n\n'.join(['', *parts, '']) if parts else ''
+
+
+def images(study: str) -> dict[str, bytes]:
+  """The figures of a study as PNG, by their places in the site."""
+  return {
+    f'results/{study}/{run.stem}/{name}.png': png
+    for run in kept(study)
+    for name, png in draw(run).items()
+  }
+
+
+@functools.cache
+def draw(run: pathlib.Path) -> dict[str, bytes]:
+  """The figures of one run as PNG, by name."""
+  from matplotlib import pyplot
+
+  study = f'experiments.{run.parent.name}'
+  config = importlib.import_module(f'{study}.config').get_config(run.stem)
+  report = importlib.import_module(f'{study}.report').report
+  drawn = report(config, json.loads(run.read_text())).figures
+  pictures = {name: _png(figure) for name, figure in drawn.items()}
+  pyplot.close('all')
+  return pictures
+
+
+def _png(figure) -> bytes:
+  buffer = io.BytesIO()
+  figure.savefig(buffer, format='png', dpi=100)
+  return buffer.getvalue()

@@ -1,0 +1,218 @@
+"""The front rooms under settings that people turn on for the whole program.
+
+Clean, small inputs; every call must pass, and give the numbers that it gives
+without the setting.
+"""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from htjax import (
+  compressibility,
+  mean_field,
+  noise,
+  pruning,
+  sketching,
+  stable,
+  tail_index,
+)
+
+RNG = np.random.default_rng(0)
+SAMPLES = (RNG.pareto(1.5, (20, 16)) + 1).astype(np.float32)
+SIGNED = RNG.standard_t(2, (32, 24)).astype(np.float32)
+CONVOLUTION = RNG.standard_t(2, (3, 3, 4, 6)).astype(np.float32)
+PARAMS = {'a': {'kernel': SIGNED, 'bias': np.zeros(24, np.float32)}}
+FILTERS = {'conv': CONVOLUTION}
+POINTS = np.float32([-3.0, 0.0, 0.4, 20.0])
+
+
+def key():
+  return jax.random.key(7)
+
+
+PROBLEM = mean_field.Problem(
+  lambda theta, x: jnp.tanh(theta @ x),
+  lambda f, y: jnp.logaddexp(f - y, y - f),
+  RNG.normal(size=(6, 3)).astype(np.float32),
+  RNG.normal(size=6).astype(np.float32),
+)
+THETA = RNG.normal(size=(8, 3)).astype(np.float32)
+PROCESS = {'alpha': 1.8, 'sigma': 0.1, 'step_size': 0.1, 'kind': 'type2'}
+
+
+def updated(kind):
+  optimizer = noise.heavy_tailed_sgd(0.1, 1.8, 0.01, key=0, kind=kind)
+  params = jax.tree.map(jnp.asarray, PARAMS)
+  state = optimizer.init(params)
+  for _ in range(2):
+    updates, state = optimizer.update(params, state, params)
+  return updates
+
+
+def recovered():
+  a_key, b_key = jax.random.split(key())
+  a = sketching.bipartite_ensemble(a_key, 6, 10, 3)
+  b = sketching.bipartite_ensemble(b_key, 6, 10, 3)
+  x = jnp.zeros((10, 10)).at[2, 3].set(1.5)
+  y = sketching.sketch(x, a, b)
+  return sketching.recover(y, a, b).x, sketching.distributed_sparsity(x)
+
+
+CALLS = {
+  'sample': lambda: stable.sample(key(), 1.8, (3,), scale=0.5),
+  'sample_positive': lambda: stable.sample_positive(key(), 0.7, (3,)),
+  **{
+    f'vectors_{kind}': lambda kind=kind: stable.sample_vectors(
+      key(), 1.5, (4, 3), kind=kind
+    )
+    for kind in stable.KINDS
+  },
+  'increments': lambda: stable.levy_increments(
+    key(), 1.5, 0.1, 3, (4,), kind='type2'
+  ),
+  'characteristic': lambda: stable.characteristic_function(POINTS, 1.5),
+  'cdf': lambda: stable.cdf(POINTS, 1.8),
+  'sf': lambda: stable.sf(POINTS, 1.0, scale=2.0),
+  'pdf': lambda: stable.pdf(POINTS, 1.2),
+  'logpdf': lambda: stable.logpdf(POINTS, 2.0),
+  'quantile': lambda: stable.quantile([0.1, 0.5, 0.999], 1.5),
+  'log_moment': lambda: stable.log_moment(1.5),
+  'best_k': lambda: compressibility.best_k(SIGNED, 5),
+  'compression_error': lambda: compressibility.compression_error(
+    SIGNED, [0.1, 0.5], p=1
+  ),
+  'smallest_kappa': lambda: compressibility.smallest_kappa(SIGNED, 0.1),
+  'pruning_ratio': lambda: compressibility.pruning_ratio(SIGNED),
+  'gaussian_limit': lambda: compressibility.gaussian_limit(0.3),
+  'stable_curve': lambda: compressibility.stable_curve(
+    1.5, [0.1, 0.5], 50, key=key(), num_draws=5
+  ),
+  'invisible': lambda: compressibility.invisible_noise_ratios(
+    key(), SIGNED, 0.1, 1.8, 3
+  ),
+  'hill': lambda: tail_index.hill(SAMPLES, 30),
+  'hill_plot': lambda: tail_index.hill_plot(SAMPLES, [5, 30]),
+  'moment': lambda: tail_index.moment(SAMPLES, 30),
+  'pickands': lambda: tail_index.pickands(SAMPLES, 32),
+  'de_haan_resnick': lambda: tail_index.de_haan_resnick(SAMPLES, 30),
+  'max_ratio': lambda: tail_index.max_ratio(SAMPLES),
+  'mmo': lambda: tail_index.mmo(SIGNED),
+  'mmo_prime': lambda: tail_index.mmo(SIGNED, 2),
+  'mmo_univariate': lambda: tail_index.mmo_univariate(SIGNED),
+  'power_law': lambda: tail_index.power_law(SAMPLES),
+  'power_law_xmin': lambda: tail_index.power_law(SAMPLES, 1.0),
+  'power_law_p': lambda: tail_index.power_law_p_value(key(), SAMPLES, 5),
+  'power_law_se': lambda: tail_index.power_law_standard_error(
+    key(), SAMPLES, 5
+  ),
+  'exponential': lambda: tail_index.power_law_against(SAMPLES, 'exponential'),
+  'lognormal': lambda: tail_index.power_law_against(SAMPLES, 'lognormal'),
+  'stable_mle': lambda: tail_index.stable_mle(SIGNED),
+  'layer_protocol': lambda: tail_index.layer_protocol(key(), SIGNED),
+  'layer_protocol_hill': lambda: tail_index.layer_protocol(
+    key(), SIGNED, estimator='hill', cap=2
+  ),
+  'layer_table': lambda: tail_index.layer_table(PARAMS, key=key()),
+  'magnitude': lambda: pruning.magnitude(PARAMS, 0.3),
+  'magnitude_global': lambda: pruning.magnitude(
+    PARAMS | FILTERS, 0.3, scope='global', center='median'
+  ),
+  'columns': lambda: pruning.columns(PARAMS, 0.3, p=1),
+  'rows': lambda: pruning.rows(PARAMS, pruning.AllBut(0.3)),
+  'filters': lambda: pruning.filters(FILTERS, 0.5),
+  'kernels': lambda: pruning.kernels(FILTERS, 0.5, center='median'),
+  'columns_to_error': lambda: pruning.columns_to_error(PARAMS, 0.1),
+  'to_error': lambda: pruning.to_error(PARAMS, 0.1, method='magnitude'),
+  'to_error_values': lambda: pruning.to_error(
+    PARAMS, 0.1, method='singular_values'
+  ),
+  'singular_values': lambda: pruning.singular_values(FILTERS, 0.5),
+  'thin_factors': lambda: (
+    pruning.thin_factors(PARAMS, 0.5, center='median').kept
+  ),
+  'randomized': lambda: pruning.randomized_magnitude(key(), PARAMS, 0.5),
+  'random_columns': lambda: pruning.random_columns(key(), PARAMS, 0.5),
+  'gaussian_replacement': lambda: pruning.gaussian_replacement(key(), PARAMS),
+  'gaussian_theory': lambda: pruning.gaussian_replacement(
+    key(), PARAMS, variant='theory', threshold=1.0, variance=0.01
+  ),
+  'discretize': lambda: pruning.discretize(PARAMS, 0.1),
+  'iterative': lambda: (
+    pruning.iterative_magnitude(lambda p, mask, r: p, PARAMS, [0.5, 0.2])[
+      -1
+    ].pruned
+  ),
+  'ratios': lambda: pruning.columns(PARAMS, 0.3).leaf_ratios,
+  'strength': lambda: pruning.keep_probability(pruning.strength_for(0.3)),
+  'recover': recovered,
+  'drift': lambda: mean_field.drift(PROBLEM, THETA, THETA),
+  'euler_step': lambda: mean_field.euler_step(key(), PROBLEM, THETA, **PROCESS),
+  'simulate': lambda: mean_field.simulate(
+    key(), PROBLEM, THETA, num_steps=3, save_every=1, **PROCESS
+  ),
+  'chaos': lambda: mean_field.propagation_of_chaos(
+    key(),
+    PROBLEM,
+    widths=[2, 4],
+    reference=8,
+    num_steps=2,
+    num_replicas=2,
+    **PROCESS,
+  ),
+  **{f'noise_{kind}': lambda kind=kind: updated(kind) for kind in stable.KINDS},
+}
+
+
+@contextlib.contextmanager
+def default_impl(name):
+  before = jax.config.read('jax_default_prng_impl')
+  jax.config.update('jax_default_prng_impl', name)
+  try:
+    yield
+  finally:
+    jax.config.update('jax_default_prng_impl', before)
+
+
+FLAGS = {
+  'debug_nans': lambda: jax.debug_nans(True),
+  'strict_promotion': lambda: jax.numpy_dtype_promotion('strict'),
+  'x64': lambda: jax.enable_x64(True),
+  'rbg': lambda: default_impl('rbg'),
+  'unsafe_rbg': lambda: default_impl('unsafe_rbg'),
+}
+RANDOM = ('rbg', 'unsafe_rbg')
+
+
+@pytest.fixture(scope='module')
+def plain():
+  values = {}
+
+  def value(name):
+    if name not in values:
+      values[name] = numbers(CALLS[name]())
+    return values[name]
+
+  return value
+
+
+def numbers(result):
+  return [
+    np.asarray(leaf)
+    for leaf in jax.tree.leaves(result)
+    if not isinstance(leaf, str)
+  ]
+
+
+@pytest.mark.parametrize('name', CALLS)
+@pytest.mark.parametrize('flag', FLAGS)
+def test_front_rooms_pass_under_flags(flag, name, plain):
+  with FLAGS[flag]():
+    got = numbers(CALLS[name]())
+  # Other generators, and float64, make other draws.
+  if flag in ('debug_nans', 'strict_promotion'):
+    for ours, theirs in zip(got, plain(name), strict=True):
+      np.testing.assert_array_equal(ours, theirs)
