@@ -6,19 +6,27 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test slow lint docs format bench clean
+.PHONY: demo test slow seeds lint docs format bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.implicit_compressibility \
-	  --config=experiments/configs/implicit_compressibility.py:demo \
+	  --config=experiments/implicit_compressibility/config.py:demo \
 	  --workdir=runs/demo
 
 test: $(VENV)/.installed-test lint docs
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 # Minutes of sampling and training that every change need not wait for.
 slow: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m slow
+	HTJAX_TEST_COMPILER=full $(BIN)/python -m pytest -m slow
+
+# A right library passes its statistical tests with any draws.
+seeds: $(VENV)/.installed-test
+	for seed in $$(seq 1 20); do \
+	  HTJAX_TEST_SEED=$$seed HTJAX_TEST_COMPILER=full \
+	    $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal \
+	    tests/statistical || exit 1; \
+	done
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -150,5 +150,5 @@ for alpha in errors:
 # ## Limits
 #
 # One small problem, a horizon of 1, steps of 1/32: both the systems and the
-# limit are Euler schemes of that step. `experiments/mean_field.py` measures the
+# limit are Euler schemes of that step. `experiments/mean_field` measures the
 # other theorems too, with controls that must fail.

@@ -100,7 +100,7 @@ for name, params in trained.items():
 # call Student's $t$ with 3 degrees of freedom stable with $\alpha < 2$; Hill's
 # looks at the largest values alone, and sees a tail of about 3; the fitted
 # stable law says by its Kolmogorov-Smirnov distance that it does not fit.
-# `experiments/tail_estimators.py` has the whole table.
+# `experiments/tail_estimators` has the whole table.
 
 # %%
 key = jax.random.key(1)

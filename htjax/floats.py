@@ -43,6 +43,12 @@ def as_floating(name: str, x: ArrayLike, *, vanish: bool = False) -> Array:
 
   Values: rounded to nearest. NaN and infinity stay. Of numbers of which some
     fit, those that are too small become zero.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import compressibility
+    >>> compressibility.as_floating('x', [1, 2]).dtype.name
+    'float32'
   """
   if isinstance(x, jax.Array):
     return _from_jax(name, x)
@@ -156,7 +162,7 @@ def _to_unit_peak(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
   )
   exponent = jnp.where(extreme, exponent - _PEAK, 0)
 
-  def scaled(arrays):
+  def scaled(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
     return tuple(_raised(times_power_of_two(a, -exponent), a) for a in arrays)
 
   return (*lax.cond(extreme, scaled, lambda a: a, arrays), exponent)
@@ -176,7 +182,7 @@ def _joined(fraction: Array, exponent: Array) -> Array:
   integer = _integer(fraction.dtype)
   lowest = 1 - bias
 
-  def power(k):
+  def power(k: Array) -> Array:
     field = (jnp.clip(k, lowest, bias) + bias).astype(integer) << digits
     return lax.bitcast_convert_type(field, fraction.dtype)
 

@@ -145,6 +145,11 @@ def one_name(select: Selection, mask: Selection) -> tuple[Selection, str]:
 
   Raises:
     ValueError: it was given under both.
+
+  Examples:
+    >>> from htjax import selection
+    >>> selection.one_name(None, selection.weights)[1]
+    'mask'
   """
   if mask is None:
     return select, 'select'

@@ -24,6 +24,7 @@ from htjax.checks import (
   check_key,
   check_range,
 )
+from htjax.floats import as_floating, result_dtype, to_unit_peak
 from htjax.types import Array, ArrayLike, PRNGKey
 
 VARIANTS = ('corrected', 'paper')
@@ -129,7 +130,9 @@ def sketch(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
     >>> sketching.sketch(jnp.ones((4, 5)), a, b).shape
     (2, 3)
   """
-  x, a, b = jnp.asarray(x), jnp.asarray(a), jnp.asarray(b)
+  x, a, b = (as_floating(n, v) for n, v in (('x', x), ('a', a), ('b', b)))
+  dtype = result_dtype(x, a, b)
+  x, a, b = x.astype(dtype), a.astype(dtype), b.astype(dtype)
   if x.ndim != 2 or a.ndim != 2 or b.ndim != 2:
     raise ValueError(
       f'x, a and b must be matrices, got {x.shape}, {a.shape}, {b.shape}'
@@ -159,7 +162,7 @@ def recover(
   made from the iteration's own dual variable, is at most `tolerance` |x|_1.
 
   Args:
-    y: [m_1, m_2], finite, float32 or float64.
+    y: [m_1, m_2], finite.
     a: [m_1, p_1].
     b: [m_2, p_2].
     tolerance: relative duality gap at which to stop, > 0; None is the square
@@ -176,7 +179,7 @@ def recover(
 
   Raises:
     ValueError: for shapes that do not fit, sketches larger than the matrix,
-      other dtypes, concrete y that is not finite, or numbers out of range.
+      concrete y that is not finite, or numbers out of range.
 
   Source: [SK], problem (1).
 
@@ -191,10 +194,9 @@ def recover(
     >>> bool(found.converged), bool(jnp.abs(found.x - x).max() < 0.01)
     (True, True)
   """
-  y = jnp.asarray(y)
-  dtype = check_floating('y', y.dtype)
+  y = as_floating('y', y)
   check_finite('y', y)
-  a, b = jnp.asarray(a, dtype), jnp.asarray(b, dtype)
+  a, b = (as_floating(n, v).astype(y.dtype) for n, v in (('a', a), ('b', b)))
   if y.ndim != 2 or a.ndim != 2 or b.ndim != 2:
     raise ValueError(
       f'y, a and b must be matrices, got {y.shape}, {a.shape}, {b.shape}'
@@ -210,7 +212,7 @@ def recover(
         f'{name} must have at most as many rows as columns, got {matrix.shape}'
       )
   if tolerance is None:
-    tolerance = math.sqrt(jnp.finfo(dtype).eps)
+    tolerance = math.sqrt(jnp.finfo(y.dtype).eps)
   check_range('tolerance', tolerance, 0, math.inf, open_low=True)
   check_range('step_size', step_size, 0, math.inf, open_low=True)
   check_count('max_iterations', max_iterations)
@@ -302,10 +304,11 @@ def distributed_sparsity(x: ArrayLike) -> tuple[Array, Array]:
     >>> int(j_r), int(j_c)
     (2, 2)
   """
-  x = jnp.asarray(x)
+  x = as_floating('x', x)
   if x.ndim != 2 or 0 in x.shape:
     raise ValueError(f'x must be a non-empty matrix, got shape {x.shape}')
-  present = (x != 0).astype(jnp.int32)
+  # Backends take subnormal numbers for zero.
+  present = (to_unit_peak(x)[0] != 0).astype(jnp.int32)
   return jnp.max(jnp.sum(present, axis=0)), jnp.max(jnp.sum(present, axis=1))
 
 

@@ -2,14 +2,33 @@
 
 Warnings are errors, a key may not be used twice, legacy keys and silent rank
 promotion are refused, and eight virtual CPU devices exist for the tests of
-sharding. Statistical tests use `stat_checks`, whose tolerances are derived.
+sharding. Programs are compiled quickly rather than well, unless
+HTJAX_TEST_COMPILER is `full`, and kept from run to run. Statistical tests are
+in `statistical`, with a rate of false alarms that they share.
 """
 
 import os
+from importlib import metadata
 
-os.environ['XLA_FLAGS'] = (
-  os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
-).strip()
+from experiments.common import compiled
+
+# What the programs of the tests cost is to compile them, not to run them.
+QUICK = ['--xla_backend_optimization_level=0']
+# A flag that XLA does not know stops the process, so only where it is known.
+if metadata.version('jaxlib').startswith('0.10.'):
+  QUICK.append('--xla_cpu_use_fusion_emitters=false')
+
+
+def _xla_flags() -> str:
+  flags = os.environ.get('XLA_FLAGS', '').split()
+  flags.append('--xla_force_host_platform_device_count=8')
+  if os.environ.get('HTJAX_TEST_COMPILER', 'quick') == 'quick':
+    flags += QUICK
+  return ' '.join(flags)
+
+
+compiled.keep()
+os.environ['XLA_FLAGS'] = _xla_flags()
 
 import chex
 import jax

@@ -45,18 +45,16 @@ SIGNATURES = {
   'compressibility.stable_curve': 'alpha kappa n * key p',
   'pruning.columns': 'params kappa * p select',
   'mean_field.drift': 'problem theta particles',
-  'mean_field.euler_step': (
-    'key problem particles * alpha sigma step_size kind'
-  ),
+  'mean_field.euler_step': 'key problem particles noise * step_size',
   'mean_field.simulate': (
-    'key problem particles * alpha sigma step_size num_steps kind save_every'
+    'key problem particles noise * step_size num_steps save_every'
   ),
+  'mean_field.reference_path': 'key problem noise * size step_size num_steps',
   'mean_field.propagation_of_chaos': (
-    'key problem * alpha sigma step_size num_steps kind'
+    'key problem noise * step_size num_steps study'
   ),
   'mean_field.euler_error': (
-    'key problem * step_sizes fine_step_size horizon num_particles '
-    'num_replicas alpha sigma kind'
+    'key problem noise * step_sizes fine_step_size horizon num_particles study'
   ),
   'mean_field.fit_rate': 'x errors *',
   'mean_field.gronwall_constant': 'problem horizon *',
@@ -156,6 +154,8 @@ SIDEWAYS = {
   ('cli', 'data'),
   # Stable draws are what the expected curves are averaged over.
   ('compressibility', 'stable'),
+  # Particles are driven by the process that drives a training.
+  ('mean_field', 'noise'),
   # Older addresses, which programs outside still import.
   ('checkpoints', 'io'),
   ('records', 'io'),

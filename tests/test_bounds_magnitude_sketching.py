@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 from scipy import integrate, special, stats
-from stat_checks import FAILURE_RATE, check_count, check_mean
 
 from htjax.bounds import magnitude_sketching
 
@@ -121,101 +120,6 @@ def test_kept_probability_values():
   assert magnitude_sketching.kept_probability(1e12) == pytest.approx(
     1e-12, rel=1e-9
   )
-
-
-@pytest.mark.parametrize('strength', [0.1, 10.0])
-def test_pruned_matrices_have_those_moments(strength):
-  rng = np.random.default_rng(2)
-  matrix = rng.standard_normal((300, 200)) * 0.5
-  pruned = prune(rng, matrix, 0.25, strength)
-  off = ~np.eye(300, 200, dtype=bool)
-  chi = magnitude_sketching.kept_probability(strength)
-  kept = int(np.sum(pruned[off] != 0))
-  check_count(kept, int(off.sum()), chi)
-  assert np.all(np.diag(pruned) == np.diag(matrix))
-  delta = (pruned - matrix)[off]
-  second, fourth = (
-    magnitude_sketching.pruning_moment(q, variance=0.25, strength=strength)
-    for q in (2, 4)
-  )
-  check_mean(delta, 0.0, second)
-  check_mean(delta**2, second, fourth - second**2)
-  total = np.sum(pruned != 0)
-  mean = magnitude_sketching.expected_nonzeros((300, 200), kept=chi)
-  # The diagonal is certain; the rest is binomial.
-  limit = 5 * math.sqrt(off.sum() * chi * (1 - chi))
-  assert abs(total - mean) < limit
-  if strength == 10.0:
-    printed = magnitude_sketching.expected_nonzeros(
-      (300, 200), kept=chi, variant='paper'
-    )
-    assert mean - printed == pytest.approx(200 * (1 - chi))
-
-
-@pytest.mark.parametrize('shape', [(300, 300), (300, 10), (100, 400)])
-def test_pruning_error_dominates(shape):
-  rng = np.random.default_rng(3)
-  for strength in (0.02, 1.0, 58.5):
-    matrix = rng.standard_normal(shape) * 0.3
-    error = np.linalg.norm(matrix - prune(rng, matrix, 0.09, strength), 2)
-    bound = magnitude_sketching.pruning_error(
-      shape, variance=0.09, strength=strength
-    )
-    assert 0.4 < error / bound.value < 0.75
-    moments = [
-      np.full(
-        shape,
-        magnitude_sketching.pruning_moment(q, variance=0.09, strength=strength),
-      )
-      for q in (2, 4)
-    ]
-    general = magnitude_sketching.latala_norm(*moments)
-    assert bound.value == pytest.approx(general.value, rel=1e-12)
-  sure = magnitude_sketching.pruning_error(
-    shape, variance=0.09, strength=1.0, multiplier=4.0
-  )
-  assert sure.failure == 0.25
-
-
-def test_markov_holds_at_its_confidence():
-  """|A^ - A| > epsilon Gamma in at most 1 / epsilon of the draws.
-
-  With the constant 1 it never happens, as Gamma is twice the norm. With that
-  factor taken off it happens as often as not at epsilon = 1, and still less
-  than Markov allows above; with more taken off, always.
-  """
-  shape, strength, runs = (60, 40), 1.0, 300
-  rng = np.random.default_rng(20)
-  errors = np.array(
-    [
-      np.linalg.norm(a - prune(rng, a, 1.0, strength), 2)
-      for a in rng.standard_normal((runs, *shape))
-    ]
-  )
-  gamma = magnitude_sketching.pruning_error(
-    shape, variance=1.0, strength=strength
-  ).value
-  typical = np.mean(errors) / gamma
-
-  def misses(multiplier, constant):
-    bound = magnitude_sketching.pruning_error(
-      shape,
-      variance=1.0,
-      strength=strength,
-      multiplier=multiplier,
-      constant=constant,
-    )
-    allowed = stats.binom.isf(FAILURE_RATE, runs, bound.failure)
-    return int(np.sum(errors > bound.value)), allowed
-
-  assert 0.4 < typical < 0.75
-  for multiplier in (1.02, 1.1, 1.5, 4.0):
-    assert misses(multiplier, 1.0)[0] == 0
-    count, allowed = misses(multiplier, typical)
-    assert count <= allowed
-  assert misses(1.0, typical)[0] > 0.3 * runs
-  count, allowed = misses(1.5, 0.5 * typical)
-  assert count == runs > allowed
 
 
 def test_latala_of_unequal_entries():
@@ -352,48 +256,6 @@ def test_printed_premise_and_confidence_exclude_each_other():
   assert all(flags.values())
   strong = bound(magnitude_sketching.pruning_strength(1 / 60), 1.0)
   assert sum(a.holds is False for a in strong.assumptions) == 6
-
-
-@pytest.mark.parametrize(
-  ('ratio', 'claim_holds'), [(1, False), (3, False), (7, True)]
-)
-def test_printed_balls_in_bins_needs_many_balls(ratio, claim_holds):
-  n, runs = 784, 400
-  rng = np.random.default_rng(8)
-  counts = rng.multinomial(ratio * n, np.full(n, 1 / n), runs)
-  inside = int(np.sum(counts.max(axis=1) <= 3 * ratio))
-  paper = magnitude_sketching.balls_in_bins(ratio * n, n, variant='paper')
-  assert paper.value == pytest.approx(n ** (-1 / 3))
-  assert paper.valid == claim_holds
-  low = stats.binom.ppf(FAILURE_RATE, runs, 1 - paper.value)
-  assert (inside >= low) == claim_holds
-  right = magnitude_sketching.balls_in_bins(ratio * n, n)
-  assert runs - inside <= stats.binom.isf(
-    FAILURE_RATE, runs, min(right.value, 1)
-  )
-  exact = n * stats.binom.sf(3 * ratio, ratio * n, 1 / n)
-  assert right.value == pytest.approx(exact, rel=1e-9)
-
-
-@pytest.mark.parametrize('shape', [(100, 100), (200, 50)])
-def test_distributed_sparsity_of_pruned_matrices(shape):
-  rng = np.random.default_rng(9)
-  chi, factor, runs = 0.1, 1.0, 60
-  strength = magnitude_sketching.pruning_strength(chi)
-  bound = magnitude_sketching.distributed_sparsity(
-    shape, kept=chi, factor=factor
-  )
-  missed = 0
-  for _ in range(runs):
-    kept = prune(rng, rng.standard_normal(shape), 1.0, strength) != 0
-    columns, rows = kept.sum(axis=0).max(), kept.sum(axis=1).max()
-    missed += rows > bound.details['rows'] or columns > bound.details['columns']
-  assert missed <= stats.binom.isf(FAILURE_RATE, runs, min(bound.failure, 1))
-  d1, d2 = shape
-  exact = d1 * stats.binom.sf(math.floor(0.3 * d2), d2 - 1, chi)
-  exact += d2 * stats.binom.sf(math.floor(0.3 * d1), d1 - 1, chi)
-  assert bound.failure == pytest.approx(exact, rel=1e-8)
-  assert bound.value == pytest.approx(0.3 * max(shape) + 1)
 
 
 def test_printed_sparsity_has_no_confidence_on_mnist():
@@ -543,17 +405,6 @@ def test_beta_tails():
         assert found < 0.9 * exact
   with pytest.raises(ValueError, match='count'):
     magnitude_sketching.pruned_tail(51, num_prunable=50, level=0.5)
-
-
-def test_prunable_entries_by_draws():
-  rng = np.random.default_rng(10)
-  runs, n, d, kappa = 4000, 30, 2.0, 0.7
-  levels = np.exp(-(rng.standard_normal((runs, n)) ** 2) / d)
-  event = np.sum(levels >= kappa, axis=1) >= 20
-  rate = magnitude_sketching.prunable_tail(
-    20, num_entries=n, strength=d, level=kappa
-  )
-  check_count(int(event.sum()), runs, rate)
 
 
 def test_lottery_risk():

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import special, stats
-from stat_checks import FAILURE_RATE
 
 from htjax.bounds import certificates, codes
 
@@ -146,22 +145,6 @@ def test_the_grid_is_the_nearest(mantissa_bits):
   )
 
 
-def test_codebook_is_a_fixed_point_and_beats_the_quantiles():
-  x = np.random.default_rng(4).standard_normal(3000)
-
-  def loss(book):
-    return np.mean(np.min((x[:, None] - book[None]) ** 2, axis=1))
-
-  book = codes.fit_codebook(x, 4, num_iterations=1000)
-  nearest = np.argmin(np.abs(x[:, None] - book[None]), axis=1)
-  means = [x[nearest == i].mean() for i in range(4)]
-  np.testing.assert_allclose(book, means, rtol=1e-5)
-  assert loss(book) < loss(np.quantile(x, [0.125, 0.375, 0.625, 0.875]))
-  # The best four values for a normal law: Max (1960), distortion 0.1175; the
-  # squared error of a draw has a standard deviation below 0.2.
-  assert loss(book) < 0.1175 + 5 * 0.2 / math.sqrt(x.size)
-
-
 def test_codebook_of_few_values_is_exact():
   np.testing.assert_array_equal(codes.fit_codebook([2, 2, -1, 2], 3), [-1, 2])
 
@@ -239,25 +222,6 @@ def test_binomial_inversion_beyond_the_floats(errors, n, bits):
   assert log_tail(got) <= log_failure + slack
   assert log_tail(got - 1e-9 * (1 - got)) >= log_failure - slack
   assert log_tail(got * (1 - 1e-6)) > log_failure + slack
-
-
-def test_binomial_inversion_covers():
-  # P(R <= bound) >= 1 - delta, and not by far: at n p = 60 a draw more or less
-  # moves the bound little.
-  n, p, delta, draws = 2000, 0.03, 0.05, 20_000
-  errors = np.random.default_rng(5).binomial(n, p, draws)
-  table = {
-    k: certificates.invert_binomial(int(k), n, math.log(delta))
-    for k in np.unique(errors)
-  }
-  missed = sum(table[k] < p for k in errors)
-  assert stats.binom.sf(missed - 1, draws, delta) > FAILURE_RATE
-  # Lattice: the level is that of the largest count that misses.
-  exact = stats.binom.cdf(max(k for k in table if table[k] < p), n, p)
-  assert 0.03 < exact <= delta
-  # Negative control: the bound without its upper half does not cover.
-  wrong = sum(k / n < p for k in errors)
-  assert stats.binom.sf(wrong - 1, draws, delta) < FAILURE_RATE
 
 
 @settings(max_examples=100, deadline=None)

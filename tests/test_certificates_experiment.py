@@ -9,11 +9,11 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from experiments import certificates as study
-from experiments.configs import certificates as configs
+from experiments.certificates import cells, decoder, training
+from experiments.certificates import config as configs
 from htjax.bounds import certificates, codes
 
-DESIGN = study.Design(orientations=4, cell=2, channels=3, size=3, pool=2)
+DESIGN = decoder.Design(orientations=4, cell=2, channels=3, size=3, pool=2)
 
 
 def smoke():
@@ -22,10 +22,15 @@ def smoke():
   return config
 
 
+def load_images():
+  config = smoke()
+  return decoder.load_images(config.dataset, config.levels)
+
+
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('certificates') / 'run'
-  return workdir, study.run(smoke(), workdir)
+  return workdir, cells.run(smoke(), workdir)
 
 
 def test_every_row_is_a_valid_certificate(finished):
@@ -51,11 +56,11 @@ def test_every_row_is_a_valid_certificate(finished):
 
 def test_the_codeword_alone_gives_the_row_again(finished):
   row = finished[1][0]
-  train, test = study.load_images(smoke())
+  train, test = load_images()
   bits = np.unpackbits(np.frombuffer(bytes.fromhex(row['code']), np.uint8))
-  errors, kept = study.evaluate(bits, train)
+  errors, kept = decoder.evaluate(bits, train)
   assert (errors, kept) == (row['train_errors'], row['kept'])
-  wrong = study.evaluate(bits, test)[0]
+  wrong = decoder.evaluate(bits, test)[0]
   assert wrong / len(test.labels) == row['test_error']
   bound = certificates.certificate(
     errors, len(train.labels), row['bits'], 0.05, log_settings=np.log(4)
@@ -65,14 +70,14 @@ def test_the_codeword_alone_gives_the_row_again(finished):
   other = np.unpackbits(
     np.frombuffer(bytes.fromhex(finished[1][2]['code']), np.uint8)
   )
-  assert study.evaluate(other, train)[0] != errors
+  assert decoder.evaluate(other, train)[0] != errors
 
 
 def test_a_second_start_trains_what_is_missing_bit_for_bit(finished):
   workdir, rows = finished
   left = [row for row in rows if row['study'] != 'alpha']
   (workdir / 'results.json').write_text(json.dumps(left))
-  study.run(smoke(), workdir)
+  cells.run(smoke(), workdir)
   again = json.loads((workdir / 'results.json').read_text())
   assert again == json.loads(json.dumps(rows))
 
@@ -91,28 +96,28 @@ def test_the_network_is_a_convolution_with_pooling():
   )
   x = nnx.max_pool(nnx.relu(x), (2, 2), (2, 2))
   expected = jnp.transpose(x, (0, 3, 1, 2)).reshape(5, -1) @ layers[1]
-  got = study.apply(DESIGN, layers, inputs)
+  got = decoder.apply(DESIGN, layers, inputs)
   np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5)
 
 
 def test_the_bank_tells_directions():
   # A ramp that grows to the right: the first derivative points right.
   ramp = np.tile(np.linspace(0, 1, 16, dtype=np.float32), (16, 1))
-  inner = study.features(DESIGN, ramp[None])[0, 3:5, 3:5]
+  inner = decoder.features(DESIGN, ramp[None])[0, 3:5, 3:5]
   right, down, left, up, blur = np.moveaxis(np.asarray(inner), -1, 0)
   assert np.all(right > 0.1)
   np.testing.assert_allclose([down, left, up], 0, atol=1e-6)
   np.testing.assert_allclose(
     blur.mean(0), 4 * ramp[0, 6:10].reshape(2, 2).mean(1), rtol=1e-5
   )
-  turned = study.features(DESIGN, ramp.T[None])[0, 3:5, 3:5]
+  turned = decoder.features(DESIGN, ramp.T[None])[0, 3:5, 3:5]
   np.testing.assert_allclose(turned[..., 1], right.T, rtol=1e-5)
 
 
 def test_pixels_come_back_from_the_standardised_images():
   from sklearn.datasets import load_digits
 
-  train, test = study.load_images(smoke())
+  train, test = load_images()
   pixels = np.concatenate([train.pixels, test.pixels]).reshape(-1, 64) * 16
   ours = sorted(map(tuple, pixels.tolist()))
   assert ours == sorted(map(tuple, load_digits().data.tolist()))
@@ -120,24 +125,23 @@ def test_pixels_come_back_from_the_standardised_images():
 
 def test_tied_weights_are_on_the_grid_and_pass_gradients_straight_through():
   config = smoke()
-  layer = jnp.array([[0.9, -0.3, 0.02], [0.4, -1.4, 0.6]])
+  layer = jnp.array([[0.9, -0.3, 0.0], [0.4, -1.4, 0.6]])
   book = jnp.array([-1.01, -0.31, 0.52, 0.97])
-  mask = jnp.abs(layer) > 0.1
-  tied = study._tied(config, layer, book, mask)
+  tied = training._tied(config, layer, book)
   low, small, half, one = np.asarray(codes.to_grid(book, config.mantissa_bits))
   np.testing.assert_array_equal(tied, [[one, small, 0], [half, low, half]])
   weights = jnp.arange(1.0, 7.0).reshape(2, 3)
   to_layer, to_book = jax.grad(
-    lambda w, b: jnp.sum(weights * study._tied(config, w, b, mask)), (0, 1)
+    lambda w, b: jnp.sum(weights * training._tied(config, w, b)), (0, 1)
   )(layer, book)
-  np.testing.assert_array_equal(to_layer, weights * mask)
+  np.testing.assert_array_equal(to_layer, weights * (layer != 0))
   np.testing.assert_array_equal(to_book, [5, 2, 10, 1])
 
 
 def test_kept_fraction_falls_from_one_to_kappa():
-  knobs = study.Knobs(*map(jnp.float32, (2, 0, 0.2, 100, 50, 300)))
+  knobs = training.Knobs(0, *map(jnp.float32, (2, 0, 0.2, 100, 50, 300)))
   kept = [
-    float(study._kept_fraction(jnp.int32(s), knobs)) for s in range(100, 151)
+    float(training._kept_fraction(jnp.int32(s), knobs)) for s in range(100, 151)
   ]
   assert kept[0] == 1
   assert np.all(np.diff(kept) <= 0)

@@ -764,32 +764,6 @@ def test_synthetic_test_size_does_not_change_the_training_set():
   assert_array_equal(dataset.train.labels, larger.train.labels)
 
 
-def test_synthetic_labels_are_those_of_one_teacher():
-  options = SIZES | {'num_train': 5000, 'num_test': 5000, 'num_classes': 2}
-  dataset = data.load('synthetic', hidden_layers=0, **options)
-  (x, y), (x_test, y_test) = _splits(dataset)
-  # The teacher is linear. Least squares on its signs is off its direction by
-  # an angle of about sqrt((pi / 2 - 1) dim / num_train), below twice that at 5
-  # standard errors of a chi variable with 19 degrees of freedom; it then
-  # disagrees on angle / pi of the sphere, and independent labels on half.
-  w, *_ = np.linalg.lstsq(x, 2.0 * y - 1.0, rcond=None)
-  guess = x_test @ w > 0
-  angle = 2 * np.sqrt((np.pi / 2 - 1) * 20 / 5000)
-  z = 5 * 0.5 / np.sqrt(5000)
-  assert np.mean(guess == y_test) > 1 - angle / np.pi - z
-  shuffled = np.random.default_rng(0).permutation(y_test)
-  assert abs(np.mean(guess == shuffled) - 0.5) < z
-
-
-def test_synthetic_inputs_are_standard_normal():
-  x = data.load('synthetic', **(SIZES | {'num_train': 5000})).train.inputs
-  n = x.size
-  assert abs(x.mean(dtype=np.float64)) < 5 / np.sqrt(n)
-  assert abs(x.var(dtype=np.float64) - 1) < 5 * np.sqrt(2 / n)
-  kurtosis = np.mean(x.astype(np.float64) ** 4)
-  assert abs(kurtosis - 3) < 5 * np.sqrt(96 / n)
-
-
 def test_synthetic_survives_the_heaviest_tails():
   dataset = data.load('synthetic', teacher='stable', alpha=0.3, **SIZES)
   assert len(np.unique(dataset.train.labels)) > 1

@@ -14,6 +14,7 @@ import htjax
 
 ROOT = pathlib.Path(__file__).parents[1]
 SECTIONS = {'Args': 'parameters', 'Returns': 'returns', 'Raises': 'raises'}
+FOLDERS = ('htjax', 'tests', 'colabs', 'docs')
 OPENERS = re.compile(r'(The same|Where|How|What)\b')
 
 
@@ -100,7 +101,7 @@ def test_a_section_without_a_blank_line_is_missed():
 
 
 def _docstrings():
-  for folder in ('htjax', 'experiments', 'tests', 'colabs', 'docs'):
+  for folder in FOLDERS:
     for path in sorted((ROOT / folder).rglob('*.py')):
       for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(

@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import implicit_compressibility, published, reports
-from experiments.configs import implicit_compressibility as configs
+from experiments.common import published
+from experiments.implicit_compressibility import cells as study
+from experiments.implicit_compressibility import config as configs
+from experiments.implicit_compressibility import report as reports
 from htjax import compressibility, models, stable, training
 
 REQUIRED = {
@@ -24,7 +26,7 @@ REQUIRED = {
 
 
 def command(workdir, preset='smoke', *more):
-  config = 'experiments/configs/implicit_compressibility.py'
+  config = 'experiments/implicit_compressibility/config.py'
   return [
     *(sys.executable, '-m', 'experiments.implicit_compressibility'),
     *(f'--config={config}:{preset}', f'--workdir={workdir}', *more),
@@ -92,11 +94,11 @@ def test_killed_runs_end_with_the_same_numbers_bit_for_bit(tmp_path):
 
 def test_a_work_directory_of_another_config_is_refused(tmp_path):
   config = configs.get_config('smoke')
-  implicit_compressibility.run(config, tmp_path)
+  study.run(config, tmp_path)
   before = (tmp_path / 'results.json').read_bytes()
   config.learning_rate = 0.123
   with pytest.raises(ValueError, match=r'learning_rate was 0\.1, is 0\.123'):
-    implicit_compressibility.run(config, tmp_path)
+    study.run(config, tmp_path)
   assert (tmp_path / 'results.json').read_bytes() == before
 
 
@@ -116,7 +118,7 @@ def test_sweep_finds_the_largest_sigma_that_converges(tmp_path, capsys):
   config = configs.get_config('sweep_smoke')
   config.sweep = (0.5, 1.0, 1e6)
   config.num_seeds = 2
-  rows = implicit_compressibility.run(config, tmp_path)
+  rows = study.run(config, tmp_path)
   assert len(rows) == 2 + 3 * 2
   wild = [r for r in rows if r['sigma'] > 1]
   assert {r['status'] for r in wild} <= {'out of steps', 'diverged'}
@@ -130,7 +132,7 @@ def test_sweep_finds_the_largest_sigma_that_converges(tmp_path, capsys):
 def test_every_preset_is_whole(name):
   for preset in (name, f'sweep_{name}'):
     config = configs.get_config(preset)
-    lanes = implicit_compressibility.make_lanes(config)
+    lanes = study.make_lanes(config)
     factors = len(config.sweep) or 1
     assert len(lanes) == config.num_seeds * (1 + len(config.alphas) * factors)
     assert config.learning_rate > 0
@@ -145,7 +147,7 @@ def test_unknown_presets_and_settings_are_named():
   config = configs.get_config('smoke')
   config.sigmas = (0.1, 0.2)
   with pytest.raises(ValueError, match='sigmas'):
-    implicit_compressibility.make_lanes(config)
+    study.make_lanes(config)
 
 
 def test_type3_sigmas_are_those_of_the_papers_convention():
@@ -161,6 +163,9 @@ def test_published_rows():
   assert row['test_accuracy_pruned'] == pytest.approx((0.9392, 0.0054))
   assert published.row('IC-TB3', None) is None
   assert published.row('', 1.75) is None
+  assert published.value('IC-TB1', (None,), 'pruning_ratio') == (
+    pytest.approx((0.1143, 0.0004))
+  )
 
 
 def test_law_draws_are_the_law_of_the_lane():
@@ -179,7 +184,7 @@ def test_law_draws_are_the_law_of_the_lane():
   def law(seed, params):
     lane = training.Lane(seed, alpha, sigma)
     finished = training.Finished(0, lane, params, steps, 'converged', 0.1, 0.95)
-    drawn = implicit_compressibility.law_draws(config, network, finished)
+    drawn = study.law_draws(config, network, finished)
     return np.array(drawn['law_pruning_ratios'])
 
   scale = sigma * (config.learning_rate * (steps - 1)) ** (1 / alpha)
@@ -215,14 +220,14 @@ def _p_value(table: str) -> float:
 def test_diverged_lanes_are_rows_and_not_crashes(tmp_path):
   config = configs.get_config('smoke')
   config.alphas, config.sigmas = (1.2,), (1e30,)
-  rows = implicit_compressibility.run(config, tmp_path)
+  rows = study.run(config, tmp_path)
   lost = [r for r in rows if r['alpha'] is not None]
   assert all(r['diverged'] and r['pruning_ratio'] is None for r in lost)
   assert len(lost) == 2
 
 
 def test_analysis_at_the_ends_of_the_curve(tmp_path):
-  rows = implicit_compressibility.run(configs.get_config('smoke'), tmp_path)
+  rows = study.run(configs.get_config('smoke'), tmp_path)
   for row in rows:
     assert row['test_accuracy_curve'][0] == row['test_accuracy']
     # Without hidden units every logit is 0, so class 0 is the answer.

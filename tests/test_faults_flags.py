@@ -4,8 +4,6 @@ Clean, small inputs; every call must pass, and give the numbers that it gives
 without the setting.
 """
 
-import contextlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -167,24 +165,13 @@ CALLS = {
 }
 
 
-@contextlib.contextmanager
-def default_impl(name):
-  before = jax.config.read('jax_default_prng_impl')
-  jax.config.update('jax_default_prng_impl', name)
-  try:
-    yield
-  finally:
-    jax.config.update('jax_default_prng_impl', before)
-
-
 FLAGS = {
   'debug_nans': lambda: jax.debug_nans(True),
   'strict_promotion': lambda: jax.numpy_dtype_promotion('strict'),
   'x64': lambda: jax.enable_x64(True),
-  'rbg': lambda: default_impl('rbg'),
-  'unsafe_rbg': lambda: default_impl('unsafe_rbg'),
+  'rbg': lambda: jax.default_prng_impl('rbg'),
+  'unsafe_rbg': lambda: jax.default_prng_impl('unsafe_rbg'),
 }
-RANDOM = ('rbg', 'unsafe_rbg')
 
 
 @pytest.fixture(scope='module')

@@ -13,13 +13,17 @@ import pytest
 from scipy import stats
 from test_resnets import torch_weights
 
-from experiments import gaussian_compression as study
-from experiments import gaussian_compression_reports as reports
-from experiments import line_mixture
-from experiments.configs import gaussian_compression as configs
+from experiments.gaussian_compression import (
+  brackets,
+  cells,
+  line_mixture,
+  report,
+)
+from experiments.gaussian_compression import config as configs
+from experiments.gaussian_compression import weights as files
 from htjax import checkpoints, data, pruning, resnets, stable
 
-PATH = 'experiments/configs/gaussian_compression.py'
+PATH = 'experiments/gaussian_compression/config.py'
 
 
 # Mixtures of lines; with one size everything is compiled once.
@@ -158,28 +162,13 @@ def test_points_on_the_lines_exactly():
   np.testing.assert_allclose(mixture.deviation, 1e-3 * y.std(), rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-  ('x', 'y', 'num_lines', 'message'),
-  [
-    (range(6), range(6), 2, r'\[n\] with n >= 7, got shapes \(6,\)'),
-    (range(6), range(7), 1, r'got shapes \(6,\) and \(7,\)'),
-    ([1.0] * 9, range(9), 1, 'x must be a vector of finite numbers that'),
-    (range(9), [math.nan] * 9, 1, 'y must be a vector of finite numbers that'),
-    (range(9), range(9), 0, 'num_lines must be an integer >= 1'),
-  ],
-)
-def test_bad_points_are_named(x, y, num_lines, message):
-  with pytest.raises(ValueError, match=message):
-    line_mixture.fit(jax.random.key(0), list(x), list(y), num_lines)
-
-
 # Figure 2.
 
 
 def test_brackets_against_scipy():
   config = configs.get_config('smoke')
   alphas, indices = np.array([0.7, 1.0, 1.75]), np.array([0.0, 0.5, 2.0, 5.0])
-  values = reports.bracket_values(config, alphas, indices)
+  values = brackets.bracket_values(config, alphas, indices)
   for i, index in enumerate(indices):
     count = 1.3 ** (5 - index)
     for a, alpha in enumerate(alphas):
@@ -207,7 +196,7 @@ def test_brackets_against_scipy():
 
 def test_the_paper_setting():
   """(16) at alpha 1.75, with a star where it is no bound."""
-  text = reports.bracket_table(configs.get_config('smoke'))
+  text = brackets.bracket_table(configs.get_config('smoke'))
   for number in ('0.972*', '0.991', '0.924', '0.847', '0.787', '0.749'):
     assert number in text
 
@@ -237,7 +226,7 @@ def small(tmp_path, monkeypatch):
     'head.kernel': np.float32(draws.standard_t(3, size=(16, 5))),
   }
   checkpoints.save_weights(tmp_path / 'foreign.safetensors', foreign)
-  monkeypatch.setattr(study, 'load_pictures', pictures)
+  monkeypatch.setattr(cells, 'load_pictures', pictures)
   config = configs.get_config('smoke')
   config.weights = f'{tmp_path}/small.npz,{tmp_path}/foreign.safetensors'
   config.eval_batch = 16
@@ -248,7 +237,7 @@ def small(tmp_path, monkeypatch):
 
 def test_a_run_measures_and_draws(small, tmp_path, capsys):
   small.final_layer = 'head.kernel'
-  rows = study.run(small, tmp_path / 'run')
+  rows = cells.run(small, tmp_path / 'run')
   (original,) = [row for row in rows if row['study'] == 'original']
   assert original['num_examples'] == 40
   trials = [row for row in rows if row['study'] == 'trial']
@@ -284,7 +273,7 @@ def test_a_run_measures_and_draws(small, tmp_path, capsys):
 
 def test_accuracies_are_those_of_the_whole_network(small, tmp_path):
   """The trials see features only: the network itself must agree."""
-  rows = study.run(small, tmp_path / 'run')
+  rows = cells.run(small, tmp_path / 'run')
   network, params = resnets.from_torch(torch_weights(8))
   inputs, labels = pictures()
   only_output = jax.tree.map(lambda leaf: False, params)
@@ -324,8 +313,8 @@ def test_accuracies_are_those_of_the_whole_network(small, tmp_path):
 
 
 def test_a_killed_run_goes_on_where_it_was(small, tmp_path, monkeypatch):
-  whole = study.run(small, tmp_path / 'whole')
-  measure, calls = study.trial_rows, []
+  whole = cells.run(small, tmp_path / 'whole')
+  measure, calls = cells.LastLayer.trial, []
 
   def dying(*arguments):
     if len(calls) == 4:
@@ -333,17 +322,17 @@ def test_a_killed_run_goes_on_where_it_was(small, tmp_path, monkeypatch):
     calls.append(arguments)
     return measure(*arguments)
 
-  monkeypatch.setattr(study, 'trial_rows', dying)
+  monkeypatch.setattr(cells.LastLayer, 'trial', dying)
   with pytest.raises(KeyboardInterrupt):
-    study.run(small, tmp_path / 'killed')
+    cells.run(small, tmp_path / 'killed')
   kept = json.loads((tmp_path / 'killed' / 'results.json').read_text())
   assert kept == whole[: len(kept)]
   assert len(kept) < len(whole)
   calls.clear()
   monkeypatch.setattr(
-    study, 'trial_rows', lambda *a: calls.append(a) or measure(*a)
+    cells.LastLayer, 'trial', lambda *a: calls.append(a) or measure(*a)
   )
-  study.run(small, tmp_path / 'killed')
+  cells.run(small, tmp_path / 'killed')
   assert len(calls) == 6
   for name in ('results.json', 'table.txt'):
     expected = (tmp_path / 'whole' / name).read_bytes()
@@ -361,16 +350,16 @@ def test_pictures_are_normalised_anew(monkeypatch):
   )
   dataset = data.Dataset('made up', split, split, 10, '')
   monkeypatch.setattr(data, 'load', lambda name: dataset)
-  inputs, labels = study.load_pictures('made up', 20)
+  inputs, labels = cells.load_pictures('made up', 20)
   np.testing.assert_array_equal(inputs, resnets.normalise(pixels[:20]))
   np.testing.assert_array_equal(labels, range(20))
 
 
 def test_layers_are_matrices_of_columns():
   array = np.arange(24.0).reshape(2, 3, 4)
-  flax = study.as_matrix('block/kernel', array)
+  flax = files.as_matrix('block/kernel', array)
   np.testing.assert_array_equal(flax[:, 1], array[:, :, 1].ravel())
-  torch = study.as_matrix('block.weight', array)
+  torch = files.as_matrix('block.weight', array)
   np.testing.assert_array_equal(torch[:, 1], array[1].ravel())
 
 
@@ -396,7 +385,7 @@ def test_published_numbers_stand_below():
       for a in (0.88, 0.90)
     ),
   ]
-  own, published = reports.accuracy_table(rows).splitlines()[-2:]
+  own, published = report.accuracy_table(rows).splitlines()[-2:]
   assert own.split()[2:] == [
     '3.00',
     '2.00',
@@ -422,25 +411,25 @@ def test_bad_files_are_named_in_one_line(tmp_path):
   ):
     config.weights = weights
     with pytest.raises(kind, match=message) as error:
-      study.run(config, tmp_path / 'run')
+      cells.run(config, tmp_path / 'run')
     assert '\n' not in str(error.value)
   assert not (tmp_path / 'run').exists()
 
 
 def test_other_bad_settings_are_named(small, tmp_path):
   # By name the last of the foreign file, which is too small otherwise.
-  models = study.load_models(small)
+  models = files.load_models(small)
   assert [model.final for model in models] == ['linear.weight', 'tiny.weight']
   small.final_layer = 'head'
   with pytest.raises(
     ValueError, match=r"which are .*linear\.weight, .*, got 'head'"
   ):
-    study.run(small, tmp_path / 'run')
+    cells.run(small, tmp_path / 'run')
   with pytest.raises(ValueError, match='preset must be one of smoke, cpu'):
     configs.get_config('paper')
   small.points = 'some'
   with pytest.raises(ValueError, match="'all' or 'final', got 'some'"):
-    reports.layer_points(small, [])
+    report.layer_points(small, [])
 
 
 def test_without_weights_two_figures_are_drawn(tmp_path):
@@ -462,7 +451,7 @@ def test_without_weights_two_figures_are_drawn(tmp_path):
 
 def test_drawn_densities_are_those_of_the_laws():
   config = configs.get_config('smoke')
-  figure = reports.density_figure(config)
+  figure = report.density_figure(config)
   centre, _ = figure.axes
   for line, alpha in zip(centre.lines, config.density_alphas, strict=True):
     x, y = line.get_data()

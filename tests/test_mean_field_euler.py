@@ -29,41 +29,6 @@ def errors(**changes):
   )
 
 
-def test_order_and_bound():
-  found = errors()
-  rate = mean_field.fit_rate(STEPS, found.largest)
-  # Additive noise and a smooth drift: order one, above the theorem's 1/alpha.
-  # A fine grid of order one leaves (h - fine) of h, worth 0.03 of slope here.
-  assert rate.low > 1 / 1.5 - 0.05
-  assert rate.covers(1.03)
-  regularity = mean_field.regularity(tanh_problem())
-  norms = {
-    name: mean_field.mean_largest_norm(
-      jax.random.key(1), 1.5, n, 3, 'type3', num_samples=10**5
-    )
-    for name, n in (('largest_norm', 8), ('mean_norm', 1))
-  }
-  for h, level in zip(STEPS, rate.levels, strict=True):
-    for variant in ('sharp', 'corrected'):
-      bound = mean_field.euler_bound(
-        regularity,
-        alpha=1.5,
-        sigma=0.5,
-        step_size=h,
-        horizon=1.0,
-        variant=variant,
-        **norms,
-      )
-      assert bound.valid
-      assert level <= bound.value
-
-
-def test_control_noise_of_its_own():
-  rate = mean_field.fit_rate(STEPS, errors(common_noise=False).typical)
-  assert not rate.low > 1 / 1.5 - 0.05
-  assert abs(rate.slope) < 0.2
-
-
 def test_linear_decay_without_noise():
   decay = Problem(
     lambda theta, x: 0.5 * theta @ theta + 0 * x,

@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from experiments import mean_field, mean_field_reports, mean_field_studies
-from experiments.configs import mean_field as configs
+from experiments.common.cells import publish
+from experiments.mean_field import cells, report
+from experiments.mean_field import config as configs
 
 RATE = {'study', 'alpha', 'kind', 'slope', 'low', 'high', 'predicted'}
 
@@ -18,7 +19,7 @@ RATE = {'study', 'alpha', 'kind', 'slope', 'low', 'high', 'predicted'}
 def command(workdir, *more):
   return [
     *(sys.executable, '-m', 'experiments.mean_field'),
-    '--config=experiments/configs/mean_field.py:smoke',
+    '--config=experiments/mean_field/config.py:smoke',
     *(f'--workdir={workdir}', *more),
   ]
 
@@ -55,7 +56,7 @@ def test_smoke_run_writes_everything(tmp_path):
   )
   names = {p.name for p in whole.iterdir()}
   assert names >= {'config.json', 'results.json', 'table.txt', 'chaos.png'}
-  assert {f'{study}.png' for study in mean_field_reports._AXES} <= names
+  assert {f'{study}.png' for study in report.AXES} <= names
   assert 'Theorem 4.2' in done.stdout
 
 
@@ -63,7 +64,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
   studies = ('linear', 'tail', 'infinite_mean', 'largest_norm')
   config = configs.get_config('smoke')
   config.studies = studies
-  rows = mean_field.run(config, tmp_path / 'whole')
+  rows = cells.run(config, tmp_path / 'whole')
   killed = command(tmp_path / 'killed', f'--config.studies={studies}')
   results = tmp_path / 'killed' / 'results.json'
   process = subprocess.Popen(
@@ -91,9 +92,9 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
 @pytest.mark.parametrize('name', configs.PRESETS)
 def test_every_preset_is_whole(name):
   config = configs.get_config(name)
-  cells = mean_field_studies.cells(config)
-  assert len({cell.name for cell in cells}) == len(cells)
-  assert {cell.name.split()[0] for cell in cells} == set(configs.STUDIES)
+  plan = cells.cells(config)
+  assert len({cell.name for cell in plan}) == len(plan)
+  assert {cell.name.split()[0] for cell in plan} == set(configs.STUDIES)
   assert config.reference >= max(config.widths)
   for step in config.step_sizes:
     ratio = step / config.fine_step_size
@@ -116,16 +117,16 @@ def test_rows_without_points_have_no_figure(tmp_path):
     'slope': -0.5,
     'holds': False,
   }
-  text = mean_field_reports.write([row], tmp_path)
-  assert 'NO' in text
+  publish(report.report(configs.get_config('smoke'), [row]), tmp_path)
+  assert 'NO' in (tmp_path / 'table.txt').read_text()
   assert {p.name for p in tmp_path.iterdir()} == {'table.txt'}
 
 
 def test_a_work_directory_of_another_config_is_refused(tmp_path):
   config = configs.get_config('smoke')
   config.studies = ('infinite_mean',)
-  rows = mean_field.run(config, tmp_path)
-  assert rows == mean_field.run(config, tmp_path)
+  rows = cells.run(config, tmp_path)
+  assert rows == cells.run(config, tmp_path)
   config.seed = 1
   with pytest.raises(ValueError, match='seed was 0, is 1'):
-    mean_field.run(config, tmp_path)
+    cells.run(config, tmp_path)

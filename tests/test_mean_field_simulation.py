@@ -1,6 +1,5 @@
 """The Euler scheme: its law, the route through optax, saves and sharding."""
 
-import math
 import os
 import pathlib
 import socket
@@ -13,13 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from stat_checks import check_stable
 
 from htjax import mean_field, models, noise
 from htjax.mean_field import Problem
 
 ROOT = pathlib.Path(__file__).parents[1]
-LAMBDA = 0.7
 
 
 def tanh_problem(m=16, p=3, dtype=jnp.float32):
@@ -30,87 +27,6 @@ def tanh_problem(m=16, p=3, dtype=jnp.float32):
     jnp.asarray(generator.normal(size=(m, p)), dtype),
     jnp.asarray(generator.normal(size=m), dtype),
   )
-
-
-def linear_problem():
-  """Drift -LAMBDA theta, whatever the measure: independent stable OU."""
-  return Problem(
-    lambda theta, x: 0.5 * theta @ theta + 0 * x,
-    lambda f, y: LAMBDA * f + 0 * y,
-    jnp.zeros(1),
-    jnp.zeros(1),
-  )
-
-
-def scheme_scale(alpha, sigma, eta, steps, start=0.0):
-  """s' = |1 - lambda eta|^alpha s + sigma^alpha eta, with s = scale^alpha."""
-  s = start**alpha
-  for _ in range(steps):
-    s = abs(1 - LAMBDA * eta) ** alpha * s + sigma**alpha * eta
-  return s ** (1 / alpha)
-
-
-def process_scale(alpha, sigma, t):
-  decay = -math.expm1(-alpha * LAMBDA * t) / (alpha * LAMBDA)
-  return sigma * decay ** (1 / alpha)
-
-
-@pytest.mark.parametrize('alpha', [1.2, 1.5, 1.8, 2.0])
-@pytest.mark.parametrize('kind', ['type1', 'type2', 'type3'])
-def test_law_of_the_scheme_under_linear_drift(alpha, kind):
-  n, eta, steps = 40_000, 0.25, 4
-  key = jax.random.key({'type1': 1, 'type2': 2, 'type3': 3}[kind] + 100)
-  end = mean_field.simulate(
-    key,
-    linear_problem(),
-    jnp.zeros((n, 3)),
-    alpha=alpha,
-    sigma=0.8,
-    step_size=eta,
-    num_steps=steps,
-    kind=kind,
-  ).particles[-1]
-  scale = scheme_scale(alpha, 0.8, eta, steps)
-  # Sums of the first two coordinates tell the kinds apart.
-  pair = {'type1': 2.0, 'type2': 2 ** (1 / alpha), 'type3': math.sqrt(2)}
-  check_stable(end[:, 2], alpha, scale)
-  check_stable(end[:, 0] + end[:, 1], alpha, scale * pair[kind])
-
-
-def test_law_of_the_process_under_linear_drift():
-  n, horizon, steps, alpha = 20_000, 1.0, 512, 1.5
-  end = mean_field.simulate(
-    jax.random.key(5),
-    linear_problem(),
-    jnp.zeros((n, 1)),
-    alpha=alpha,
-    sigma=0.8,
-    step_size=horizon / steps,
-    num_steps=steps,
-  ).particles[-1, :, 0]
-  scale = process_scale(alpha, 0.8, horizon)
-  check_stable(end, alpha, scale)
-  # The scheme's scale is that close to the process', far below the limit.
-  assert (
-    abs(scheme_scale(alpha, 0.8, horizon / steps, steps) / scale - 1) < 2e-3
-  )
-
-
-@pytest.mark.parametrize('alpha', [1.2, 1.5, 1.8])
-def test_control_noise_scaled_by_the_root_of_the_step(alpha):
-  eta, steps = 0.25, 4
-  wrong = 0.8 * eta ** (0.5 - 1 / alpha)
-  end = mean_field.simulate(
-    jax.random.key(6),
-    linear_problem(),
-    jnp.zeros((40_000, 3)),
-    alpha=alpha,
-    sigma=wrong,
-    step_size=eta,
-    num_steps=steps,
-  ).particles[-1]
-  with pytest.raises(AssertionError):
-    check_stable(end[:, 2], alpha, scheme_scale(alpha, 0.8, eta, steps))
 
 
 @pytest.mark.parametrize('kind', ['type1', 'type2', 'type3'])
@@ -222,36 +138,6 @@ def test_one_program_for_a_sweep_and_vmap_equals_a_loop():
     keys, *(jnp.array(v) for v in zip(*settings, strict=True))
   )
   np.testing.assert_allclose(mapped, jnp.stack(looped), rtol=2e-5, atol=2e-5)
-
-
-def test_batches():
-  problem = tanh_problem()
-  start = jax.random.normal(jax.random.key(1), (8, 3))
-  whole = run(sigma=0.0, num_steps=1).particles[-1]
-  # All data, in another order.
-  same = run(sigma=0.0, num_steps=1, batch_size=16).particles[-1]
-  np.testing.assert_allclose(same, whole, rtol=1e-5, atol=1e-6)
-
-  def moved(key):
-    path = mean_field.simulate(
-      key,
-      problem,
-      start,
-      alpha=1.8,
-      sigma=0.0,
-      step_size=0.1,
-      num_steps=1,
-      batch_size=4,
-    )
-    return path.particles[-1] - start
-
-  moves = np.asarray(jax.vmap(moved)(jax.random.split(jax.random.key(2), 4000)))
-  # Distinct batches, whose mean is the full drift: five standard errors of
-  # each of 24 numbers.
-  error = moves.mean(axis=0) - np.asarray(whole - start)
-  deviation = moves.std(axis=0)
-  assert np.all(deviation > 0)
-  assert np.all(np.abs(error) < 5 * deviation / math.sqrt(len(moves)))
 
 
 def test_eight_devices_equal_one():

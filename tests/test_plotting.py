@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from experiments.implicit_compressibility import figures
 from htjax import plotting
 
 FRACTIONS = [0.0, 0.5, 1.0]
@@ -50,9 +51,9 @@ FIGURES = {
   'accuracy_against_ratio': lambda rows: plotting.accuracy_against_ratio(
     rows, FRACTIONS
   ),
-  'ratio_against_alpha': plotting.ratio_against_alpha,
+  'ratio_against_alpha': figures.ratio_against_alpha,
   'column_norms': lambda rows: plotting.column_norms(rows, BINS),
-  'sweep': plotting.sweep,
+  'sweep': figures.sweep,
 }
 
 
@@ -100,7 +101,7 @@ def test_accuracy_of_a_network_that_was_never_right():
 
 
 def test_ratio_shows_every_network_and_its_quartiles():
-  figure = plotting.ratio_against_alpha(table(5))
+  figure = figures.ratio_against_alpha(table(5))
   (ax,) = figure.axes
   points = [x for x in ax.get_lines() if x.get_label() == 'a trained network']
   assert len(points) == 3
@@ -128,7 +129,7 @@ def test_ratio_has_published_mark_and_closed_form_beside_it():
   rows = [
     make_row(1.75, s, law_pruning_ratios=law, **printed) for s in range(3)
   ]
-  figure = plotting.ratio_against_alpha([*rows, make_row(None)])
+  figure = figures.ratio_against_alpha([*rows, make_row(None)])
   (ax,) = figure.axes
   bars = {c.get_label(): c for c in ax.containers}
   mark = bars['published mean, sd']
@@ -150,7 +151,7 @@ def test_ratio_has_published_mark_and_closed_form_beside_it():
 
 def test_ratio_of_a_group_that_diverged_still_shows_what_was_published():
   row = make_row(1.75, status='diverged', published_pruning_ratio=0.4)
-  figure = plotting.ratio_against_alpha([row, make_row(None)])
+  figure = figures.ratio_against_alpha([row, make_row(None)])
   assert 'published mean, sd' in texts(figure)
   assert '1.75\nσ = 0.5\nall diverged' in texts(figure)
 
@@ -212,7 +213,7 @@ def scatters(ax, size):
 
 
 def test_sweep_marks_what_became_of_each_setting():
-  trade, scale = plotting.sweep(sweep_rows()).axes
+  trade, scale = figures.sweep(sweep_rows()).axes
   marks = scatters(scale, 45)
   np.testing.assert_allclose([x for _, (x, _) in marks], [0.5, 1, 2, 4, 8])
   np.testing.assert_allclose([y for _, (_, y) in marks], [55, 55, 55, 50, -10])
@@ -229,7 +230,7 @@ def test_sweep_marks_what_became_of_each_setting():
 
 
 def test_sweep_rings_the_largest_sigma_at_which_all_converged():
-  _, scale = plotting.sweep(sweep_rows()).axes
+  _, scale = figures.sweep(sweep_rows()).axes
   ((face, position),) = scatters(scale, 175)
   np.testing.assert_allclose(position, [2, 55])
   assert len(face) == 0 or face[0][3] == 0
@@ -239,7 +240,7 @@ def test_sweep_rings_the_largest_sigma_at_which_all_converged():
 
 
 def test_sweep_grows_points_and_draws_the_reference():
-  trade, scale = plotting.sweep(sweep_rows()).axes
+  trade, scale = figures.sweep(sweep_rows()).axes
   filled = [c.get_sizes()[0] for c in trade.collections[:4]]
   assert filled == sorted(filled)
   assert filled[0] < filled[-1]
@@ -253,7 +254,7 @@ def test_sweep_grows_points_and_draws_the_reference():
 
 
 def test_sweep_legend_lies_beside_the_panels():
-  figure = plotting.sweep(sweep_rows())
+  figure = figures.sweep(sweep_rows())
   (legend,) = figure.legends
   assert fits_inside(figure, legend)
   assert [t.get_text() for t in legend.get_texts()] == [
@@ -305,16 +306,16 @@ def test_every_figure_says_why_it_is_empty(name, rows, reason):
 
 def test_titles_name_what_all_rows_share():
   assert 'ecg5000, Type I noise, width 100' in texts(
-    plotting.ratio_against_alpha(table())
+    figures.ratio_against_alpha(table())
   )
   mixed = [make_row(None, width=50), make_row(1.8, kind='type3')]
-  assert 'ecg5000, Type III noise' in texts(plotting.ratio_against_alpha(mixed))
+  assert 'ecg5000, Type III noise' in texts(figures.ratio_against_alpha(mixed))
 
 
 def test_diverged_networks_are_counted_in_the_labels():
   rows = [make_row(1.75), make_row(1.75, 1, status='diverged')]
   assert 'α = 1.75 (1 of 2 runs)' in texts(plotting.column_norms(rows, BINS))
-  shown = texts(plotting.ratio_against_alpha(rows))
+  shown = texts(figures.ratio_against_alpha(rows))
   assert '1.75\nσ = 0.5\n1 of 2 runs' in shown
 
 
@@ -338,8 +339,8 @@ def test_diverged_networks_are_counted_in_the_labels():
       lambda: plotting.column_norms(table(), [0, 1, 2, 3, 4]),
       'bins must be pos',
     ),
-    (lambda: plotting.sweep([make_row(1.8, sigma=0.0)]), 'sigma must lie in'),
-    (lambda: plotting.sweep([{'alpha': None}]), "rows must have 'diverged'"),
+    (lambda: figures.sweep([make_row(1.8, sigma=0.0)]), 'sigma must lie in'),
+    (lambda: figures.sweep([{'alpha': None}]), "rows must have 'diverged'"),
   ],
 )
 def test_wrong_arguments_are_named(draw, message):
@@ -399,6 +400,7 @@ def test_figures_touch_neither_pyplot_nor_global_settings(tmp_path):
   code = f"""
 import sys
 sys.path.insert(0, 'tests')
+from experiments.implicit_compressibility import figures
 from htjax import plotting
 assert 'matplotlib' not in sys.modules
 import matplotlib

@@ -11,24 +11,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import (
-  sketching_bounds,
-  sketching_bounds_reports,
-  sketching_bounds_studies,
+from experiments.common import published
+from experiments.sketching_bounds import (
+  cells,
+  methods,
+  networks,
+  numbers,
+  recovery,
+  report,
 )
-from experiments.configs import sketching_bounds as configs
+from experiments.sketching_bounds import config as configs
 
 FIGURES = (
   *('methods', 'width', 'epochs', 'weights', 'pruning_error', 'sparsity'),
   'recovery',
 )
+WIDTHS = (500, 784, 1000, 1500, 2000, 2500)
 
 
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
   """The work directory and rows of a smoke run."""
   workdir = tmp_path_factory.mktemp('smoke')
-  return workdir, sketching_bounds.run(configs.get_config('smoke'), workdir)
+  return workdir, cells.run(configs.get_config('smoke'), workdir)
 
 
 def of(rows, study):
@@ -95,13 +100,11 @@ def test_what_is_done_is_kept(finished, monkeypatch):
   kept = [row for row in rows if row['study'] != 'recovery']
   results.write_text(json.dumps(kept))
   asked = []
-  train = sketching_bounds_studies.train
+  train = networks.train
   monkeypatch.setattr(
-    sketching_bounds_studies,
-    'train',
-    lambda *args: asked.append(args) or train(*args),
+    networks, 'train', lambda *args: asked.append(args) or train(*args)
   )
-  again = sketching_bounds.run(configs.get_config('smoke'), workdir)
+  again = cells.run(configs.get_config('smoke'), workdir)
   assert asked == []
   assert len(again) == len(rows)
   assert json.loads(results.read_text()) == json.loads(before)
@@ -126,20 +129,18 @@ def fake_row(width, dataset='mnist', dim=784, **more):
 
 def test_the_published_column_is_the_theorem_with_unit_factors():
   """SK-X9: within 0.04 at all six widths, so it grows like the width."""
-  rows = [fake_row(h) for h in sketching_bounds_reports._WIDTHS]
+  rows = [fake_row(h) for h in WIDTHS]
   for row in rows:
-    printed = sketching_bounds_reports.PUBLISHED['mnist', row['width']]
-    assert sketching_bounds_reports.reading(row) == pytest.approx(
-      printed['reading'], abs=0.04
-    )
-  ours, printed = sketching_bounds_reports.slopes(rows)['reading']
+    printed = published.value('SK-TB2', (row['width'],), 'reading')
+    assert numbers.reading(row) == pytest.approx(printed, abs=0.04)
+  ours, printed = numbers.slopes(rows)['reading']
   # Six values moved by 0.04 move the fitted slope by at most 0.065.
   assert ours == pytest.approx(printed, abs=0.065)
   assert ours == pytest.approx(1, abs=0.15)
   # One hidden layer less does not fit.
   short = fake_row(500)
   del short['shapes'][1]
-  assert abs(sketching_bounds_reports.reading(short) - 3.36) > 0.1
+  assert abs(numbers.reading(short) - 3.36) > 0.1
 
 
 def test_slopes_are_those_of_the_rows():
@@ -153,7 +154,7 @@ def test_slopes_are_those_of_the_rows():
     fake_row(h, 'other', methods=methods(h), test_error=0.1 / h)
     for h in (10, 20, 80)
   ]
-  found = sketching_bounds_reports.slopes(rows)
+  found = numbers.slopes(rows)
   assert found['bartlett_2017'] == (pytest.approx(2), None)
   assert found['true error'][0] == pytest.approx(-1)
   assert 'arora_2018' not in found
@@ -161,11 +162,11 @@ def test_slopes_are_those_of_the_rows():
 
 def test_networks_that_learned_nothing_have_a_row():
   rows = [fake_row(500, status='no margin'), fake_row(784, status='diverged')]
-  text = sketching_bounds_reports.methods_table(rows)
+  text, _, slopes, *_ = report.tables(rows)
   assert 'no margin' in text
   assert 'diverged' in text
   assert re.search(r'published +22\.29', text)
-  assert sketching_bounds_reports.slopes_table(rows) == ''
+  assert slopes == ''
 
 
 def test_margins_pay_for_strength_and_grid():
@@ -175,10 +176,10 @@ def test_margins_pay_for_strength_and_grid():
     jnp.asarray(rng.standard_normal((a, b)) / math.sqrt(a), jnp.float32)
     for a, b in ((30, 40), (40, 40), (40, 5))
   ]
-  spectral = np.array([np.linalg.norm(w, 2) for w in layers])
-  code = sketching_bounds_studies._Code(
-    configs.get_config('smoke'), layers, spectral, 7.0
+  net = networks.Network(
+    configs.get_config('smoke'), jax.random.key(0), None, layers, layers
   )
+  code = methods.Code(net, 7.0)
   for gamma in (0.01, 2.0):
     strength, steps = code.within(gamma)
     half = gamma / (2 * math.sqrt(2))
@@ -193,7 +194,7 @@ def test_margins_pay_for_strength_and_grid():
 @pytest.mark.parametrize('j', [1, 2, 4])
 def test_sparse_matrices(j):
   values, places = jax.random.split(jax.random.key(2))
-  draw = functools.partial(sketching_bounds_studies.sparse_matrix, p=50, j=j)
+  draw = functools.partial(recovery.sparse_matrix, p=50, j=j)
   x = np.asarray(draw(values, places))
   assert np.all(np.diag(x) != 0)
   counts = np.concatenate([(x != 0).sum(axis=0), (x != 0).sum(axis=1)])
@@ -205,10 +206,8 @@ def test_sparse_matrices(j):
 def test_recovery_needs_enough_rows():
   def recover(seed, m):
     keys = jax.random.split(jax.random.key(seed), 5)
-    drawn = sketching_bounds_studies.draw_many(keys, p=16, j=2, m=m, delta=4)
-    return sketching_bounds_studies.recover_many(
-      *drawn, max_iterations=1000, at_once=1
-    )
+    drawn = recovery.draw_many(keys, p=16, j=2, m=m, delta=4)
+    return recovery.recover_many(*drawn, max_iterations=1000, at_once=1)
 
   errors, found = recover(3, m=15)
   assert int(jnp.sum(errors < 1e-3)) >= 4
@@ -223,6 +222,6 @@ def test_presets():
   assert (paper.epochs, paper.learning_rate) == (300, 0.02)
   assert (paper.batch_sizes.mnist, paper.batch_sizes.cifar10) == (256, 4)
   assert [width for _, width in paper.networks] == [
-    *sketching_bounds_reports._WIDTHS,
+    *WIDTHS,
     784,
   ]

@@ -373,21 +373,6 @@ def test_quantile_gradients_are_those_of_the_inverse(x64):
     assert float(by_scale) == pytest.approx(at(q, alpha), rel=1e-12)
 
 
-def test_maximum_likelihood_recovers_alpha():
-  # The score has mean 0 at the truth; its variance is the Fisher information.
-  n, alpha = 20_000, 1.6
-  x = stable.sample(jax.random.key(11), alpha, (n,))
-
-  def scores(a):
-    return jax.jacfwd(lambda a: stable.logpdf(x, a))(a)
-
-  at_truth = np.asarray(scores(alpha), np.float64)
-  error = at_truth.std() / np.sqrt(n)
-  assert abs(at_truth.mean()) < 5 * error
-  wrong = np.asarray(scores(1.5), np.float64)
-  assert abs(wrong.mean()) > 5 * error
-
-
 def test_jit_vmap_and_blocks_agree():
   x = jnp.linspace(-30.0, 30.0, 2500)
   whole = stable.sf(x, 1.4)

@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 
-from experiments import tail_estimators
-from experiments.configs import tail_estimators as configs
+from experiments.tail_estimators import cells as study
+from experiments.tail_estimators import config as configs
 
 
 def test_smoke_run(tmp_path):
   config = configs.get_config('smoke')
-  rows = tail_estimators.run(config, tmp_path / 'run')
+  rows = study.run(config, tmp_path / 'run')
   bias = {
     (row['law'], row['estimator']): row
     for row in rows
@@ -31,22 +31,22 @@ def test_smoke_run(tmp_path):
   assert len(coverage) == 3 + 4
   assert all(row['coverage'] >= 0.6 for row in coverage)
   written = json.loads((tmp_path / 'run' / 'results.json').read_text())
-  again = tail_estimators.run(config, tmp_path / 'run')
+  again = study.run(config, tmp_path / 'run')
   assert json.dumps(again) == json.dumps(written)
   assert (tmp_path / 'run' / 'bias.png').exists()
 
 
 def test_share_covered():
   alpha, error = np.array([1.0, 1.0, 2.0]), np.array([0.1, 0.6, 0.1])
-  assert tail_estimators._share_covered(alpha, error, 2.0) == 2 / 3
-  assert tail_estimators._share_covered(alpha, error, np.inf) is None
+  assert study._share_covered(alpha, error, 2.0) == 2 / 3
+  assert study._share_covered(alpha, error, np.inf) is None
 
 
 def test_laws_have_the_tails_they_say():
   """Far quantiles of |x| fall by 10^(-1/alpha) for a tenth of the mass."""
   import jax
 
-  for i, law in enumerate(tail_estimators.laws()):
+  for i, law in enumerate(study.laws()):
     if not np.isfinite(law.alpha) or 'shifted' in law.name:
       continue
     x = np.abs(np.asarray(law.draw(jax.random.key(i), (400_000, 2)))[:, 0])

@@ -1,6 +1,7 @@
 """Training lanes: order of operations, stopping rule, batches, resume."""
 
 import itertools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import optax
 import pytest
 
 from htjax import models, noise, records, selection, training
-from htjax.training import Examples, Lane, Recipe, evaluation, keys
+from htjax.training import Examples, Lane, Recipe, engine, evaluation, keys
 
 NETWORK = models.fcn(6, 16, 3)
 HIDDEN = selection.exclude(*NETWORK.excluded)
@@ -335,6 +336,185 @@ def test_type1_noise_is_invisible_to_inputs_that_sum_to_zero():
   # Rounding: sums of 6 products with weights up to ~10, over 21 steps.
   assert difference(centred) < 1e-3
   assert difference(data.inputs) > 0.1
+
+
+# Any optimizer, losses, rule and order.
+
+
+def adam_by_hand(data, order_of, epochs, size):
+  """Adam's recursion, batch by batch in Python."""
+  params = NETWORK.init(training.init_key(4))
+  optimizer = optax.chain(
+    optax.add_decayed_weights(1e-3),
+    optax.adam(optax.exponential_decay(0.01, 10, 0.9)),
+  )
+  state = optimizer.init(params)
+
+  def loss(params, batch):
+    outputs = NETWORK.apply(params, data.inputs[batch])
+    wanted = jax.nn.one_hot(data.labels[batch], 3)
+    return jnp.mean(jnp.sum((outputs - wanted) ** 2, axis=-1))
+
+  found = []
+  for epoch in range(epochs):
+    order = order_of(epoch)
+    for i in range(len(order) // size):
+      batch = order[i * size : (i + 1) * size]
+      updates, state = optimizer.update(
+        jax.grad(loss)(params, batch), state, params
+      )
+      params = optax.apply_updates(params, updates)
+    found.append(params)
+  return found
+
+
+def squares(outputs, labels):
+  wanted = jax.nn.one_hot(labels, outputs.shape[-1])
+  return jnp.sum((outputs - wanted) ** 2, axis=-1)
+
+
+def epoch_key(lane, epoch):
+  del lane
+  return jax.random.fold_in(jax.random.key(99), 1000 + epoch)
+
+
+class Decay(NamedTuple):
+  """Settings of another optimizer than the papers'."""
+
+  seed: int
+  decay: float
+
+
+def adam_program(**changes):
+  options = {
+    'optimizer': lambda lane: optax.chain(
+      optax.add_decayed_weights(lane.decay),
+      optax.adam(optax.exponential_decay(0.01, 10, 0.9)),
+    ),
+    'losses': squares,
+    'epoch_key': epoch_key,
+  }
+  rec = Recipe(0.01, 16, kind=None, drop_last=True, eval_every=6, max_steps=60)
+  return training.make_program(
+    NETWORK.init, NETWORK.apply, rec, **(options | changes)
+  )
+
+
+def test_epochs_of_another_optimizer_loss_and_order():
+  data = make_data()
+  made = training.epochs(adam_program(), Decay(4, 1e-3), data, [3, 0, 1])
+  found = dict(made)
+  assert list(found) == [0, 1, 3]
+  assert [int(s.steps) for s in found.values()] == [0, 2, 6]
+
+  def order_of(epoch):
+    return np.asarray(jax.random.permutation(epoch_key(None, epoch), 40))
+
+  by_hand = adam_by_hand(data, order_of, 3, 16)
+  assert_same_params(found[0].params, NETWORK.init(training.init_key(4)))
+  for epoch in (1, 3):
+    # Adam divides by roots of squares, which double a relative rounding.
+    assert_same_params(
+      *(found[epoch].params, by_hand[epoch - 1]), rtol=1e-4, atol=1e-5
+    )
+  with pytest.raises(AssertionError):
+    assert_same_params(found[1].params, by_hand[1], rtol=1e-4, atol=1e-5)
+
+
+def test_epochs_go_on_from_a_state_that_stays():
+  data, prog = make_data(), adam_program()
+  lane = Decay(4, 1e-3)
+  ((_, half),) = training.epochs(prog, lane, data, [2])
+  for _ in range(2):
+    ((_, whole),) = training.epochs(prog, lane, data, [4], state=half)
+  ((_, straight),) = training.epochs(prog, lane, data, [4])
+  assert_same_params(whole, straight)
+  with pytest.raises(ValueError, match='must lie ahead of the 4 steps'):
+    next(training.epochs(prog, lane, data, [1], state=half))
+
+
+def test_a_stopping_rule_of_ones_own():
+  data, lane = make_data(), Decay(4, 0.0)
+  seen = []
+
+  def rule(progress):
+    seen.append(progress)
+    return progress.loss < 0.5
+
+  prog = adam_program(stop=rule)
+  (done,) = training.train(prog, [lane], data)
+  assert done.status == 'converged'
+  assert done.train_loss < 0.5
+  assert seen[0].num_train == 40
+  (never,) = training.train(adam_program(stop=lambda p: False), [lane], data)
+  assert (never.status, never.steps) == ('out of steps', 60)
+
+
+def test_noise_of_ones_own():
+  data, lane = make_data(), Decay(4, 0.1)
+
+  def process(lane):
+    return noise.StableNoise(1.5, lane.decay, kind='type2')
+
+  def end(**options):
+    prog = training.make_program(
+      NETWORK.init, NETWORK.apply, recipe(kind=None), **options
+    )
+    return next(training.epochs(prog, lane, data, [5]))[1].params['hidden_0']
+
+  quiet, noisy = end(), end(noise=process)
+  assert np.all(np.asarray(noisy['kernel'] != quiet['kernel']))
+
+
+# Convolutions.
+
+
+def conv_network():
+  def init(key):
+    return {
+      'kernel': 0.3 * jax.random.normal(key, (3, 3, 1, 4)),
+      'output': jax.random.normal(jax.random.fold_in(key, 1), (4, 3)),
+    }
+
+  def apply(params, x):
+    maps = jax.lax.conv_general_dilated(
+      *(x, params['kernel'], (1, 1), 'SAME'),
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+    return jax.nn.relu(maps).mean((1, 2)) @ params['output']
+
+  return models.Network(init, apply, (), ())
+
+
+@pytest.mark.parametrize('at_once', [1, 4])
+def test_steps_from_the_host_give_the_same_numbers(at_once, monkeypatch):
+  rng = np.random.default_rng(0)
+  data = Examples(
+    rng.normal(size=(20, 6, 6, 1)).astype(np.float32),
+    rng.integers(3, size=20).astype(np.int32),
+  )
+  rec = recipe(batch_size=8, eval_batch=8, target_accuracy=0.5, max_steps=25)
+  lanes = [Lane(0, 2.0, 0.0), Lane(1, 1.5, 0.01), Lane(2, 1.2, 1e30)]
+  network = conv_network()
+
+  def run():
+    prog = training.make_program(network.init, network.apply, rec)
+    found = list(training.train(prog, lanes, data, at_once=at_once))
+    return sorted(found, key=lambda f: f.lane_index)
+
+  prog = training.make_program(network.init, network.apply, rec)
+  assert engine.Engine(prog, data, batched=False).from_host
+  dense = program(recipe())
+  assert not engine.Engine(dense, make_data(), batched=False).from_host
+  stepped = run()
+  monkeypatch.setattr(engine, '_is_slow_in_loops', lambda *args: False)
+  looped = run()
+  for ours, theirs in zip(stepped, looped, strict=True):
+    assert (ours.steps, ours.status) == (theirs.steps, theirs.status)
+    if ours.status != 'diverged':
+      # Two algorithms of a convolution round differently.
+      assert_same_params(ours.params, theirs.params, rtol=1e-3, atol=1e-4)
+  assert stepped[2].status == 'diverged'
 
 
 class Interrupted(Exception):

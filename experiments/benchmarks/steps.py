@@ -59,7 +59,7 @@ def noisy_step(name: str, kind: str, small: bool, repeats: int) -> Measurement:
       sigma,
       key=1,
       kind=kind,
-      mask=selection.exclude(*network.excluded),
+      select=selection.exclude(*network.excluded),
     )
 
   clean = _run(network, lambda: optax.sgd(case.learning_rate), case.num_steps)

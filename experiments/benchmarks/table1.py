@@ -30,7 +30,7 @@ from htjax import records, training
 # CPU seconds of the authors' program on one thread of an AMD EPYC, measured
 # once: per run at n = 2000, with evaluation on 500 test series, and imports.
 _RECORDED_RUN, _RECORDED_IMPORTS = 3.4, 4.0
-_CONFIGS = 'experiments/configs/implicit_compressibility.py'
+_CONFIG = 'experiments/implicit_compressibility/config.py'
 
 Row = dict[str, Any]
 
@@ -93,18 +93,19 @@ def end_to_end(
 def make_problem(preset: str) -> dict[str, Any]:
   """What the baseline is given: data, first weights, lanes and settings."""
   # Imported here because it defines flags of its own.
-  from experiments import implicit_compressibility as program
-  from experiments.configs import implicit_compressibility as configs
+  from experiments.common import tasks
+  from experiments.implicit_compressibility import cells
+  from experiments.implicit_compressibility.config import get_config
 
-  config = configs.get_config(preset)
+  config = get_config(preset)
   try:
-    dataset = program.load_data(config)
+    dataset = cells.load_data(config)
   except FileNotFoundError as error:
     raise Unavailable(str(error)) from None
   lanes = [
-    [lane.seed, lane.alpha, lane.sigma] for lane in program.make_lanes(config)
+    [lane.seed, lane.alpha, lane.sigma] for lane in cells.make_lanes(config)
   ]
-  network = program.make_network(config, dataset)
+  network = tasks.network(config, dataset)
   problem = {
     'lanes': lanes,
     'train_inputs': dataset.train.inputs.reshape(len(dataset.train.labels), -1),
@@ -184,7 +185,7 @@ class _Experiment:
     cost, _ = run_command(
       [
         *(sys.executable, '-m', 'experiments.implicit_compressibility'),
-        f'--config={_CONFIGS}:{self.preset}',
+        f'--config={_CONFIG}:{self.preset}',
         f'--config.batch_size={self.batch_size}',
         f'--workdir={workdir}',
       ],

@@ -111,7 +111,8 @@ def cold_environment(**more: str) -> dict[str, str]:
   """The environment without what would keep compiled programs, or make more
   devices than there are."""
   dropped = ('JAX_COMPILATION_CACHE_DIR', 'XLA_FLAGS')
-  return {k: v for k, v in os.environ.items() if k not in dropped} | more
+  kept = {k: v for k, v in os.environ.items() if k not in dropped}
+  return kept | {'JAX_ENABLE_COMPILATION_CACHE': 'false'} | more
 
 
 def interleave(

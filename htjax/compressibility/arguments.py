@@ -13,7 +13,14 @@ from htjax.types import Array, ArrayLike
 
 
 def check_matrix(name: str, matrix: ArrayLike) -> Array:
-  """Return `matrix` as floating, or raise if it has no columns to speak of."""
+  """Return `matrix` as floating, or raise if it has no columns to speak of.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import compressibility
+    >>> compressibility.check_matrix('matrix', jnp.ones((3, 2))).shape
+    (3, 2)
+  """
   array = nonempty(name, matrix)
   if array.ndim < 2:
     raise ValueError(
@@ -24,7 +31,12 @@ def check_matrix(name: str, matrix: ArrayLike) -> Array:
 
 
 def check_order(p: Any) -> None:
-  """Raise unless `p` is a finite positive Python number."""
+  """Raise unless `p` is a finite positive Python number.
+
+  Examples:
+    >>> from htjax import compressibility
+    >>> compressibility.check_order(2)  # raises unless in (0, inf)
+  """
   if (
     isinstance(p, bool)
     or not isinstance(p, int | float | np.number)
@@ -34,7 +46,12 @@ def check_order(p: Any) -> None:
 
 
 def check_kappa(kappa: Kept) -> None:
-  """Raise if a concrete kept fraction is not in (0, 1]."""
+  """Raise if a concrete kept fraction is not in (0, 1].
+
+  Examples:
+    >>> from htjax import compressibility
+    >>> compressibility.check_kappa(0.5)  # raises outside (0, 1]
+  """
   if isinstance(kappa, AllBut):
     check_range('the share of AllBut', kappa.share, 0.0, 1.0, open_high=True)
   else:

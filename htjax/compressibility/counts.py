@@ -50,6 +50,13 @@ def kept_count(kappa: Kept, size: int, rounding: str = 'ceil') -> Any:
 
   Raises:
     ValueError: unknown rounding.
+
+  Examples:
+    >>> from htjax import compressibility
+    >>> int(compressibility.kept_count(0.25, 10))
+    3
+    >>> int(compressibility.kept_count(0.25, 10, 'floor'))
+    2
   """
   check_choice('rounding', rounding, ROUNDINGS)
   if isinstance(kappa, AllBut):

@@ -32,6 +32,12 @@ def largest(scores: Array, k: ArrayLike) -> Array:
   Returns:
     Boolean array of the scores' shape; among equal scores the first in
     row-major order come first.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import compressibility
+    >>> compressibility.largest(jnp.array([1.0, 3.0, 2.0]), 2).tolist()
+    [False, True, True]
   """
   if scores.size == 0:
     return jnp.zeros(scores.shape, bool)
@@ -56,6 +62,12 @@ def num_true(mask: Array) -> Array:
 
   XLA writes what it is to sum to memory first: bytes, summed in groups small
   enough for them, take half the time of 32-bit integers.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import compressibility
+    >>> int(compressibility.num_true(jnp.array([True, False, True])))
+    2
   """
   flat = mask.reshape(-1)
   whole = flat.size // _GROUP * _GROUP
@@ -74,6 +86,12 @@ def median(x: Array) -> Array:
 
   Returns:
     Array [] of x's dtype.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import compressibility
+    >>> float(compressibility.median(jnp.array([1.0, 9.0, 2.0, 4.0])))
+    3.0
   """
   x = x.reshape(-1)
   keys = _order_preserving_bits(x)

@@ -146,6 +146,13 @@ def column_norms(matrix: Array, p: float = 2) -> Array:
   Returns:
     Array [n]; no overflow or underflow on the way to a norm that fits the
     dtype. Infinity in a column gives NaN.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import compressibility
+    >>> matrix = jnp.array([[3.0, 1.0], [4.0, 0.0]])
+    >>> compressibility.column_norms(matrix).tolist()
+    [5.0, 1.0]
   """
   magnitude = jnp.abs(matrix).reshape(-1, matrix.shape[-1])
   peak = jnp.max(magnitude, axis=0)
@@ -169,6 +176,12 @@ def num_removable(
   Returns:
     int32 array []: the largest m such that the m smallest columns cost at most
     `tolerance`; n if all are zero, 0 if one is NaN or infinite.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import compressibility
+    >>> int(compressibility.num_removable(jnp.array([3.0, 1.0, 0.5]), 0.2))
+    2
   """
   norms, _ = to_unit_peak(norms)
   cost = removal_cost(jnp.sort(norms), p, power=squared)

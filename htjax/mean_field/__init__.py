@@ -23,6 +23,7 @@ from htjax.mean_field.euler import EulerErrors, euler_error
 from htjax.mean_field.problem import Problem, drift, predict, risk
 from htjax.mean_field.rates import Rate, fit_rate
 from htjax.mean_field.simulation import Trajectory, euler_step, simulate
+from htjax.mean_field.studies import Study
 from htjax.mean_field.theory import (
   euler_bound,
   gradient_norm_bound,
@@ -39,6 +40,7 @@ __all__ = [
   'Rate',
   'ReferencePath',
   'Regularity',
+  'Study',
   'Trajectory',
   'drift',
   'euler_bound',

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh
 
 from htjax.checks import check_count, check_key
 from htjax.mean_field.problem import (
@@ -22,16 +21,19 @@ from htjax.mean_field.problem import (
   mean_output,
   velocity,
 )
-from htjax.mean_field.simulation import noise, noise_scale
+from htjax.mean_field.short_forms import gathers
+from htjax.mean_field.simulation import increments
 from htjax.mean_field.studies import (
+  STUDY,
   Initial,
-  cast,
+  Study,
   check_replicas,
-  check_study,
+  check_start,
   norm,
   over_replicas,
   own_drift,
 )
+from htjax.noise import StableNoise
 from htjax.types import Array, ArrayLike, PRNGKey
 
 
@@ -65,16 +67,15 @@ class ChaosErrors(NamedTuple):
   correlation: Array
 
 
+@gathers(noise=StableNoise)
 def reference_path(
   key: PRNGKey,
   problem: Problem,
+  noise: StableNoise,
   *,
   size: int,
-  alpha: ArrayLike,
-  sigma: ArrayLike,
   step_size: ArrayLike,
   num_steps: int,
-  kind: str = 'type1',
   initial: Initial | None = None,
 ) -> ReferencePath:
   """The limit law's path, from one system of `size` particles.
@@ -85,14 +86,11 @@ def reference_path(
   Args:
     key: typed key.
     problem: see `Problem`.
+    noise: as in `simulate`, also in the short form alpha=, sigma=, kind=.
     size: static, number of particles.
-    alpha: tail index in (0, 2], traced.
-    sigma: >= 0, traced.
     step_size: eta > 0, traced.
     num_steps: static.
-    kind: 'type1', 'type2' or 'type3', static.
-    initial: `initial(key, n)` draws n independent initial values [n, p]; None
-      is N(0, I_p) with p the size of one input.
+    initial: as in `Study`.
 
   Returns:
     ReferencePath.
@@ -127,31 +125,22 @@ def reference_path(
   """
   key = check_key(key)
   check_count('size', size)
-  initial = check_study(
-    problem, alpha, sigma, step_size, num_steps, kind, initial
-  )
-  outputs = _reference(
-    key, problem, alpha, sigma, step_size, size, num_steps, kind, initial
-  )
+  initial = check_start(problem, noise, step_size, num_steps, initial)
+  outputs = _reference(key, problem, noise, step_size, size, num_steps, initial)
   return ReferencePath(outputs, size)
 
 
+@gathers(noise=StableNoise, study=Study)
 def propagation_of_chaos(
   key: PRNGKey,
   problem: Problem,
+  noise: StableNoise,
   *,
-  widths: Sequence[int] = (16, 64, 256, 1024, 4096),
-  reference: int | ReferencePath = 65_536,
-  num_replicas: int = 64,
-  alpha: ArrayLike,
-  sigma: ArrayLike,
   step_size: ArrayLike,
   num_steps: int,
-  kind: str = 'type1',
-  initial: Initial | None = None,
-  common_noise: bool = True,
-  at_once: int = 1,
-  mesh: Mesh | None = None,
+  widths: Sequence[int] = (16, 64, 256, 1024, 4096),
+  reference: int | ReferencePath = 65_536,
+  study: Study = STUDY,
 ) -> ChaosErrors:
   """Distance between particles of finite systems and of the limit.
 
@@ -173,21 +162,16 @@ def propagation_of_chaos(
   Args:
     key: typed key.
     problem: see `Problem`.
+    noise: as in `simulate`, also in the short form alpha=, sigma=, kind=.
+    step_size: eta > 0, traced.
+    num_steps: static; the horizon is step_size num_steps.
     widths: static, numbers of particles.
     reference: static, size of the reference system, at least the largest
       width; or a ReferencePath for these settings.
-    num_replicas: static.
-    alpha: tail index in (0, 2], traced.
-    sigma: >= 0, traced.
-    step_size: eta > 0, traced.
-    num_steps: static; the horizon is step_size num_steps.
-    kind: 'type1', 'type2' or 'type3', static.
-    initial: `initial(key, n)` draws n independent initial values [n, p]; None
-      is N(0, I_p) with p the size of one input.
-    common_noise: False drives the copies by noise of their own, as a control:
-      the distances then do not decay.
-    at_once: static, replicas per batch: 1 is best on a CPU.
-    mesh: static, devices over which the replicas are split evenly.
+    study: replicas, initial values and devices. Without common noise the
+      copies have noise of their own: the distances then do not decay. In its
+      place num_replicas=, initial=, common_noise=, at_once= and mesh= may be
+      given.
 
   Returns:
     ChaosErrors.
@@ -224,11 +208,9 @@ def propagation_of_chaos(
     ([4, 16], (2, 4))
   """
   key = check_key(key)
-  initial = check_study(
-    problem, alpha, sigma, step_size, num_steps, kind, initial
-  )
+  check_replicas(study)
+  initial = check_start(problem, noise, step_size, num_steps, study.initial)
   widths = _check_counts('widths', widths)
-  check_replicas(num_replicas, at_once, mesh)
   reference_key, replica_key = jax.random.split(key)
   if not isinstance(reference, ReferencePath):
     check_count('reference', reference)
@@ -236,12 +218,10 @@ def propagation_of_chaos(
     reference = reference_path(
       reference_key,
       problem,
+      noise,
       size=reference,
-      alpha=alpha,
-      sigma=sigma,
       step_size=step_size,
       num_steps=num_steps,
-      kind=kind,
       initial=initial,
     )
   _check_reference(reference.size, widths)
@@ -251,19 +231,8 @@ def propagation_of_chaos(
       f'{len(reference.outputs)}'
     )
   typical, largest, own, copies, variance = _chaos(
-    replica_key,
-    problem,
-    reference.outputs,
-    alpha,
-    sigma,
-    step_size,
-    widths,
-    num_replicas,
-    kind,
-    initial,
-    common_noise,
-    at_once,
-    mesh,
+    *(replica_key, problem, reference.outputs, noise, step_size),
+    *(widths, study._replace(initial=initial)),
   )
   return ChaosErrors(
     np.array(widths),
@@ -273,53 +242,31 @@ def propagation_of_chaos(
   )
 
 
-@functools.partial(jax.jit, static_argnums=(5, 6, 7, 8))
-def _reference(
-  key, problem, alpha, sigma, step_size, size, num_steps, kind, initial
-):
+@functools.partial(jax.jit, static_argnums=(4, 5, 6))
+def _reference(key, problem, noise, step_size, size, num_steps, initial):
   start_key, noise_key = jax.random.split(key)
   theta = initial(start_key, size)
-  alpha, sigma, eta = cast(theta.dtype, alpha, sigma, step_size)
-  scale = noise_scale(alpha, sigma, eta)
+  eta = jnp.asarray(step_size, theta.dtype)
 
   def step(theta, t):
     outputs = mean_output(problem, theta)
     b = velocity(problem, theta, loss_slopes(problem, outputs))
     step_key = jax.random.fold_in(noise_key, t)
-    x = noise(step_key, theta.shape, theta.dtype, alpha, scale, kind)
+    x = increments(step_key, noise, theta, eta)
     return theta + eta * b + x, outputs
 
   return lax.scan(step, theta, jnp.arange(num_steps))[1]
 
 
-@functools.partial(jax.jit, static_argnums=(6, 7, 8, 9, 10, 11, 12))
-def _chaos(
-  key,
-  problem,
-  path,
-  alpha,
-  sigma,
-  step_size,
-  widths,
-  num_replicas,
-  kind,
-  initial,
-  common_noise,
-  at_once,
-  mesh,
-):
+@functools.partial(jax.jit, static_argnums=(5, 6))
+def _chaos(key, problem, path, noise, step_size, widths, study):
   def replica(replica_key):
     start_key, noise_key, other_key = jax.random.split(replica_key, 3)
-    start = initial(start_key, max(widths))
-    a, s, eta = cast(start.dtype, alpha, sigma, step_size)
-    draw = functools.partial(
-      noise,
-      shape=start.shape,
-      dtype=start.dtype,
-      alpha=a,
-      scale=noise_scale(a, s, eta),
-      kind=kind,
-    )
+    start = study.initial(start_key, max(widths))
+    eta = jnp.asarray(step_size, start.dtype)
+
+    def draw(key):
+      return increments(key, noise, start, eta)
 
     def step(state, at):
       # A particle is what the noise made of it plus what the drift did. The
@@ -333,7 +280,7 @@ def _chaos(
       )
       x = draw(jax.random.fold_in(noise_key, t))
       fallen = fallen + x
-      if common_noise:
+      if study.common_noise:
         own, limit = fallen, copies
       else:
         own = own + draw(jax.random.fold_in(other_key, t))
@@ -359,7 +306,7 @@ def _chaos(
       _spread(problem, limits),
     )
 
-  return over_replicas(replica, key, num_replicas, at_once, mesh)
+  return over_replicas(replica, key, study)
 
 
 def _spread(problem: Problem, particles: Array) -> Array:

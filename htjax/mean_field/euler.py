@@ -13,21 +13,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh
 
 from htjax.checks import check_count, check_key
 from htjax.mean_field.problem import Problem
-from htjax.mean_field.simulation import noise, noise_scale
+from htjax.mean_field.short_forms import gathers
+from htjax.mean_field.simulation import increments
 from htjax.mean_field.studies import (
-  Initial,
-  cast,
+  STUDY,
+  Study,
   check_replicas,
-  check_study,
+  check_start,
   norm,
   over_replicas,
   own_drift,
 )
-from htjax.types import Array, ArrayLike, PRNGKey
+from htjax.noise import StableNoise
+from htjax.types import Array, PRNGKey
 
 
 class EulerErrors(NamedTuple):
@@ -44,22 +45,17 @@ class EulerErrors(NamedTuple):
   largest: Array
 
 
+@gathers(noise=StableNoise, study=Study)
 def euler_error(
   key: PRNGKey,
   problem: Problem,
+  noise: StableNoise,
   *,
   step_sizes: Sequence[float],
   fine_step_size: float,
   horizon: float,
   num_particles: int,
-  num_replicas: int,
-  alpha: ArrayLike,
-  sigma: ArrayLike,
-  kind: str = 'type1',
-  initial: Initial | None = None,
-  common_noise: bool = True,
-  at_once: int = 1,
-  mesh: Mesh | None = None,
+  study: Study = STUDY,
 ) -> EulerErrors:
   """Distance at the horizon between Euler schemes and a much finer one.
 
@@ -71,20 +67,14 @@ def euler_error(
   Args:
     key: typed key.
     problem: see `Problem`.
+    noise: as in `simulate`, also in the short form alpha=, sigma=, kind=.
     step_sizes: static, each a multiple of fine_step_size that divides the
       horizon.
     fine_step_size: static, of the reference scheme, in units of time.
     horizon: static, T.
     num_particles: static, n.
-    num_replicas: static.
-    alpha: tail index in (0, 2], traced.
-    sigma: >= 0, traced.
-    kind: 'type1', 'type2' or 'type3', static.
-    initial: `initial(key, n)` draws n independent initial values [n, p]; None
-      is N(0, I_p) with p the size of one input.
-    common_noise: False gives every scheme noise of its own, as a control.
-    at_once: static, replicas per batch: 1 is best on a CPU.
-    mesh: static, devices over which the replicas are split evenly.
+    study: replicas, initial values and devices, also in the short form of
+      `propagation_of_chaos`. Without common noise every scheme has its own.
 
   Returns:
     EulerErrors.
@@ -130,63 +120,35 @@ def euler_error(
       )
   if not ratios:
     raise ValueError('step_sizes must not be empty')
-  initial = check_study(
-    problem, alpha, sigma, fine_step_size, num_steps, kind, initial
+  check_replicas(study)
+  initial = check_start(
+    problem, noise, fine_step_size, num_steps, study.initial
   )
   check_count('num_particles', num_particles)
-  check_replicas(num_replicas, at_once, mesh)
   typical, largest = _euler(
-    key,
-    problem,
-    alpha,
-    sigma,
-    fine_step_size,
-    tuple(ratios),
-    num_steps,
-    num_particles,
-    num_replicas,
-    kind,
-    initial,
-    common_noise,
-    at_once,
-    mesh,
+    *(key, problem, noise, fine_step_size),
+    *(tuple(ratios), num_steps, num_particles),
+    study._replace(initial=initial),
   )
   return EulerErrors(np.array(step_sizes), typical.T, largest.T)
 
 
-@functools.partial(jax.jit, static_argnums=(5, 6, 7, 8, 9, 10, 11, 12, 13))
-def _euler(
-  key,
-  problem,
-  alpha,
-  sigma,
-  fine,
-  ratios,
-  num_steps,
-  num_particles,
-  num_replicas,
-  kind,
-  initial,
-  common_noise,
-  at_once,
-  mesh,
-):
+@functools.partial(jax.jit, static_argnums=(4, 5, 6, 7))
+def _euler(key, problem, noise, fine, ratios, num_steps, num_particles, study):
   def replica(replica_key):
     start_key, noise_key = jax.random.split(replica_key)
-    start = initial(start_key, num_particles)
-    a, s, eta = cast(start.dtype, alpha, sigma, fine)
-    scale = noise_scale(a, s, eta)
+    start = study.initial(start_key, num_particles)
+    eta = jnp.asarray(fine, start.dtype)
 
-    def increments(noise_key):
+    def path(noise_key):
       def draw(k):
-        step_key = jax.random.fold_in(noise_key, k)
-        return noise(step_key, start.shape, start.dtype, a, scale, kind)
+        return increments(jax.random.fold_in(noise_key, k), noise, start, eta)
 
       return lax.map(draw, jnp.arange(num_steps))
 
-    def at_horizon(ratio, increments):
+    def at_horizon(ratio, path):
       """The part of each particle at the horizon that is due to the drift."""
-      coarse = increments.reshape(-1, ratio, *increments.shape[1:]).sum(axis=1)
+      coarse = path.reshape(-1, ratio, *path.shape[1:]).sum(axis=1)
 
       def step(state, x):
         fallen, moved = state
@@ -196,14 +158,14 @@ def _euler(
       state = (start, jnp.zeros_like(start))
       return lax.scan(step, state, coarse)[0][1]
 
-    shared = increments(noise_key)
+    shared = path(noise_key)
     exact = at_horizon(1, shared)
     errors = []
     for i, ratio in enumerate(ratios):
-      if common_noise:
+      if study.common_noise:
         error = at_horizon(ratio, shared) - exact
       else:
-        other = increments(jax.random.fold_in(noise_key, num_steps + i))
+        other = path(jax.random.fold_in(noise_key, num_steps + i))
         error = at_horizon(ratio, other) - exact
         error = error + (other - shared).sum(axis=0)
       errors.append(norm(error))
@@ -212,7 +174,7 @@ def _euler(
       jnp.stack([e.max() for e in errors]),
     )
 
-  return over_replicas(replica, key, num_replicas, at_once, mesh)
+  return over_replicas(replica, key, study)
 
 
 def _ratio(name: str, value: float, fine: float) -> int:

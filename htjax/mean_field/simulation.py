@@ -20,8 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax import stable
-from htjax.checks import check_choice, check_count, check_key, check_range
+from htjax.checks import check_count, check_key, check_range
 from htjax.mean_field.problem import (
   Problem,
   check_particles,
@@ -29,6 +28,8 @@ from htjax.mean_field.problem import (
   mean_output,
   velocity,
 )
+from htjax.mean_field.short_forms import gathers
+from htjax.noise import StableNoise
 from htjax.types import Array, ArrayLike, PRNGKey
 
 
@@ -45,15 +46,14 @@ class Trajectory(NamedTuple):
   particles: Array
 
 
+@gathers(noise=StableNoise)
 def euler_step(
   key: PRNGKey,
   problem: Problem,
   particles: ArrayLike,
+  noise: StableNoise,
   *,
-  alpha: ArrayLike,
-  sigma: ArrayLike,
   step_size: ArrayLike,
-  kind: str = 'type1',
 ) -> Array:
   """One step theta + eta b(theta, mu) + sigma eta^(1/alpha) X.
 
@@ -66,20 +66,19 @@ def euler_step(
     key: typed key.
     problem: see `Problem`.
     particles: [n, p].
-    alpha: tail index in (0, 2], traced; 2 is Gaussian noise of variance
-      2 sigma^2 eta per coordinate.
-    sigma: >= 0, traced.
+    noise: what drives the particles, one vector for each, traced but for its
+      kind. In its place alpha=, sigma= and kind= may be given.
     step_size: eta > 0, in units of time, traced.
-    kind: 'type1', 'type2' or 'type3', static.
 
   Returns:
     Array [n, p].
 
   Raises:
-    ValueError: a concrete alpha outside (0, 2], sigma negative or infinite,
-      step_size not positive, unknown kind; otherwise as `predict`.
+    ValueError: as `htjax.noise.StableNoise`; an alpha or sigma that is an
+      array; step_size not positive; otherwise as `predict`.
 
-  Values: as `htjax.stable.sample` for traced alpha and sigma out of range.
+  Values: as `htjax.noise.StableNoise.draw` for traced alpha and sigma out of
+    range.
 
   Source: [IC], eqs. (2) and (3).
 
@@ -103,20 +102,19 @@ def euler_step(
   """
   key = check_key(key)
   particles = check_particles(problem, particles)
-  check_process(alpha, sigma, step_size, kind)
-  return _euler_step(key, problem, particles, alpha, sigma, step_size, kind)
+  check_process(noise, step_size)
+  return _euler_step(key, problem, particles, noise, step_size)
 
 
+@gathers(noise=StableNoise)
 def simulate(
   key: PRNGKey,
   problem: Problem,
   particles: ArrayLike,
+  noise: StableNoise,
   *,
-  alpha: ArrayLike,
-  sigma: ArrayLike,
   step_size: ArrayLike,
   num_steps: int,
-  kind: str = 'type1',
   save_every: int | None = None,
   batch_size: int | None = None,
 ) -> Trajectory:
@@ -131,11 +129,9 @@ def simulate(
     key: typed key.
     problem: see `Problem`.
     particles: [n, p], the state at time 0.
-    alpha: tail index in (0, 2], traced.
-    sigma: >= 0, traced.
+    noise: as in `euler_step`, also in the short form alpha=, sigma=, kind=.
     step_size: eta > 0, traced.
     num_steps: static.
-    kind: 'type1', 'type2' or 'type3', static.
     save_every: static, a divisor of num_steps; None keeps the two ends only.
     batch_size: static; the drift of each step uses that many data, drawn
       without replacement anew in each step. None uses all of them.
@@ -176,7 +172,7 @@ def simulate(
   """
   key = check_key(key)
   particles = check_particles(problem, particles)
-  check_process(alpha, sigma, step_size, kind)
+  check_process(noise, step_size)
   check_count('num_steps', num_steps)
   save_every = num_steps if save_every is None else save_every
   check_count('save_every', save_every)
@@ -188,98 +184,58 @@ def simulate(
     check_count('batch_size', batch_size)
     check_range('batch_size', batch_size, 1, len(problem.inputs))
   return _simulate(
-    key,
-    problem,
-    particles,
-    alpha,
-    sigma,
-    step_size,
-    num_steps,
-    kind,
-    save_every,
-    batch_size,
+    *(key, problem, particles, noise, step_size),
+    *(num_steps, save_every, batch_size),
   )
 
 
-def check_process(alpha: Any, sigma: Any, step_size: Any, kind: Any) -> None:
+def check_process(noise: Any, step_size: Any) -> None:
   """Raise if what drives the particles is out of range."""
-  check_range('alpha', alpha, 0.0, 2.0, open_low=True)
-  check_range('sigma', sigma, 0.0, np.inf, open_high=True)
+  if not isinstance(noise, StableNoise):
+    raise ValueError(f'noise must be a noise.StableNoise, got {noise!r}')
+  noise.check_scalar()
   check_range(
     'step_size', step_size, 0.0, np.inf, open_low=True, open_high=True
   )
-  check_choice('kind', kind, stable.KINDS)
-  for name, value in (
-    ('alpha', alpha),
-    ('sigma', sigma),
-    ('step_size', step_size),
-  ):
-    if np.shape(value) != ():
-      raise ValueError(
-        f'{name} must be a scalar, got an array of shape {np.shape(value)}; '
-        'vmap over it instead'
-      )
+  if np.shape(step_size) != ():
+    raise ValueError(
+      'step_size must be a scalar, got an array of shape '
+      f'{np.shape(step_size)}; vmap over it instead'
+    )
 
 
-def noise(
-  key: PRNGKey,
-  shape: tuple[int, int],
-  dtype: Any,
-  alpha: ArrayLike,
-  scale: ArrayLike,
-  kind: str,
+def increments(
+  key: PRNGKey, noise: StableNoise, particles: Array, step_size: ArrayLike
 ) -> Array:
-  """scale X for n particles, [n, p], or [n, 1] for Type I.
+  """The noise of one step for n particles, [n, p], or [n, 1] for Type I.
 
-  Drawn as `htjax.noise` draws it for the first leaf of a pytree, a kernel
-  [p, n], so that both routes meet the same noise.
+  Drawn as for the first leaf of a pytree, a kernel [p, n], so that an optimizer
+  meets the same noise.
   """
-  n, p = shape
-  rows = 1 if kind == 'type1' else p
-  leaf_key = jax.random.fold_in(key, 0)
-  x = stable.sample_vectors(
-    leaf_key, alpha, (rows, n), dtype, kind=kind, axis=0, scale=scale
-  )
+  kernel: Any = jax.ShapeDtypeStruct(particles.shape[::-1], particles.dtype)
+  (x,) = noise.draw_leaves(key, [kernel], [True], step_size)
   return x.T
 
 
-def noise_scale(alpha: ArrayLike, sigma: ArrayLike, step_size: ArrayLike):
-  """sigma eta^(1/alpha)."""
-  return sigma * step_size ** (1.0 / alpha)
-
-
-@functools.partial(jax.jit, static_argnums=6)
-def _euler_step(key, problem, particles, alpha, sigma, step_size, kind):
-  alpha, sigma, eta = (
-    jnp.asarray(v, particles.dtype) for v in (alpha, sigma, step_size)
-  )
+@jax.jit
+def _euler_step(key, problem, particles, noise, step_size):
+  eta = jnp.asarray(step_size, particles.dtype)
   slopes = loss_slopes(problem, mean_output(problem, particles))
   b = velocity(problem, particles, slopes)
-  scale = noise_scale(alpha, sigma, eta)
-  x = noise(key, particles.shape, particles.dtype, alpha, scale, kind)
+  x = increments(key, noise, particles, eta)
   return particles + eta * b + x
 
 
-@functools.partial(jax.jit, static_argnums=(6, 7, 8, 9))
+@functools.partial(jax.jit, static_argnums=(5, 6, 7))
 def _simulate(
-  key,
-  problem,
-  particles,
-  alpha,
-  sigma,
-  step_size,
-  num_steps,
-  kind,
-  save_every,
-  batch_size,
+  key, problem, particles, noise, step_size, num_steps, save_every, batch_size
 ):
   def step(theta, t):
     step_key = jax.random.fold_in(key, t)
     data = problem
     if batch_size is not None:
       data = _batch(jax.random.fold_in(step_key, 1), problem, batch_size)
-    theta = _euler_step(step_key, data, theta, alpha, sigma, step_size, kind)
-    return theta, None
+    return _euler_step(step_key, data, theta, noise, step_size), None
 
   def stretch(theta, t):
     steps = t * save_every + jnp.arange(save_every, dtype=jnp.int32)

@@ -9,7 +9,7 @@ which can be huge, must not round it.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,14 +27,44 @@ from htjax.mean_field.problem import (
   velocity,
 )
 from htjax.mean_field.simulation import check_process
+from htjax.noise import StableNoise
 from htjax.types import Array, PRNGKey
 
 Initial = Callable[[PRNGKey, int], Array]
 
 
-def check_study(problem, alpha, sigma, step_size, num_steps, kind, initial):
+class Study(NamedTuple):
+  """How a study of coupled systems is run; static.
+
+  Attributes:
+    num_replicas: repetitions, each with initial values and noise of its own.
+    initial: `initial(key, n)` draws n independent initial values [n, p]; None
+      is N(0, I_p) with p the size of one input.
+    common_noise: False drives what is compared by noises of their own, as a
+      control.
+    at_once: replicas per batch: 1 is best on a CPU.
+    mesh: devices over which the replicas are split evenly.
+  """
+
+  num_replicas: int = 64
+  initial: Initial | None = None
+  common_noise: bool = True
+  at_once: int = 1
+  mesh: Mesh | None = None
+
+
+STUDY = Study()
+
+
+def check_start(
+  problem: Problem,
+  noise: StableNoise,
+  step_size: Any,
+  num_steps: int,
+  initial: Initial | None,
+) -> Initial:
   """Raise if a study cannot run; returns how its particles start."""
-  check_process(alpha, sigma, step_size, kind)
+  check_process(noise, step_size)
   check_count('num_steps', num_steps)
   check_problem(problem)
   if initial is None:
@@ -49,10 +79,9 @@ def check_study(problem, alpha, sigma, step_size, num_steps, kind, initial):
   return initial
 
 
-def over_replicas(
-  f: Callable, key: PRNGKey, num: int, at_once: int, mesh: Mesh | None
-) -> Any:
-  """f of `num` keys, `at_once` in a batch on each device of the mesh."""
+def over_replicas(f: Callable, key: PRNGKey, study: Study) -> Any:
+  """f of the replicas' keys, some in a batch on each device of the mesh."""
+  num, at_once, mesh = study.num_replicas, study.at_once, study.mesh
   batch = None if at_once == 1 else at_once
   keys = jax.random.split(key, num)
   if mesh is None:
@@ -67,10 +96,13 @@ def over_replicas(
   )(keys)
 
 
-def check_replicas(num: int, at_once: int, mesh: Mesh | None) -> None:
+def check_replicas(study: Study) -> None:
   """Raise unless the replicas can be spread like that."""
+  if not isinstance(study, Study):
+    raise ValueError(f'study must be a mean_field.Study, got {study!r}')
+  num, mesh = study.num_replicas, study.mesh
   check_count('num_replicas', num)
-  check_count('at_once', at_once)
+  check_count('at_once', study.at_once)
   if mesh is not None and num % mesh.size:
     raise ValueError(
       f'num_replicas must be a multiple of the {mesh.size} devices of mesh, '
@@ -87,11 +119,6 @@ def own_drift(problem: Problem, theta: Array) -> Array:
 def norm(x: Array) -> Array:
   """Euclidean norms of the rows."""
   return jnp.sqrt(jnp.sum(x * x, axis=-1))
-
-
-def cast(dtype: Any, *values: Any) -> tuple[Array, ...]:
-  """The values as arrays of one dtype."""
-  return tuple(jnp.asarray(v, dtype) for v in values)
 
 
 @functools.lru_cache

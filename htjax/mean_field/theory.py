@@ -61,6 +61,22 @@ def gronwall_constant(
     ValueError: horizon not positive, unknown variant, a bad problem.
 
   Source: [IC], Theorem 4.2 and its proof, eqs. (10) to (13).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: jnp.logaddexp(f - y, y - f),
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> constant = mean_field.gronwall_constant(problem, 1.0)
+    >>> sharp = mean_field.gronwall_constant(problem, 1.0, variant='sharp')
+    >>> constant.valid, 0 < sharp.value < constant.value
+    (True, True)
   """
   horizon = positive('horizon', horizon)
   check_choice('variant', variant, VARIANTS)
@@ -124,6 +140,29 @@ def euler_bound(
     ValueError: a number out of range, unknown variant, a bad problem.
 
   Source: [IC], Theorem 4.1 and eqs. (14) to (18).
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: jnp.logaddexp(f - y, y - f),
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> bound = mean_field.euler_bound(
+    ...   problem,
+    ...   alpha=1.5,
+    ...   sigma=0.1,
+    ...   step_size=0.01,
+    ...   horizon=1.0,
+    ...   largest_norm=10.0,
+    ...   mean_norm=2.0,
+    ... )
+    >>> bound.valid
+    True
   """
   alpha = number('alpha', alpha, 0, 2, open_low=True)
   sigma = number('sigma', sigma, 0, math.inf, open_high=True)
@@ -205,6 +244,30 @@ def gradient_norm_bound(
     ValueError: a number out of range, a bad problem.
 
   Source: [IC], Proposition B.1.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import mean_field
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> problem = mean_field.Problem(
+    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
+    ...   loss=lambda f, y: jnp.logaddexp(f - y, y - f),
+    ...   inputs=jax.random.normal(keys[0], (8, 2)),
+    ...   targets=jnp.ones(8),
+    ... )
+    >>> bound = mean_field.gradient_norm_bound(
+    ...   problem,
+    ...   excess_risk=1.0,
+    ...   alpha=1.5,
+    ...   sigma=0.5,
+    ...   step_size=0.01,
+    ...   num_steps=100,
+    ...   num_particles=1000,
+    ...   gamma=0.25,
+    ... )
+    >>> bound.valid
+    True
   """
   alpha = number('alpha', alpha, 0, 2, open_low=True)
   sigma, step_size = positive('sigma', sigma), positive('step_size', step_size)
@@ -257,6 +320,11 @@ def norm_tail_constant(alpha: float, dim: int, kind: str) -> float:
     ValueError: alpha outside (0, 2], bad dim or kind.
 
   Source: [Samorodnitsky1994], property 1.2.15 and section 2.5.
+
+  Examples:
+    >>> from htjax import mean_field
+    >>> print(f"{mean_field.norm_tail_constant(1.0, 1, 'type1'):.4f}")  # 2 / pi
+    0.6366
   """
   alpha = number('alpha', alpha, 0, 2, open_low=True)
   check_count('dim', dim)
@@ -303,6 +371,15 @@ def mean_largest_norm(
     ValueError: as `htjax.stable.sample_vectors`, counts out of range.
 
   Source: [IC], Lemma D.1, which bounds it.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import mean_field
+    >>> largest = mean_field.mean_largest_norm(
+    ...   jax.random.key(0), 1.5, 100, 2, 'type3', num_samples=10_000
+    ... )
+    >>> bool(10 < largest < 200)
+    True
   """
   alpha = number('alpha', alpha, 0, 2, open_low=True)
   check_count('num_particles', num_particles)
@@ -355,6 +432,11 @@ def largest_norm_bound(
     ValueError: a number out of range, unknown variant.
 
   Source: [IC], Lemma D.1.
+
+  Examples:
+    >>> from htjax import mean_field
+    >>> print(f'{mean_field.largest_norm_bound(1.5, 100, 1.0).value:.2f}')
+    64.63
   """
   alpha = number('alpha', alpha, 0, 2, open_low=True)
   check_count('num_particles', num_particles)

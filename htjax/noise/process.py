@@ -156,7 +156,7 @@ class StableNoise:
     leaves: list[Array],
     targets: list['Target | None'],
     step_size: Any,
-  ) -> list[Array | None]:
+  ) -> list[Any]:
     """The addend of each leaf, to be broadcast; None where nothing is."""
     self.check_scalar()
     return [

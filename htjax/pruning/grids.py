@@ -6,7 +6,7 @@ import numpy as np
 
 from htjax.checks import check_range
 from htjax.compressibility import num_true
-from htjax.floats import times_power_of_two, to_unit_peak
+from htjax.floats import as_floating, times_power_of_two, to_unit_peak
 from htjax.pruning.results import Pruned, check_scalar, choose
 from htjax.selection import Selection
 from htjax.types import Array, ArrayLike, PyTree
@@ -60,21 +60,24 @@ def discretize(
   )
   check_scalar('resolution', resolution)
   chosen = choose(params, select, units=units)
-  rounded = [_round(w, resolution) for w in chosen.wide]
-  masks = [w != 0 for w in rounded]
+  # Backends take subnormal numbers for zero.
+  step, _ = to_unit_peak(as_floating('resolution', resolution))
+  pairs = [_round(w, resolution) for w in chosen.wide]
+  rounded, masks = [list(column) for column in zip(*pairs, strict=True)]
   kept = jnp.stack([num_true(m) for m in masks])
   return chosen.rewritten(
     rounded,
     masks,
     jnp.sum(kept, dtype=jnp.int32),
-    jnp.asarray(resolution) > 0,
+    step > 0,
   )
 
 
 @jax.jit
-def _round(leaf: Array, resolution: ArrayLike) -> Array:
+def _round(leaf: Array, resolution: ArrayLike) -> tuple[Array, Array]:
+  """The rounded leaf, and where it is not zero."""
   leaf, step, exponent = to_unit_peak(leaf, jnp.asarray(resolution, leaf.dtype))
   multiple = leaf / step
   on_grid = jnp.abs(multiple) < 2.0 ** jnp.finfo(leaf.dtype).nmant
   rounded = jnp.where(on_grid, jnp.round(multiple) * step, leaf)
-  return times_power_of_two(rounded, exponent)
+  return times_power_of_two(rounded, exponent), rounded != 0

@@ -215,7 +215,7 @@ def _in_range(x: Array) -> Array:
 
 @functools.partial(jax.jit, static_argnames='block')
 def _mmo(x: Array, block: int) -> tuple[dict[str, Array], tuple[Array, Array]]:
-  """What is known of the estimate, the least norm, and the largest entry."""
+  """The estimate, the least norm, and the largest entry."""
   num_blocks = x.shape[0] // block
   x = x[: num_blocks * block]
   # Two passes that vectorise, where one over |x| does not.

@@ -96,7 +96,7 @@ def make_estimate(
   for NaN, by `jax.debug_nans`, and what is not known is no fault.
   """
 
-  def known(x):
+  def known(x: Array | None) -> Array:
     return unknown(alpha) if x is None else x
 
   return TailEstimate(

@@ -87,7 +87,15 @@ def hill_plot(
 
   Values: NaN or infinity in x gives NaN.
 
-  Source: Drees, de Haan & Resnick (2000), Annals of Statistics 28(1).
+  Source: [Drees2000].
+
+  Examples:
+    >>> import jax
+    >>> from htjax import tail_index
+    >>> x = jax.random.pareto(jax.random.key(0), 1.5, (1000,))
+    >>> plot = tail_index.hill_plot(x, [50, 100, 200])
+    >>> plot.alpha.shape, bool(((plot.alpha > 1) & (plot.alpha < 2)).all())
+    ((3,), True)
   """
   x = check_samples('x', x, 1, 2)
   tops = np.arange(1, x.size) if num_tops is None else np.asarray(num_tops)

@@ -297,7 +297,7 @@ def _descending(x: Array) -> Array:
 
 @jax.jit
 def _rank(y: Array, xmin: Array) -> Array:
-  """How many of the descending y are >= xmin."""
+  """Number of the descending y that are >= xmin."""
   return jnp.sum(y >= xmin, dtype=jnp.int32)
 
 

@@ -117,7 +117,7 @@ class Program:
   def judge(
     self, state: LaneState, totals: tuple[Array, Array], num_train: int
   ) -> LaneState:
-    """What an evaluation says about going on.
+    """Verdict of an evaluation about going on.
 
     Args:
       state: of the lane.
@@ -234,8 +234,7 @@ def make_program(
   Raises:
     ValueError: a recipe with impossible entries.
 
-  Source: "Implicit Compressibility of Overparametrized Neural Networks Trained
-    with Heavy-Tailed SGD", section 5 and appendix E.
+  Source: [IC], section 5 and appendix E.
   """
   check_recipe(recipe)
 

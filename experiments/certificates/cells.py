@@ -1,0 +1,80 @@
+"""Which networks are trained, and the row of each."""
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments.certificates.decoder import Images, evaluate, load_images
+from experiments.certificates.report import report
+from experiments.certificates.training import Lane, make_trainer, relabel
+from experiments.common.cells import Cell, Row, run_cells
+from htjax.bounds import certificates, codes
+
+
+def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
+  """Train, encode, certify and report; returns the rows of results.json."""
+  images = load_images(config.dataset, config.levels)
+  measure = functools.partial(
+    make_row, config, make_trainer(config, images[0]), images
+  )
+  cells = [
+    Cell({'lane': lane.name}, functools.partial(measure, lane))
+    for lane in make_lanes(config)
+  ]
+  return run_cells(config, workdir, cells, report)
+
+
+def make_lanes(config: ConfigDict) -> list[Lane]:
+  """The main network, then the studies."""
+  main = Lane('main', None, 0.0, config.kappa, 0, tuple(config.epochs))
+  short = main._replace(epochs=tuple(config.study_epochs))
+  lanes = [main, short._replace(study='random')]
+  for seed in range(1, config.num_seeds + 1):
+    clean = short._replace(study='alpha', seed=seed)
+    noisy = clean._replace(sigma=config.sigma)
+    lanes += [clean, *(noisy._replace(alpha=a) for a in config.alphas)]
+  lanes += [short._replace(study='size', kappa=k) for k in config.kappas]
+  return lanes
+
+
+def make_row(
+  config: ConfigDict,
+  train: Callable[[Lane], codes.Code],
+  images: tuple[Images, Images],
+  lane: Lane,
+) -> Row:
+  """What the codeword alone is good for."""
+  code = train(lane)
+  seen, unseen = (relabel(x, lane, i) for i, x in enumerate(images))
+  errors, kept = evaluate(code.bits, seen)
+  num_train = len(seen.labels)
+  # The codeword names all that was chosen within this family of networks; the
+  # other families that were tried are counted here.
+  bound = certificates.certificate(
+    errors,
+    num_train,
+    code.num_bits,
+    config.delta,
+    log_settings=math.log(config.families),
+  )
+  return {
+    'lane': lane.name,
+    **lane._asdict(),
+    'kept': kept,
+    'bits': code.num_bits,
+    'header_bits': code.header_bits,
+    'position_bits': code.position_bits,
+    'value_bits': code.value_bits,
+    'train_errors': errors,
+    'train_error': errors / num_train,
+    'test_error': evaluate(code.bits, unseen)[0] / len(unseen.labels),
+    'num_train': num_train,
+    'delta': config.delta,
+    **{form: bound.details[form] for form in certificates.FORMS},
+    'bound': bound.value,
+    'code': np.packbits(code.bits).tobytes().hex(),
+  }

@@ -1,0 +1,113 @@
+"""The tables and the figures, from the rows."""
+
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments.common import published
+from experiments.common.cells import Report
+from experiments.common.frames import (
+  Column,
+  Row,
+  columns,
+  group,
+  spread,
+  table,
+  tail,
+  where,
+)
+from htjax import plotting
+
+_COLOURS = {'bound': '#D55E00', 'test_error': '#0072B2'}
+_NAMES = {'bound': 'certificate', 'test_error': 'test error'}
+
+
+def report(config: ConfigDict, rows: list[Row]) -> Report:
+  """Each network, the tail indices at equal size, and the figures."""
+  del config
+  return Report(
+    [table('', _COLUMNS, rows), alpha_table(where(rows, study='alpha'))],
+    {
+      'bound_against_bits': bound_against_bits(rows),
+      'bound_against_alpha': bound_against_alpha(where(rows, study='alpha')),
+    },
+  )
+
+
+def _percent(header: str, name: str) -> Column:
+  return Column(header, lambda row: 100 * row[name], '.2f')
+
+
+_COLUMNS = (
+  *columns('study', 'alpha:tail', 'seed', 'kept', 'bits'),
+  *columns('positions=position_bits:.0f', 'values=value_bits:.0f'),
+  *(_percent(f'{name} err.', f'{name}_error') for name in ('train', 'test')),
+  _percent('bound', 'bound'),
+  _percent('Hoeffding', 'hoeffding'),
+)
+
+
+def alpha_table(rows: list[Row]) -> str:
+  """Mean +- sd over seeds at equal size; differences from no noise by seed."""
+  clean = {row['seed']: row['bound'] for row in where(rows, alpha=None)}
+  rows = [row | {'gain': row['bound'] - clean[row['seed']]} for row in rows]
+  shares = {'train err.': 'train_error', 'test err.': 'test_error'}
+  shares |= {'bound': 'bound', 'less no noise': 'gain'}
+  shown = (
+    *columns('alpha:tail'),
+    Column('runs', len),
+    *(spread(name, name, 0) for name in ('kept', 'bits')),
+    *(spread(header, name, unit=100) for header, name in shares.items()),
+  )
+  return table('', shown, group(rows, 'alpha').values())
+
+
+def _axes(xlabel: str, title: str) -> tuple[Any, Any]:
+  figure, (ax,) = plotting.panels(1, size=(6.0, 4.4))
+  ax.set(xlabel=xlabel, ylabel='error')
+  ax.set_title(title, fontsize=10)
+  return figure, ax
+
+
+def bound_against_bits(rows: list[Row]) -> Any:
+  """The certificate and the test error of each size."""
+  figure, ax = _axes('length of the codeword (bits)', 'Numbers: kept weights')
+  curve = sorted(where(rows, study='size'), key=lambda row: row['bits'])
+  main = where(rows, study='main')
+  for name, colour in _COLOURS.items():
+    for own, style in ((curve, 'o-'), (main, '*')):
+      points = [row['bits'] for row in own], [row[name] for row in own]
+      label, size = (_NAMES[name], 6) if own is curve else (None, 14)
+      ax.plot(*points, style, color=colour, label=label, markersize=size)
+  beside: dict[str, Any] = {'textcoords': 'offset points'}
+  for row in curve:
+    place = row['bits'], row['bound']
+    ax.annotate(row['kept'], place, xytext=(0, 6), ha='center', **beside)
+  ax.plot([], [], 'k*', markersize=12, label='trained for longer')
+  best = published.value('LOTFI-2022', ('mnist',), 'bound')
+  ax.axhline(best, color=plotting.GREY, linestyle='--', linewidth=1)
+  beside |= {'xycoords': ('axes fraction', 'data'), 'color': plotting.GREY}
+  name = 'Lotfi et al. 2022, MNIST'
+  ax.annotate(name, (1, best), xytext=(0, 3), ha='right', **beside)
+  ax.margins(x=0.1, y=0.1)
+  ax.set_ylim(bottom=0)
+  ax.legend(frameon=False)
+  return figure
+
+
+def bound_against_alpha(rows: list[Row]) -> Any:
+  """Certificate and test error of each seed at equal size, and their mean."""
+  title = 'A point for each seed, a line at the mean'
+  figure, ax = _axes('tail index of the noise', title)
+  groups = group(rows, 'alpha')
+  for name, colour in _COLOURS.items():
+    for i, own in enumerate(groups.values()):
+      y = [row[name] for row in own]
+      ax.plot([i] * len(y), y, 'o', color=colour, alpha=0.5)
+      ax.plot([i - 0.2, i + 0.2], [np.mean(y)] * 2, color=colour, linewidth=2)
+    ax.plot([], [], 'o-', color=colour, label=_NAMES[name])
+  ax.set_xticks(range(len(groups)), map(tail, groups))
+  ax.set_ylim(bottom=0)
+  ax.legend(frameon=False)
+  return figure

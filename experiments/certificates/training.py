@@ -1,0 +1,206 @@
+"""Training in three stages: dense, pruned in rounds, tied to few values."""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from ml_collections import ConfigDict
+
+from experiments.certificates.decoder import Design, Images, apply, features
+from htjax import noise, pruning, training
+from htjax.bounds import codes
+from htjax.types import Array, PRNGKey
+
+STAGES = ('dense', 'prune', 'quantise')
+
+# Layers, and for each the values that its weights will take. Pruned weights
+# are zero and stay it, others never are: masks need no place of their own.
+Params = tuple[list[Array], list[Array]]
+
+
+class Lane(NamedTuple):
+  """One network to be trained.
+
+  Attributes:
+    study: 'main', 'size', 'alpha' or 'random'.
+    alpha: tail index of the noise, None without noise.
+    sigma: its scale.
+    kappa: kept fraction of the weights.
+    seed: of initial weights, batches, noise and random labels.
+    epochs: of each of `STAGES`.
+  """
+
+  study: str
+  alpha: float | None
+  sigma: float
+  kappa: float
+  seed: int
+  epochs: tuple[int, int, int]
+
+  @property
+  def name(self) -> str:
+    """A name of its own."""
+    alpha = 'none' if self.alpha is None else f'{self.alpha:g}'
+    return f'{self.study}_alpha{alpha}_kappa{self.kappa:g}_seed{self.seed}'
+
+
+def relabel(images: Images, lane: Lane, split: int) -> Images:
+  """Uniform labels in place of the true ones, if the lane is about them."""
+  if lane.study != 'random':
+    return images
+  generator = np.random.default_rng((lane.seed, split))
+  labels = generator.integers(10, size=len(images.labels), dtype=np.int32)
+  return images._replace(labels=labels)
+
+
+class Knobs(NamedTuple):
+  """Numbers of a lane that the compiled programs take; steps are updates."""
+
+  seed: Any
+  alpha: Any
+  sigma: Any
+  kappa: Any
+  prune_start: Any
+  prune_steps: Any
+  total_steps: Any
+
+
+def make_trainer(
+  config: ConfigDict, train: Images
+) -> Callable[[Lane], codes.Code]:
+  """A function that trains, prunes and quantises a network, to a codeword."""
+  design = Design(*(config[name] for name in Design._fields))
+  inputs = features(design, train.pixels)
+  shapes = design.shapes(train.pixels.shape[1])
+  programs = {s: _program(config, design, shapes, s) for s in STAGES}
+  steps = len(train.labels) // config.batch_size
+
+  def train_lane(lane: Lane) -> codes.Code:
+    examples = training.Examples(inputs, relabel(train, lane, 0).labels)
+    ends = list(itertools.accumulate(lane.epochs))
+    knobs = Knobs(
+      *(lane.seed, 2.0 if lane.alpha is None else lane.alpha, lane.sigma),
+      lane.kappa,
+      *(float(steps * n) for n in (ends[0], lane.epochs[1], ends[-1])),
+    )
+    state: Any = None
+    for stage, end in zip(STAGES, ends, strict=True):
+      if stage == 'quantise':
+        state = state._replace(params=_with_books(config, state.params[0]))
+      ((_, state),) = training.epochs(
+        programs[stage], knobs, examples, [end], state=state
+      )
+    layers = [_tied(config, *pair) for pair in zip(*state.params, strict=True)]
+    return codes.encode(layers, design, mantissa_bits=config.mantissa_bits)
+
+  return train_lane
+
+
+def _program(
+  config: ConfigDict,
+  design: Design,
+  shapes: list[tuple[int, ...]],
+  stage: str,
+) -> training.Program:
+  """The training of one stage; the states of all stages are alike."""
+
+  def init(key: PRNGKey) -> Params:
+    # He's initial weights.
+    layers = [
+      jax.random.normal(jax.random.fold_in(key, i), shape)
+      * math.sqrt(2 / math.prod(shape[:-1]))
+      for i, shape in enumerate(shapes)
+    ]
+    return layers, [jnp.zeros(config.num_values) for _ in layers]
+
+  def logits(params: Params, inputs: Array) -> Array:
+    layers, books = params
+    if stage == 'quantise':
+      layers = [
+        _tied(config, *pair) for pair in zip(layers, books, strict=True)
+      ]
+    return apply(design, layers, inputs)
+
+  recipe = training.Recipe(
+    config.learning_rate, config.batch_size, kind=None, drop_last=True
+  )
+  optimizer = functools.partial(_optimizer, config, stage)
+  return training.make_program(init, logits, recipe, optimizer=optimizer)
+
+
+def _optimizer(
+  config: ConfigDict, stage: str, knobs: Knobs
+) -> optax.GradientTransformation:
+  """Adam, the step rising at first and falling to zero; noise; pruning."""
+
+  def step_size(count):
+    rise = jnp.minimum((count + 1) / config.warmup_steps, 1)
+    fall = jnp.cos(jnp.pi * count / knobs.total_steps)
+    return config.learning_rate * rise * (1 + fall) / 2
+
+  sigma = knobs.sigma if stage == 'dense' else jnp.zeros_like(knobs.sigma)
+  key = jax.random.fold_in(jax.random.key(knobs.seed), 2)
+  return optax.chain(
+    optax.scale_by_adam(),
+    optax.scale_by_learning_rate(step_size),
+    noise.add_stable_noise(
+      step_size, knobs.alpha, sigma, key=key, kind=config.kind
+    ),
+    _prune(config.prune_every, knobs, stage),
+  )
+
+
+def _prune(
+  every: int, knobs: Knobs, stage: str
+) -> optax.GradientTransformation:
+  """Keep pruned weights zero, and in its stage prune more in rounds."""
+
+  def update(updates, step, params):
+    (moves, book_moves), (layers, _) = updates, params
+    masks = [w != 0 for w in layers]
+    if stage == 'prune':
+      kappa = _kept_fraction(step, knobs)
+      masks = lax.cond(
+        step % every == 0,
+        lambda: pruning.magnitude(layers, kappa, scope='global').mask,
+        lambda: masks,
+      )
+    moves = [
+      jnp.where(mask, move, -w)
+      for mask, move, w in zip(masks, moves, layers, strict=True)
+    ]
+    return (moves, book_moves), step + 1
+
+  return optax.GradientTransformation(lambda params: jnp.int32(0), update)
+
+
+def _kept_fraction(step: Array, knobs: Knobs) -> Array:
+  """From 1 to kappa in four fifths of the stage (Zhu & Gupta 2017)."""
+  part = 1.25 * (step - knobs.prune_start) / knobs.prune_steps
+  return knobs.kappa + (1 - knobs.kappa) * (1 - jnp.minimum(part, 1)) ** 3
+
+
+def _tied(config: ConfigDict, layer: Array, book: Array) -> Array:
+  """Each kept weight at the nearest value; gradients pass straight through."""
+  on_grid = codes.to_grid(lax.stop_gradient(book), config.mantissa_bits)
+  values = book - lax.stop_gradient(book) + on_grid
+  distances = layer[..., None] - values.reshape((1,) * layer.ndim + (-1,))
+  nearest = values[jnp.argmin(jnp.abs(distances), axis=-1)]
+  return jnp.where(layer != 0, layer - lax.stop_gradient(layer) + nearest, 0)
+
+
+def _with_books(config: ConfigDict, layers: list[Array]) -> Params:
+  """Values by k-means from the kept weights; a value too many is repeated."""
+  books = []
+  for layer in map(np.asarray, layers):
+    book = codes.fit_codebook(layer[layer != 0], config.num_values)
+    spare = config.num_values - len(book)
+    books.append(jnp.asarray(np.pad(book, (0, spare), mode='edge')))
+  return layers, books

@@ -1,0 +1,182 @@
+"""The loop that every study runs in: what was measured once is kept.
+
+A study is made of cells. After each one `results.json` is replaced as a whole,
+its rows in the order of the cells, so that a program that was killed goes on
+with the first cell that is missing and ends with the same file.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from htjax import plotting, training
+from htjax.io import files, records
+from htjax.types import PRNGKey
+
+if TYPE_CHECKING:
+  from matplotlib.figure import Figure
+
+Row = dict[str, Any]
+Measure = Callable[[], Row | Iterable[Row]]
+
+
+class Cell(NamedTuple):
+  """A piece of a study that is kept as soon as it is measured.
+
+  Attributes:
+    name: a text, which its rows get as their column `cell`; or the columns and
+      values that tell its rows from the others'.
+    measure: makes its row, or its rows.
+    study: of several in one run; a column of the rows, if it is not empty.
+  """
+
+  name: str | Mapping[str, Any]
+  measure: Measure
+  study: str = ''
+
+  @property
+  def tags(self) -> dict[str, Any]:
+    """Columns that every row of the cell has."""
+    name = {'cell': self.name} if isinstance(self.name, str) else self.name
+    return ({'study': self.study} if self.study else {}) | dict(name)
+
+
+class Report(NamedTuple):
+  """Tables and figures of a study's rows.
+
+  Attributes:
+    tables: texts in their order; empty ones are left out.
+    figures: by the names of their files, without an ending.
+  """
+
+  tables: Sequence[str]
+  figures: Mapping[str, 'Figure']
+
+
+def run_cells(
+  config: ConfigDict,
+  workdir: str | Path,
+  cells: Iterable[Cell],
+  report: Callable[[ConfigDict, list[Row]], Report],
+) -> list[Row]:
+  """Measure the cells that are missing, and report.
+
+  Args:
+    config: all that the run depends on.
+    workdir: where `results.json`, `table.txt` and the figures are written.
+    cells: in the order of their rows, which are returned.
+    report: of (config, rows).
+
+  Raises:
+    ValueError: `workdir` holds the run of another config, or rows that belong
+      to none of the cells.
+  """
+  plan = list(cells)
+
+  def missing(done: frozenset[int]) -> Iterator[tuple[int, Measure]]:
+    for i, cell in enumerate(plan):
+      if i not in done:
+        yield i, cell.measure
+
+  with records.open_run(workdir, config.to_dict()) as run:
+    rows = collect(run, [cell.tags for cell in plan], missing)
+    publish(report(config, rows), Path(workdir))
+  return rows
+
+
+def train_lanes(
+  run: records.Run,
+  program: Any,
+  lanes: Sequence[training.Lane],
+  examples: training.Examples,
+  measure: Callable[[training.Finished], Row],
+  config: ConfigDict,
+  title: str = 'training',
+) -> list[Row]:
+  """Train the lanes that are missing; each is a cell, named by its number.
+
+  `measure` makes the row of a trained lane. The config has `at_once`, where 0
+  chooses by backend, and `checkpoint_every`.
+  """
+
+  def missing(done: frozenset[int]) -> Iterator[tuple[int, Measure]]:
+    finished = training.train(
+      program,
+      lanes,
+      examples,
+      at_once=config.at_once or None,
+      done=done,
+      run=run,
+      checkpoint_every=config.checkpoint_every,
+    )
+    for lane in finished:
+      yield lane.lane_index, functools.partial(measure, lane)
+
+  tags = [{'lane': i} for i in range(len(lanes))]
+  return collect(run, tags, missing, title)
+
+
+def collect(
+  run: records.Run,
+  tags: Sequence[Mapping[str, Any]],
+  missing: Callable[[frozenset[int]], Iterator[tuple[int, Measure]]],
+  title: str = 'measuring',
+) -> list[Row]:
+  """All rows of a run, those of missing cells measured and written one by one.
+
+  Args:
+    run: open.
+    tags: for each cell the columns and values that all its rows have; they are
+      added where a measured row lacks them.
+    missing: given the numbers of the cells that have rows, the number and the
+      measurement of every other one, in any order.
+    title: of the progress bar.
+  """
+  kept: list[list[Row]] = [[] for _ in tags]
+  for row in run.read_results():
+    kept[_owner(row, tags)].append(row)
+  done = frozenset(i for i, own in enumerate(kept) if own)
+  with tqdm(total=len(tags), initial=len(done), desc=title) as bar:
+    for i, measure in missing(done):
+      bar.set_postfix_str(' '.join(map(str, tags[i].values())))
+      found = measure()
+      rows = [found] if isinstance(found, dict) else found
+      kept[i] = [_tagged(row, tags[i]) for row in rows]
+      run.write_results([row for own in kept for row in own])
+      bar.update()
+  return [row for own in kept for row in own]
+
+
+def _owner(row: Row, tags: Sequence[Mapping[str, Any]]) -> int:
+  for i, own in enumerate(tags):
+    if own.items() <= row.items():
+      return i
+  raise ValueError(f'results.json must have rows of this study, got {row}')
+
+
+def _tagged(row: Row, tags: Mapping[str, Any]) -> Row:
+  return {k: v for k, v in tags.items() if k not in row} | row
+
+
+def publish(report: Report, workdir: Path) -> None:
+  """Write `table.txt` and the figures and print the tables, on one host."""
+  if jax.process_index() != 0:
+    return
+  text = '\n\n'.join(filter(None, report.tables))
+  files.atomic_write(workdir / 'table.txt', text + '\n')
+  for name, figure in report.figures.items():
+    plotting.save(figure, workdir / f'{name}.png')
+  print(f'{text}\n\nwritten to {workdir}')
+
+
+def key_for(seed: int, name: str) -> PRNGKey:
+  """A key of its own for each name, whatever other cells there are."""
+  letters = name.encode()
+  chunks = (letters[i : i + 4] for i in range(0, len(letters), 4))
+  numbers = (int.from_bytes(chunk, 'little') % 2**31 for chunk in chunks)
+  return functools.reduce(jax.random.fold_in, numbers, jax.random.key(seed))

@@ -1,0 +1,98 @@
+"""Compiled programs are kept on disk, for the next process that needs them.
+
+Three quarters of the time of the tests, and most of that of a small study, is
+compilation. JAX can keep what it has compiled, but does so only when asked.
+This file asks. It imports nothing but the standard library, as XLA reads how
+much it may say when jax is first imported.
+"""
+
+import os
+import pathlib
+import sys
+from collections.abc import MutableMapping
+
+# All tests and demos of one version of JAX take about a tenth of that.
+MAX_BYTES = 2 * 2**30
+
+_FOLDER = 'JAX_COMPILATION_CACHE_DIR'
+# Everything is kept: most programs here are small, and many. XLA says an error
+# for every program it loads, about settings of the compiler that it takes for
+# abilities of the machine; only level 3 leaves that out.
+_SETTINGS = {
+  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+  'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
+  'TF_CPP_MIN_LOG_LEVEL': '3',
+}
+
+
+def folder(environment: MutableMapping[str, str] | None = None) -> pathlib.Path:
+  """Where the programs lie, unless the user has said otherwise.
+
+  Args:
+    environment: variables of the process, `os.environ` if None.
+
+  Returns:
+    `htjax/jax` in the user's cache folder, which is XDG_CACHE_HOME if that is
+    set and ~/.cache otherwise.
+  """
+  environment = os.environ if environment is None else environment
+  home = environment.get('XDG_CACHE_HOME') or '~/.cache'
+  return pathlib.Path(home).expanduser() / 'htjax' / 'jax'
+
+
+def keep(environment: MutableMapping[str, str] | None = None) -> None:
+  """Make JAX keep compiled programs, here and in the processes started here.
+
+  To be called before jax is imported; later, it holds for what is compiled
+  from then on, but XLA is as talkative as it was. Variables that are set
+  already stay as they are: JAX_COMPILATION_CACHE_DIR for another folder,
+  JAX_ENABLE_COMPILATION_CACHE=false for none. A folder of one's own is not
+  trimmed.
+
+  Processes may share the folder. One that meets a file which another is just
+  writing or deleting compiles for itself, with a warning from JAX.
+
+  Args:
+    environment: variables to set, `os.environ` if None.
+  """
+  environment = os.environ if environment is None else environment
+  if _FOLDER not in environment:
+    path = folder(environment)
+    path.mkdir(parents=True, exist_ok=True)
+    trim(path)
+    environment[_FOLDER] = str(path)
+  for name, value in _SETTINGS.items():
+    environment.setdefault(name, value)
+  if environment is os.environ and 'jax' in sys.modules:
+    update = sys.modules['jax'].config.update
+    update('jax_compilation_cache_dir', environment[_FOLDER])
+    update('jax_persistent_cache_min_compile_time_secs', 0.0)
+    update('jax_persistent_cache_min_entry_size_bytes', -1)
+
+
+def trim(path: pathlib.Path, max_bytes: int = MAX_BYTES) -> None:
+  """Delete the files that were longest unused until the rest fits.
+
+  JAX has a limit of its own, jax_compilation_cache_max_size, but reads the
+  whole folder at every write, which for thousands of programs takes longer
+  than to compile them.
+
+  Args:
+    path: a folder of files.
+    max_bytes: what they may take together, >= 0.
+  """
+  files = []
+  for entry in os.scandir(path):
+    # Another process may be trimming as well.
+    try:
+      found = entry.stat()
+    except FileNotFoundError:
+      continue
+    if entry.is_file():
+      files.append((max(found.st_atime, found.st_mtime), found.st_size, entry))
+  total = sum(size for _, size, _ in files)
+  for _, size, entry in sorted(files, key=lambda f: f[0]):
+    if total <= max_bytes:
+      return
+    pathlib.Path(entry.path).unlink(missing_ok=True)
+    total -= size

@@ -1,0 +1,158 @@
+"""Rows of `results.json` picked, grouped, and shown as tables.
+
+A table is a list of columns over a list of items, and an item is a row or the
+group of rows that one line sums up.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from htjax.io import tables
+
+Row = dict[str, Any]
+Item = Any  # a Row, or a list of them
+RowT = TypeVar('RowT', bound=Mapping[str, Any])
+
+
+def where(rows: Iterable[RowT], **values: Any) -> list[RowT]:
+  """The rows that have these values, as in `where(rows, study='bias')`."""
+  return [row for row in rows if values.items() <= row.items()]
+
+
+def group(rows: Iterable[RowT], *columns: str) -> dict[Any, list[RowT]]:
+  """Rows by their value in a column, or by their values in several.
+
+  Args:
+    rows: any.
+    columns: at least one.
+
+  Returns:
+    {value: rows}, or {(value, value, ..): rows}, in the order in which the
+    values come first.
+  """
+  groups: dict[Any, list[RowT]] = {}
+  for row in rows:
+    key = tuple(row[column] for column in columns)
+    groups.setdefault(key if len(columns) > 1 else key[0], []).append(row)
+  return groups
+
+
+class Column(NamedTuple):
+  """A column of a table.
+
+  Attributes:
+    header: its title.
+    value: a column of the rows (of a group its first row counts), or a
+      function of the item.
+    format: of the value: a format specification, with which None is shown as
+      nothing, or a function that gives the text.
+  """
+
+  header: str
+  value: str | Callable[[Item], Any]
+  format: str | Callable[[Any], str] = ''
+
+  def text(self, item: Item) -> str:
+    """The cell of an item."""
+    if callable(self.value):
+      value = self.value(item)
+    else:
+      value = (item if isinstance(item, Mapping) else item[0]).get(self.value)
+    if callable(self.format):
+      return self.format(value)
+    return '' if value is None else format(value, self.format)
+
+
+def columns(*texts: str) -> list[Column]:
+  """Columns in short: 'header=column:format', or less of it.
+
+  'd=strength:.4g' is Column('d', 'strength', '.4g'), 'width' is
+  Column('width', 'width'), and 'holds:yes' has `yes` as its format; there is
+  `tail`, too.
+  """
+  functions = {'yes': yes, 'tail': tail}
+  parts = [text.partition(':') for text in texts]
+  names = [(head.partition('='), format) for head, _, format in parts]
+  return [
+    Column(header, value or header, functions.get(format, format))
+    for (header, _, value), format in names
+  ]
+
+
+def table(
+  title: str,
+  columns: Sequence[Column],
+  items: Iterable[Item],
+  *,
+  beneath: Callable[[Item], Mapping[str, str] | None] | None = None,
+) -> str:
+  """Aligned text with a line for each item.
+
+  Args:
+    title: above the table; may be empty.
+    columns: from left to right.
+    items: rows, or lists of rows.
+    beneath: gives the line that stands under an item's, such as the published
+      one, as {header: text}; None or nothing where there is no such line.
+
+  Returns:
+    The table, '' if there are no items.
+  """
+  lines = []
+  for item in items:
+    lines.append([column.text(item) for column in columns])
+    if beneath and (more := beneath(item)):
+      lines.append([more.get(column.header, '') for column in columns])
+  if not lines:
+    return ''
+  text = tables.table([column.header for column in columns], lines)
+  return f'{title}\n{text}' if title else text
+
+
+def spread(
+  header: str,
+  value: str | Callable[[Row], Any],
+  digits: int | None = 2,
+  unit: float = 1.0,
+  over: Callable[[Any], Sequence[Any]] = list,
+) -> Column:
+  """A column with mean and standard deviation over the rows of a group.
+
+  Args:
+    header: its title.
+    value: a column of the rows, or a function of a row.
+    digits: after the point; None is 3 for means below 10, 0 from 1000 on, and
+      2 between.
+    unit: the values are multiplied by it, by 100 for %.
+    over: picks those rows of a group that count.
+  """
+
+  def values(own: list[Row]) -> list[Any]:
+    return [value(row) if callable(value) else row[value] for row in over(own)]
+
+  return Column(header, values, lambda found: mean_sd(found, digits, unit))
+
+
+def mean_sd(
+  values: Sequence[float], digits: int | None = 2, unit: float = 1.0
+) -> str:
+  """'mean+-sd', the sd of a single value 0; '-' of none."""
+  if not len(values):
+    return '-'
+  x = unit * np.asarray(values, float)
+  sd = x.std(ddof=1) if len(x) > 1 else 0.0
+  if digits is None:
+    digits = 0 if x.mean() >= 1000 else 3 if x.mean() < 10 else 2
+  return f'{x.mean():.{digits}f}+-{sd:.{digits}f}'
+
+
+def yes(value: bool | None) -> str:
+  """'yes' or 'NO'; nothing where there is no claim."""
+  return {None: '', True: 'yes', False: 'NO'}[value]
+
+
+def tail(alpha: float | None) -> str:
+  """A tail index; None is a network trained without noise."""
+  return 'no noise' if alpha is None else f'{alpha:g}'

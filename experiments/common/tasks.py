@@ -1,0 +1,52 @@
+"""Networks and data sets as presets describe them."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from htjax import data, models
+
+
+def first(
+  dataset: data.Dataset,
+  limit: int,
+  splits: tuple[str, ...] = ('train', 'test'),
+) -> data.Dataset:
+  """A data set with the first `limit` examples of some splits; 0 is all."""
+  if not limit:
+    return dataset
+  few: dict[str, Any] = {
+    name: data.Split(*(a[:limit] for a in getattr(dataset, name)))
+    for name in splits
+  }
+  return dataset._replace(**few)
+
+
+def network(
+  settings: Mapping[str, Any], dataset: data.Dataset
+) -> models.Network:
+  """The network for the shape of the data.
+
+  Args:
+    settings: with `network`, 'fcn' or 'cnn'; and `width` and `hidden_layers`
+      of the first, or `channels` of the second.
+    dataset: gives the sizes of inputs and outputs.
+
+  Raises:
+    ValueError: another network.
+  """
+  shape = dataset.input_shape
+  if settings['network'] == 'cnn':
+    return models.cnn(
+      shape[-1], dataset.num_classes, channels=tuple(settings['channels'])
+    )
+  if settings['network'] != 'fcn':
+    raise ValueError(
+      f"network must be 'fcn' or 'cnn', got {settings['network']!r}"
+    )
+  return models.fcn(
+    math.prod(shape),
+    settings['width'],
+    dataset.num_classes,
+    hidden_layers=settings['hidden_layers'],
+  )

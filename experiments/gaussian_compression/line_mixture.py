@@ -1,0 +1,163 @@
+"""Mixtures of straight lines through points, by expectation maximization.
+
+Each point lies on one of k lines, line j with probability w_j, and departs
+from it by normal noise of one deviation for all lines: with a deviation of
+its own, a line through two points would have an unbounded likelihood.
+
+Source: "Compressing Heavy-Tailed Weight Matrices for Non-Vacuous
+  Generalization Bounds", Figure 3 and Appendix D, which name the method;
+  Bishop (2006), Pattern Recognition and Machine Learning, section 14.5.1.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from htjax.types import Array, ArrayLike, PRNGKey
+
+# Least deviation, in units of the spread of y: points that lie on the lines
+# exactly have no largest likelihood.
+_LEAST_DEVIATION = 1e-3
+_TINY = 1e-12
+
+
+class LineMixture(NamedTuple):
+  """k lines y = slope x + intercept, by increasing slope.
+
+  Attributes:
+    weights: [k], shares of the points, sum 1.
+    slopes: [k].
+    intercepts: [k].
+    deviation: [], of the noise in y.
+    log_likelihood: [], natural logarithm, of all points.
+    bic: [], 3 k log(n) - 2 log_likelihood; of two fits to the same points the
+      smaller is the better.
+    responsibilities: [n, k], probability of each line, given the point.
+  """
+
+  weights: Array
+  slopes: Array
+  intercepts: Array
+  deviation: Array
+  log_likelihood: Array
+  bic: Array
+  responsibilities: Array
+
+
+class _State(NamedTuple):
+  weights: Array
+  slopes: Array
+  intercepts: Array
+  deviation: Array
+
+
+def choose(
+  key: PRNGKey, x: ArrayLike, y: ArrayLike, max_lines: int = 3, **options: int
+) -> LineMixture:
+  """The fit of 1, .. , max_lines lines (at most n / 3) of smallest BIC.
+
+  The options are those of `fit`.
+  """
+  most = max(1, min(max_lines, (np.size(x) - 1) // 3))
+  fits = [
+    fit(jax.random.fold_in(key, k), x, y, k, **options)
+    for k in range(1, most + 1)
+  ]
+  return min(fits, key=lambda one: float(one.bic))
+
+
+def fit(
+  key: PRNGKey,
+  x: ArrayLike,
+  y: ArrayLike,
+  num_lines: int,
+  *,
+  num_restarts: int = 64,
+  num_steps: int = 300,
+) -> LineMixture:
+  """The most likely of the mixtures that EM finds from random lines.
+
+  x and y are [n], n > 3 num_lines, finite and not constant, in any units,
+  which are those of the lines. Each restart begins with lines through random
+  pairs of points; the deviation is at least 1e-3 of y's.
+  """
+  x, x_mean, x_spread = _standardised(x)
+  y, y_mean, y_spread = _standardised(y)
+  state, log_likelihood = _fit(key, x, y, num_lines, num_restarts, num_steps)
+  order = jnp.argsort(state.slopes)
+  slopes = state.slopes * (y_spread / x_spread)
+  log_likelihood = log_likelihood - x.size * np.log(y_spread)
+  return LineMixture(
+    weights=state.weights[order],
+    slopes=slopes[order],
+    intercepts=(y_mean + y_spread * state.intercepts - slopes * x_mean)[order],
+    deviation=y_spread * state.deviation,
+    log_likelihood=log_likelihood,
+    bic=3 * num_lines * np.log(x.size) - 2 * log_likelihood,
+    responsibilities=_expect(state, x, y)[0][:, order],
+  )
+
+
+def _standardised(values: ArrayLike) -> tuple[Array, float, float]:
+  """The values with mean 0 and variance 1, and what they had."""
+  v = np.asarray(values, np.float64)
+  mean, spread = float(v.mean()), float(v.std())
+  return jnp.asarray((v - mean) / spread), mean, spread
+
+
+@functools.partial(
+  jax.jit, static_argnames=('num_lines', 'num_restarts', 'num_steps')
+)
+def _fit(key, x, y, num_lines, num_restarts, num_steps):
+  def restart(key):
+    state = _start(key, x, y, num_lines)
+    state = lax.fori_loop(0, num_steps, lambda _, s: _step(s, x, y), state)
+    return state, _expect(state, x, y)[1]
+
+  keys = jax.random.split(key, num_restarts)
+  states, log_likelihoods = jax.vmap(restart)(keys)
+  best = jnp.argmax(log_likelihoods)
+  return jax.tree.map(lambda a: a[best], states), log_likelihoods[best]
+
+
+def _start(key: PRNGKey, x: Array, y: Array, num_lines: int) -> _State:
+  """Lines through pairs of points."""
+  pairs = jax.random.permutation(key, x.size)[: 2 * num_lines]
+  (x0, x1), (y0, y1) = (a[pairs.reshape(2, num_lines)] for a in (x, y))
+  run = x1 - x0
+  slopes = jnp.where(run == 0, 0, (y1 - y0) / jnp.where(run == 0, 1, run))
+  weights = jnp.full(num_lines, 1 / num_lines, x.dtype)
+  deviation = jnp.asarray(1 / num_lines, x.dtype)
+  return _State(weights, slopes, y0 - slopes * x0, deviation)
+
+
+def _step(state: _State, x: Array, y: Array) -> _State:
+  """Weighted least squares with the responsibilities of `state`."""
+  shares, _ = _expect(state, x, y)
+  mass = jnp.sum(shares, axis=0) + _TINY
+  x_mean, y_mean = x @ shares / mass, y @ shares / mass
+  x_rest = x[:, None] - x_mean[None, :]
+  covariance = jnp.sum(shares * x_rest * (y[:, None] - y_mean[None, :]), axis=0)
+  variance = jnp.sum(shares * x_rest**2, axis=0)
+  slopes = jnp.where(variance > _TINY, covariance / (variance + _TINY), 0)
+  intercepts = y_mean - slopes * x_mean
+  square = jnp.sum(shares * _residuals(slopes, intercepts, x, y) ** 2) / x.size
+  deviation = jnp.maximum(jnp.sqrt(square), _LEAST_DEVIATION)
+  return _State(mass / jnp.sum(mass), slopes, intercepts, deviation)
+
+
+def _expect(state: _State, x: Array, y: Array) -> tuple[Array, Array]:
+  """Responsibilities [n, k], and the log-likelihood."""
+  z = _residuals(state.slopes, state.intercepts, x, y) / state.deviation
+  log_density = jax.scipy.stats.norm.logpdf(z) - jnp.log(state.deviation)
+  log_joint = jnp.log(state.weights)[None, :] + log_density
+  total = jax.nn.logsumexp(log_joint, axis=1, keepdims=True)
+  return jnp.exp(log_joint - total), jnp.sum(total)
+
+
+def _residuals(slopes: Array, intercepts: Array, x: Array, y: Array) -> Array:
+  return y[:, None] - slopes[None, :] * x[:, None] - intercepts[None, :]

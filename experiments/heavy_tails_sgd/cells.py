@@ -1,0 +1,293 @@
+"""Networks trained over step and batch sizes, and what is measured of them."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from scipy import stats
+
+from experiments.common import tasks
+from experiments.common.cells import Cell, Row, run_cells, train_lanes
+from experiments.heavy_tails_sgd import synthetic
+from experiments.heavy_tails_sgd.report import report
+from htjax import (
+  compressibility,
+  data,
+  models,
+  pruning,
+  stable,
+  tail_index,
+  training,
+)
+from htjax.io import records
+
+_BINS = 80
+# Settings that go from a preset to the training program as they are.
+_RECIPE = (
+  *('eval_every', 'target_accuracy', 'target_loss', 'average_steps'),
+  *('average_delay', 'max_steps', 'eval_batch'),
+)
+_OTHER_SETTINGS = ('preset', 'panels', 'studies', *synthetic.STUDIES)
+
+
+def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
+  """Train, prune, simulate and report; returns the rows of results.json."""
+  workdir = Path(workdir)
+  plan = [*synthetic.cells(config), *panel_cells(config, workdir)]
+  wanted = [cell for cell in plan if cell.study in config.studies]
+  return run_cells(config, workdir, wanted, report)
+
+
+class Task(NamedTuple):
+  """A panel's data, its network, and what is measured on a trained lane."""
+
+  dataset: data.Dataset
+  network: models.Network
+  analyse: Callable[[training.Finished], Row]
+
+
+def panel_cells(config: ConfigDict, workdir: Path) -> Iterator[Cell]:
+  """A cell for each panel and batch size, a run in a directory of its own."""
+  for panel in config.panels:
+    # Read when it is needed, once for all batch sizes.
+    task = functools.cache(functools.partial(make_task, config, panel))
+    for batch_size, rates in panel['rates']:
+      yield Cell(
+        {'panel': panel['name'], 'batch_size': batch_size},
+        functools.partial(
+          train, config, panel, batch_size, rates, task, workdir
+        ),
+        'training',
+      )
+
+
+def make_task(config: ConfigDict, panel: Mapping[str, Any]) -> Task:
+  """A panel's data, or its first `limit` training examples, and network."""
+  dataset = data.load(panel['dataset'])
+  dataset = tasks.first(dataset, panel['limit'], ('train',))
+  network = make_network(panel, dataset)
+  return Task(dataset, network, make_analysis(config, panel, network, dataset))
+
+
+def make_network(
+  panel: Mapping[str, Any], dataset: data.Dataset
+) -> models.Network:
+  """The network of a panel, of as many parameters as it promises."""
+  network = tasks.network(panel, dataset)
+  shapes = jax.eval_shape(network.init, jax.random.key(0))
+  found = models.num_params(shapes)
+  if panel['num_params'] not in (0, found):
+    raise ValueError(
+      f'{panel["name"]} must have {panel["num_params"]} parameters, got {found}'
+    )
+  return network
+
+
+def train(
+  config: ConfigDict,
+  panel: Mapping[str, Any],
+  batch_size: int,
+  rates: tuple[float, ...],
+  make: Callable[[], Task],
+  workdir: Path,
+) -> list[Row]:
+  """Train and analyse one network at one batch size, all step sizes."""
+  task = make()
+  recipe = training.Recipe(
+    learning_rate=0.0,  # every lane has its own
+    batch_size=batch_size,
+    **{name: config[name] for name in _RECIPE},
+  )
+  lanes = [
+    training.Lane(seed, 2.0, 0.0, rate)
+    for rate in rates
+    for seed in config.seeds
+  ]
+
+  def measure(lane: training.Finished) -> Row:
+    return make_row(panel, batch_size, lane) | task.analyse(lane)
+
+  name = f'{panel["name"]}_b{batch_size}'
+  about = {'panel': panel, 'batch_size': batch_size} | {
+    key: value
+    for key, value in config.to_dict().items()
+    if key not in _OTHER_SETTINGS
+  }
+  with records.open_run(workdir / name, about) as output:
+    return train_lanes(
+      output,
+      training.make_program(task.network.init, task.network.apply, recipe),
+      lanes,
+      training.Examples(*task.dataset.train),
+      measure,
+      config,
+      name,
+    )
+
+
+def make_row(
+  panel: Mapping[str, Any], batch_size: int, lane: training.Finished
+) -> Row:
+  """All that is known of a lane before it is analysed."""
+  return {
+    'study': 'training',
+    'panel': panel['name'],
+    'dataset': panel['dataset'],
+    'width': panel['width'] if panel['network'] == 'fcn' else None,
+    'lane': lane.lane_index,
+    'seed': lane.lane.seed,
+    'batch_size': batch_size,
+    'learning_rate': lane.lane.learning_rate,
+    'eta_over_b': lane.lane.learning_rate / batch_size,
+    'alpha': None,
+    'sigma': 0.0,
+    'steps': lane.steps,
+    'status': lane.status,
+    'diverged': lane.status == 'diverged',
+    'train_loss': lane.train_loss,
+    'train_accuracy': lane.train_accuracy,
+  }
+
+
+def make_analysis(
+  config: ConfigDict,
+  panel: Mapping[str, Any],
+  network: models.Network,
+  dataset: data.Dataset,
+) -> Callable[[training.Finished], Row]:
+  """A function from a lane that met the rule to all that is measured of it."""
+  train, test = (
+    jax.tree.map(jnp.asarray, split) for split in (dataset.train, dataset.test)
+  )
+  layers = (*network.hidden, 'output')
+  kernels = methods(config, panel['network'])
+
+  def evaluate(params, examples):
+    return training.evaluate(
+      network.apply, params, *examples, batch_size=config.eval_batch
+    )
+
+  @functools.partial(jax.jit, static_argnames='method')
+  def curve(params, test, method):
+    fractions = jnp.asarray(config.fractions[method])
+    pruned = jax.vmap(lambda q: kernels[method](params, 1 - q))(fractions)
+    kept = jax.lax.map(lambda p: evaluate(p, test)[1], pruned.params)
+    return jax.vmap(lambda p: p.network_ratio)(pruned), kept
+
+  evaluate = jax.jit(evaluate)
+
+  def analyse(lane: training.Finished) -> Row:
+    if lane.average is None:
+      return {}
+    key = training.analysis_key(lane.lane.seed)
+    curves = {}
+    for method in kernels:
+      ratios, accuracies = curve(lane.params, test, method)
+      curves[f'{method}_ratios'] = np.asarray(ratios).round(6).tolist()
+      curves[f'{method}_accuracies'] = np.asarray(accuracies).tolist()
+    tails = [
+      layer_tails(
+        jax.random.fold_in(key, i), lane.average[name]['kernel'], name
+      )
+      for i, name in enumerate(layers)
+    ]
+    centred = [
+      lane.params[name]['kernel']
+      - compressibility.median(lane.params[name]['kernel'])
+      for name in layers
+    ]
+    return {
+      'test_accuracy': float(evaluate(lane.params, test)[1]),
+      'average_train_loss': float(evaluate(lane.average, train)[0]),
+      'layers': layers,
+      **{key: [tail[key] for tail in tails] for key in tails[0]},
+      'layer_ratios': [
+        float(1 - compressibility.smallest_kappa(w, config.error))
+        for w in centred
+      ],
+      **curves,
+      'histogram': histogram(
+        jax.random.fold_in(key, len(layers)), centred[len(layers) // 2]
+      ),
+    }
+
+  return analyse
+
+
+def methods(
+  config: ConfigDict, network: str
+) -> dict[str, Callable[..., pruning.Pruned]]:
+  """The five ways of pruning; nodes for matrices, kernels for convolutions."""
+  both = {'center': 'median', 'protocol': config.protocol}
+  ways: dict[str, Callable[..., pruning.Pruned]] = {
+    'magnitude': pruning.magnitude,
+    'global': functools.partial(pruning.magnitude, scope='global'),
+    'singular': pruning.singular_values,
+  }
+  if network == 'fcn':
+    ways['nodes'] = pruning.rows
+  else:
+    ways['kernels'] = functools.partial(pruning.kernels, select=convolutions)
+  found: dict[str, Callable[..., pruning.Pruned]] = {
+    name: functools.partial(way, **both) for name, way in ways.items()
+  }
+  if config.protocol == 'authors':
+    for name in found.keys() - {'nodes'}:
+      found[name] = _without_output(found[name])
+  return found
+
+
+def _without_output(way: Callable[..., pruning.Pruned]) -> Any:
+  """As the authors' program prunes: the output layer's share is counted, but
+  never reaches the network."""
+
+  def prune(params: Any, kappa: Any) -> pruning.Pruned:
+    pruned = way(params, kappa)
+    return pruned._replace(params={**pruned.params, 'output': params['output']})
+
+  return prune
+
+
+def convolutions(params: Any) -> Any:
+  """Selects the leaves that are kernels of convolutions."""
+  return jax.tree.map(lambda leaf: jnp.ndim(leaf) > 2, params)
+
+
+def layer_tails(key: Any, kernel: Any, name: str) -> Row:
+  """Tail indices of one layer; the samples of the last are its inputs."""
+  samples = 'inputs' if name == 'output' else 'units'
+  protocol = tail_index.layer_protocol(key, kernel, samples=samples)
+  entries = kernel.ravel() - compressibility.median(kernel)
+  fitted = tail_index.stable_mle(entries)
+  return {
+    'layer_alphas': float(protocol.alpha),
+    'layer_alpha_errors': float(protocol.standard_error),
+    'layer_stable_alphas': float(fitted.alpha),
+    'layer_stable_distances': float(fitted.ks_distance),
+  }
+
+
+def histogram(key: Any, weights: Any) -> Row:
+  """Two random halves of a layer, and draws of the stable law fitted to it."""
+  first, second = jax.random.split(key)
+  w = jax.random.permutation(first, weights.ravel())
+  halves = np.split(np.asarray(w[: w.size // 2 * 2]), 2)
+  fitted = tail_index.stable_mle(w)
+  law = np.asarray(stable.sample(second, fitted.alpha, w.shape)) * float(
+    fitted.scale
+  )
+  edges = np.linspace(-1, 1, _BINS + 1) * float(np.abs(w).max())
+  return {
+    'edges': edges.tolist(),
+    'halves': [np.histogram(half, edges)[0].tolist() for half in halves],
+    'layer': np.histogram(w, edges)[0].tolist(),
+    'law': np.histogram(law, edges)[0].tolist(),
+    'law_alpha': float(fitted.alpha),
+    'law_distance': float(fitted.ks_distance),
+    'halves_p_value': float(stats.ks_2samp(*halves).pvalue),
+  }

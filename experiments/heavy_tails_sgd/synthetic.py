@@ -1,0 +1,379 @@
+"""Studies of exactly stable weights: networks, matrices and limit theorems.
+
+Parts of "Heavy Tails in SGD and Compressibility of Overparametrized Neural
+Networks" that need no training: how random networks survive pruning (supplement
+S1.6.1), which random matrices are prunable (S1.6.2), and the limits and rates
+behind both.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments.common.cells import Cell, Row
+from htjax import compressibility, mean_field, models, pruning, stable
+from htjax.selection import exclude
+
+STUDIES = ('networks', 'matrices', 'limits')
+STRUCTURES = ('independent', 'columns', 'whole')
+# The two readings of which layers of a random network are pruned: the output
+# layer is the same for all alphas, and the text leaves open if it is kept.
+AGREEMENTS = {
+  'agreement': 'output layer kept',
+  'agreement_all': 'all layers pruned',
+}
+
+_DRAWS_IN_A_CELL = 25
+# Values that another program found, of 250,000 entries at relative error 0.1.
+_RATIOS = {
+  'independent': {
+    **{1.75: 0.45, 1.8: 0.38, 1.85: 0.35, 1.9: 0.315, 1.95: 0.286},
+    2.0: 0.2653,
+  },
+  'columns': {
+    **{1.75: 0.34, 1.8: 0.33, 1.85: 0.31, 1.9: 0.28, 1.95: 0.27},
+    2.0: 0.265,
+  },
+}
+# And of single draws of 800 by 800 entries, half of the singular values kept.
+_SINGULAR = {1.2: 0.050, 1.6: 0.134, 1.9: 0.290, 2.0: 0.326}
+
+
+def cells(config: ConfigDict) -> Iterator[Cell]:
+  """Everything but the trained networks."""
+  measure = network_measure(config)
+  for repeat in range(config.networks.repeats):
+    yield Cell(
+      f'repeat {repeat}', functools.partial(measure, repeat), 'networks'
+    )
+  for first in range(0, config.matrices.draws, _DRAWS_IN_A_CELL):
+    yield Cell(
+      f'draws from {first}',
+      functools.partial(matrix_rows, config, first),
+      'matrices',
+    )
+  for name, limit in LIMITS.items():
+    yield Cell(name, functools.partial(limit, config), 'limits')
+
+
+def _key(study: str, *numbers: int) -> Any:
+  key = jax.random.key(STUDIES.index(study))
+  return functools.reduce(jax.random.fold_in, numbers, key)
+
+
+# Networks.
+
+
+def network_measure(config: ConfigDict) -> Callable[[int], Iterator[Row]]:
+  """A function of the number of the repeat, a row for each tail index."""
+  settings = config.networks
+  network = models.fcn(
+    settings.dim,
+    settings.width,
+    settings.num_classes,
+    hidden_layers=settings.hidden_layers,
+  )
+  agreement = _make_agreement(network, settings.fractions)
+
+  def measure(repeat: int) -> Iterator[Row]:
+    key = _key('networks', repeat)
+    shape = (settings.num_inputs, settings.dim)
+    inputs = jax.random.normal(jax.random.fold_in(key, 0), shape)
+    for alpha in settings.alphas:
+      # One key for all: the curves differ by alpha alone.
+      curves = agreement(jax.random.fold_in(key, 1), alpha, inputs)
+      yield {
+        'alpha': alpha,
+        'seed': repeat,
+        'width': settings.width,
+        **{name: np.asarray(curves[name]).tolist() for name in AGREEMENTS},
+      }
+
+  return measure
+
+
+def _make_agreement(network: models.Network, fractions: Any) -> Any:
+  """(key, alpha, inputs) -> agreement with itself at each pruned fraction."""
+
+  @jax.jit
+  def agreement(key, alpha, inputs):
+    params = stable_network(key, network, alpha)
+
+    def labels(params):
+      return network.apply(params, inputs).argmax(-1)
+
+    own = labels(params)
+
+    def at(fraction, select):
+      pruned = pruning.magnitude(params, 1 - fraction, select=select)
+      return jnp.mean(labels(pruned.params) == own)
+
+    selections = (exclude(*network.excluded), None)
+    return {
+      name: jax.lax.map(
+        functools.partial(at, select=select), jnp.asarray(fractions)
+      )
+      for name, select in zip(AGREEMENTS, selections, strict=True)
+    }
+
+  return agreement
+
+
+def stable_network(key: Any, network: models.Network, alpha: Any) -> Any:
+  """Independent stable weights, each hidden layer of unit norm.
+
+  The output layer is as the network initialises it.
+  """
+  params = dict(network.init(jax.random.fold_in(key, 0)))
+  for i, name in enumerate(network.hidden, 1):
+    shape = params[name]['kernel'].shape
+    w = stable.sample(jax.random.fold_in(key, i), alpha, shape)
+    # By the largest entry first: squares of the tail overflow.
+    w = w / jnp.max(jnp.abs(w))
+    params[name] = {'kernel': w / jnp.linalg.norm(w)}
+  return params
+
+
+# Matrices.
+
+
+def matrix_rows(config: ConfigDict, first: int) -> Iterator[Row]:
+  """Random tail indices, and what can be pruned at each."""
+  settings = config.matrices
+  for i in range(first, min(first + _DRAWS_IN_A_CELL, settings.draws)):
+    alpha_key, key = (
+      jax.random.fold_in(_key('matrices', i), j) for j in (0, 1)
+    )
+    alpha = jax.random.uniform(
+      alpha_key, minval=settings.low, maxval=settings.high
+    )
+    ratios = _matrix_ratios(key, alpha, config.error, settings.size)
+    for name, ratio in ratios.items():
+      yield {
+        'structure': name,
+        'alpha': float(alpha),
+        'pruning_ratio': float(ratio),
+      }
+
+
+@functools.partial(jax.jit, static_argnames='size')
+def _matrix_ratios(key: Any, alpha: Any, error: float, size: int) -> Any:
+  keys = jax.random.split(key, 3)
+  draw = functools.partial(stable.sample_vectors, kind='type3')
+  matrices = {
+    'independent': stable.sample(keys[0], alpha, (size, size)),
+    'columns': draw(keys[1], alpha, (size, size), axis=0),
+    'whole': draw(keys[2], alpha, (size * size,)),
+  }
+  return {
+    name: 1 - compressibility.smallest_kappa(w, error)
+    for name, w in matrices.items()
+  }
+
+
+# Limits.
+
+
+def _repeats(
+  config: ConfigDict, cell: int, measure: Callable[[Any], Any]
+) -> Any:
+  """`measure(key)` of each repeat, one after the other; in float64."""
+  numbers = jnp.arange(config.limits.repeats)
+  found = jax.lax.map(
+    lambda i: measure(jax.random.fold_in(_key('limits', cell), i)), numbers
+  )
+  return jax.tree.map(lambda a: np.asarray(a, np.float64), found)
+
+
+Interval = tuple[float, float, float]  # value, low, high
+
+
+def _row(
+  statement: str,
+  what: str,
+  alpha: float,
+  interval: Interval,
+  predicted: float | None,
+  slack: float = 0.0,
+) -> Row:
+  """It holds if the prediction lies in the interval, or as near as slack."""
+  value, low, high = interval
+  return {
+    'statement': statement,
+    'what': what,
+    'alpha': alpha,
+    'value': value,
+    'low': low,
+    'high': high,
+    'predicted': predicted,
+    'holds': None
+    if predicted is None
+    else bool((1 - slack) * low <= predicted <= (1 + slack) * high),
+  }
+
+
+def _mean(values: np.ndarray, bias: float = 0.0) -> Interval:
+  """A mean, three standard errors and a bias on either side."""
+  reach = 3 * values.std(ddof=1) / math.sqrt(len(values)) + bias
+  return values.mean(), values.mean() - reach, values.mean() + reach
+
+
+def _median(values: np.ndarray) -> Interval:
+  """A median and order statistics, three deviations of rank away: 99.7 %."""
+  ordered, num = np.sort(values), len(values)
+  reach = math.ceil(1.5 * math.sqrt(num))
+  low, high = num // 2 - reach, (num - 1) // 2 + reach
+  ends = float(ordered[max(low, 0)]), float(ordered[min(high, num - 1)])
+  return float(np.median(values)), *ends
+
+
+def _range(values: np.ndarray) -> Interval:
+  """A median, and between which values 98 % of the draws lie."""
+  low, middle, high = np.quantile(values, (0.01, 0.5, 0.99))
+  return float(middle), float(low), float(high)
+
+
+def _gaussian(config: ConfigDict) -> Iterator[Row]:
+  """alpha = 2: the error has a limit at every kept fraction."""
+  kappas = (0.1, 0.25, 0.5, 0.75, 0.9)
+  shape = (config.limits.largest,)
+  found = _repeats(
+    config,
+    0,
+    lambda key: compressibility.compression_error(
+      stable.sample(key, 2.0, shape), jnp.asarray(kappas)
+    ),
+  )
+  limits = np.asarray(compressibility.gaussian_limit(jnp.asarray(kappas)))
+  for kappa, errors, limit in zip(kappas, found.T, limits, strict=True):
+    what = f'error, kappa = {kappa:g}'
+    yield _row('Gaussian limit', what, 2.0, _mean(errors), float(limit))
+
+
+def _rates(config: ConfigDict) -> Iterator[Row]:
+  """alpha < 2: the error decays like d^(1/2 - 1/alpha), slowly near 2."""
+  largest = round(math.log10(config.limits.largest))
+  sizes = [10**k for k in range(3, largest + 1)]
+
+  def error(alpha: float, size: int, key: Any) -> Any:
+    sample = stable.sample(key, alpha, (size,))
+    return compressibility.compression_error(sample, 0.5)
+
+  for alpha in (1.2, 1.5, 1.75, 1.9):
+    errors = [
+      _repeats(config, 1, functools.partial(error, alpha, size))
+      for size in sizes
+    ]
+    rate = mean_field.fit_rate(
+      np.array(sizes), np.array(errors), statistic='median'
+    )
+    theory = 0.5 - 1 / alpha
+    interval = rate.slope, rate.low, rate.high
+    what = 'slope of log error in log d'
+    yield _row('Lemma S2', what, alpha, interval, theory) | {
+      'holds': abs(rate.slope - theory) <= 0.05,
+      'last_slope': rate.local_slopes[-1],
+    }
+
+
+def _ratios(config: ConfigDict) -> Iterator[Row]:
+  """Prunable shares of matrices with more and less independence."""
+  size, error = config.limits.size, config.error
+  gaussian = _gaussian_ratio(error)
+  for alpha in _RATIOS['independent']:
+    ratios = functools.partial(
+      _matrix_ratios, alpha=alpha, error=error, size=size
+    )
+    found = _repeats(config, 2, ratios)
+    for name in STRUCTURES:
+      if name == 'whole' or alpha == 2.0:
+        # One Gaussian vector, whatever its scale: the limit is exact. With d
+        # entries a ratio is a multiple of 1 / d.
+        judged: Any = _mean(found[name], 1 / size**2), gaussian
+      else:
+        known = _RATIOS[name][alpha] if (size, error) == (500, 0.1) else None
+        judged = _median(found[name]), known, 0.05
+      yield _row('Section S1.6.2', f'pruning ratio, {name}', alpha, *judged)
+
+
+def _gaussian_ratio(error: float) -> float:
+  """The pruned fraction at which the Gaussian limit is `error`."""
+  low, high = 0.0, 1.0
+  for _ in range(60):
+    middle = (low + high) / 2
+    with jax.enable_x64(True):
+      reached = float(compressibility.gaussian_limit(1.0 - middle)) >= error
+    low, high = (low, middle) if reached else (middle, high)
+  return low
+
+
+def _singular(config: ConfigDict) -> Iterator[Row]:
+  """Half of the singular values of a square matrix."""
+  size = config.limits.singular_size
+
+  def error(alpha: float, key: Any) -> Any:
+    matrix = stable.sample(key, alpha, (size, size))
+    # By the largest entry first: squares of the tail overflow.
+    s = jnp.linalg.svd(matrix / jnp.max(jnp.abs(matrix)), compute_uv=False)
+    return jnp.sqrt(jnp.sum(s[size // 2 :] ** 2) / jnp.sum(s**2))
+
+  for alpha, known in _SINGULAR.items():
+    found = _repeats(config, 3, functools.partial(error, alpha))
+    predicted = known if size == 800 else None
+    what = 'error, half the values'
+    yield _row('Theorem 2', what, alpha, _range(found), predicted)
+
+
+def _finite_moment(config: ConfigDict) -> Iterator[Row]:
+  """p = 1 < alpha: a limit that depends on the whole law, and falls with it.
+
+  Kept are 30 %. The sum of d such numbers is off its mean by about
+  d^(1/alpha - 1) of it, and so is the error.
+  """
+  kappa, size = 0.3, config.limits.largest
+  laws: dict[str, Any] = {
+    'stable': (stable.sample, stable_share, (1.2, 1.4, 1.5, 1.6, 1.8, 2.0)),
+    'Pareto': (
+      jax.random.pareto,
+      lambda alpha, kappa: 1 - kappa ** (1 - 1 / alpha),
+      (1.2, 1.5, 1.8),
+    ),
+  }
+
+  def error(sample: Any, alpha: float, key: Any) -> Any:
+    x = sample(key, alpha, (size,))
+    return compressibility.compression_error(x, kappa, p=1)
+
+  for name, (sample, limit, alphas) in laws.items():
+    for alpha in alphas:
+      found = _repeats(config, 4, functools.partial(error, sample, alpha))
+      predicted = limit(alpha, kappa)
+      interval = _mean(found, predicted * size ** (1 / alpha - 1))
+      what = f'l1 error, kappa = {kappa:g}, {name}'
+      yield _row('finite moment', what, alpha, interval, predicted)
+
+
+def stable_share(alpha: float, kappa: float) -> float:
+  """E[|X|; |X| <= q] / E|X| of a stable law, q its quantile at 1 - kappa."""
+  with jax.enable_x64(True):
+    q = float(stable.quantile(1 - kappa / 2, alpha))
+    nodes, weights = np.polynomial.legendre.leggauss(64)
+    x = q * (nodes + 1) / 2
+    density = np.asarray(stable.pdf(x, alpha))
+  inside = float(np.sum(weights * x * density)) * q
+  return inside / (2 * math.gamma(1 - 1 / alpha) / math.pi)
+
+
+LIMITS = {
+  'Gaussian': _gaussian,
+  'rate': _rates,
+  'ratios': _ratios,
+  'singular values': _singular,
+  'finite moment': _finite_moment,
+}

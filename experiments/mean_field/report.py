@@ -1,0 +1,94 @@
+"""The table and the figures, from the rows."""
+
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments.common.cells import Report
+from experiments.common.frames import Column, Row, columns, group, table
+from htjax import plotting
+
+AXES = {
+  'chaos': ('width n', 'distance to the limit'),
+  'euler': ('step size', 'distance to the fine scheme'),
+  'euler_width': ('width n', 'distance to the fine scheme'),
+  'second_moment': ('width n', 'mean square norm'),
+  'compressibility': ('width n', 'relative error'),
+  'step_condition': ('width n', 'relative error'),
+  'gradient': ('sigma, or step size', 'least mean square gradient'),
+  'infinite_mean': ('number of terms n', 'probability'),
+  'largest_norm': ('number of vectors n', 'mean largest norm'),
+  'controls': ('width n, or step size', 'distance'),
+}
+
+
+def _interval(ends: list[float | None]) -> str:
+  low, high = ('' if end is None else f'{end:.4g}' for end in ends)
+  return f'[{low}, {high}]'
+
+
+_COLUMNS = (
+  *columns('statement', 'what', 'alpha:g'),
+  Column('kind', 'kind', plotting.KINDS.__getitem__),
+  *columns('measured=slope:.4g'),
+  Column('interval', lambda row: [row.get('low'), row.get('high')], _interval),
+  *columns('predicted:.4g', 'holds:yes', 'below bound=bound_holds:yes'),
+)
+
+
+def report(config: ConfigDict, rows: list[Row]) -> Report:
+  """Measured, interval, predicted, and whether it holds; a figure a study."""
+  del config
+  drawn = [row for row in rows if 'x' in row]
+  return Report(
+    [table('', _COLUMNS, rows)],
+    {study: figure(own) for study, own in group(drawn, 'study').items()},
+  )
+
+
+def figure(rows: list[Row]) -> Any:
+  """Log-log points with intervals, the fitted line, the predicted one, bounds.
+
+  One panel per quantity and kind of noise, one colour per tail index.
+  """
+  titled = [row | {'title': row['what'].split(', n')[0]} for row in rows]
+  groups = group(titled, 'title', 'kind')
+  drawn, axes = plotting.panels(len(groups), size=(4.2, 3.4))
+  for ax, ((what, kind), own) in zip(axes, groups.items(), strict=True):
+    for i, row in enumerate(own):
+      _curve(ax, row, plotting.COLOURS[i])
+    x = own[0]['x']
+    plotting.log_x(ax, min(x) / 1.2, max(x) * 1.2)
+    if all(level > 0 for row in own for level in row['levels']):
+      ax.set_yscale('log')
+    x_label, y_label = AXES[own[0]['study']]
+    if what == 'correlation':
+      y_label = 'correlation of two particles'
+    ax.set(xlabel=x_label, ylabel=y_label)
+    ax.set_title(f'{what}, {plotting.KINDS[kind]}', fontsize='medium')
+    ax.legend(fontsize='x-small')
+  return drawn
+
+
+def _curve(ax: Any, row: Row, colour: str) -> None:
+  x, y = np.array(row['x']), np.array(row['levels'])
+  is_rate, predicted = row.get('local_slopes') is not None, row['predicted']
+  label = f'alpha {row["alpha"]:g}'
+  if is_rate:
+    label += f': {row["slope"]:.2f}'
+    if predicted is not None:
+      label += f' (theorem {predicted:.2f})'
+  errors = 1.96 * np.array(row['errors'])
+  ax.errorbar(x, y, errors, fmt='o', ms=3, color=colour, label=label)
+  if is_rate:
+    centre, middle = np.exp(np.log(x).mean()), np.exp(np.log(y).mean())
+    ax.plot(x, middle * (x / centre) ** row['slope'], color=colour, lw=1)
+    if predicted is not None:
+      line = y[-1] * (x / x[-1]) ** predicted
+      ax.plot(x, line, color=colour, lw=0.8, ls=':')
+  for name, style in (('sharp_bound', '--'), ('bound', '-.')):
+    bound = np.array(row.get(name) or [np.nan], float)
+    # The bound in terms of B alone can be 10 powers of ten away.
+    if np.all(bound < 1e4 * y.max()):
+      ax.plot(x, bound, color=colour, lw=0.8, ls=style)

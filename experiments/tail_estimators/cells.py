@@ -1,0 +1,277 @@
+"""Samples of laws, estimators, and what is measured of them."""
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from ml_collections import ConfigDict
+
+from experiments.common.cells import Cell, Row, run_cells
+from experiments.tail_estimators.report import report
+from htjax import stable, tail_index
+
+# (key, shape [K, d]) -> samples.
+Draw = Callable[[Any, tuple[int, int]], Any]
+
+
+class Law(NamedTuple):
+  """A law of samples and its tail index; infinite where tails are light."""
+
+  name: str
+  draw: Draw
+  alpha: float
+
+
+def laws() -> list[Law]:
+  """The models of the estimators, and laws that are nobody's."""
+  vectors = functools.partial(stable.sample_vectors, kind='type3')
+  families: list[tuple[str, Any, tuple[float, ...]]] = [
+    ('stable {:g}', stable.sample, (1.2, 1.5, 1.8, 1.95)),
+    ('stable vectors {:g}', vectors, (1.5, 1.8)),
+    ('stable {:g}, shifted', lambda *law: stable.sample(*law) + 1, (1.8,)),
+    ('+-Pareto {:g}', _pareto, (1.5, 2.5, 3.5)),
+    ('Student {:g}', jax.random.t, (1.5, 1.8, 3.0, 5.0)),
+  ]
+  found = [
+    Law(name.format(alpha), functools.partial(_draw, draw, alpha), alpha)
+    for name, draw, alphas in families
+    for alpha in alphas
+  ]
+  return [
+    *found,
+    Law('Gaussian', jax.random.normal, math.inf),
+    Law('Laplace', jax.random.laplace, math.inf),
+    Law('lognormal', lambda k, s: jax.random.lognormal(k, shape=s), math.inf),
+  ]
+
+
+def _draw(draw: Any, alpha: float, key: Any, shape: tuple[int, ...]) -> Any:
+  return draw(key, alpha, shape)
+
+
+def _pareto(key: Any, alpha: float, shape: tuple[int, int]) -> Any:
+  sign, size = jax.random.split(key)
+  return jax.random.rademacher(sign, shape) * jax.random.pareto(
+    size, alpha, shape
+  )
+
+
+Estimator = Callable[[Any], tail_index.TailEstimate]
+
+
+def estimators(num_vectors: int, dim: int) -> dict[str, Estimator]:
+  """Each takes [K, d]; those of numbers take its entries."""
+  size = num_vectors * dim
+  root = max(2, _divisor(num_vectors))
+
+  def of_entries(estimate: Any, *arguments: Any) -> Estimator:
+    return lambda x: estimate(x.reshape(-1), *arguments)
+
+  def centred(x: Any) -> tail_index.TailEstimate:
+    return tail_index.mmo(x - jnp.median(x, axis=0)[None, :], root)
+
+  return {
+    'mmo': lambda x: tail_index.mmo(x, root),
+    'mmo centred': centred,
+    'mmo_univariate': of_entries(tail_index.mmo_univariate, _divisor(size)),
+    'max_ratio': of_entries(tail_index.max_ratio, _divisor(size)),
+    'hill 5 %': of_entries(tail_index.hill, size // 20),
+    'hill 1 %': of_entries(tail_index.hill, size // 100),
+    'moment 5 %': of_entries(tail_index.moment, size // 20),
+    'pickands 5 %': of_entries(tail_index.pickands, size // 20),
+    'de_haan 5 %': of_entries(tail_index.de_haan_resnick, size // 20),
+    'power_law': of_entries(tail_index.power_law),
+    'stable_mle': of_entries(tail_index.stable_mle),
+  }
+
+
+def _divisor(num: int) -> int:
+  """The largest divisor of num up to its root."""
+  return max(d for d in range(1, math.isqrt(num) + 1) if num % d == 0)
+
+
+def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
+  """Measure what is not measured yet and report; returns all rows."""
+  return run_cells(config, workdir, cells(config), report)
+
+
+def cells(config: ConfigDict) -> Iterator[Cell]:
+  """All rows, in the order of the tables."""
+  if 'bias' in config.studies:
+    yield from bias_cells(config)
+  if 'coverage' in config.studies:
+    yield from coverage_cells(config)
+
+
+def bias_cells(config: ConfigDict) -> Iterator[Cell]:
+  """Every estimator on every law."""
+  settings = config.bias
+  shape = settings.vectors, settings.dim
+  compiled = {
+    name: _compiled(estimate)
+    for name, estimate in estimators(*shape).items()
+    if name in (config.estimators or (name,))
+  }
+  for i, law in enumerate(laws()):
+    if law.name not in (config.laws or (law.name,)):
+      continue
+    for name, estimate in compiled.items():
+      yield Cell(
+        f'{law.name}, {name}',
+        functools.partial(
+          _bias, i, law, name, estimate, shape, settings.repeats
+        ),
+        'bias',
+      )
+
+
+def coverage_cells(config: ConfigDict) -> Iterator[Cell]:
+  """Each estimator on its own model."""
+  for i, own in enumerate(own_models(config.coverage.stable_size)):
+    if own.estimator in (config.estimators or (own.estimator,)):
+      yield Cell(
+        f'{own.estimator}, {own.law}',
+        functools.partial(_coverage, i, own, config.coverage.replicates),
+        'coverage',
+      )
+
+
+# [R, ..] samples -> alpha, standard error and p-value, [R] each.
+Compiled = Callable[[Any], tuple[Any, Any, Any]]
+
+
+def _compiled(estimate: Estimator) -> Compiled:
+  """One program for all laws, which takes one sample after the other."""
+
+  def one(x: Any) -> tuple[Any, Any, Any]:
+    found = estimate(x)
+    return found.alpha, found.standard_error, found.p_value
+
+  return jax.jit(lambda samples: lax.map(one, samples))
+
+
+def _run(
+  key: Any, num: int, draw: Callable[[Any], Any], estimate: Compiled
+) -> tuple[np.ndarray, ...]:
+  """alpha, standard error and p-value of `num` fresh samples."""
+  samples = jax.jit(lambda keys: lax.map(draw, keys))(
+    jax.random.split(key, num)
+  )
+  return tuple(np.asarray(a, np.float64) for a in estimate(samples))
+
+
+def _bias(
+  index: int,
+  law: Law,
+  name: str,
+  estimate: Compiled,
+  shape: tuple[int, int],
+  repeats: int,
+) -> Row:
+  # Every estimator sees the same samples of a law.
+  key = jax.random.fold_in(jax.random.key(0), index)
+  alpha, error, p_value = _run(
+    key, repeats, lambda key: law.draw(key, shape), estimate
+  )
+  return {
+    'law': law.name,
+    'estimator': name,
+    'truth': law.alpha if math.isfinite(law.alpha) else None,
+    'median': np.nanmedian(alpha),
+    'low': np.nanquantile(alpha, 0.05),
+    'high': np.nanquantile(alpha, 0.95),
+    'coverage': _share_covered(alpha, error, law.alpha),
+    'rejected': np.nanmean(p_value < 0.05)
+    if np.any(np.isfinite(p_value))
+    else None,
+  }
+
+
+def _share_covered(
+  alpha: np.ndarray, error: np.ndarray, truth: float
+) -> float | None:
+  if not math.isfinite(truth) or not np.any(np.isfinite(error)):
+    return None
+  return float(np.mean(np.abs(alpha - truth) <= 1.96 * error))
+
+
+class OwnModel(NamedTuple):
+  """An estimator, and a law on which its standard error is asymptotic."""
+
+  estimator: str
+  law: str
+  alpha: float
+  size: int
+  draw: Callable[[Any], Any]
+  estimate: Compiled
+
+
+def own_models(stable_size: int) -> Iterator[OwnModel]:
+  """Power laws for order statistics; stable laws for the others."""
+  pareto = 'Pareto', jax.random.pareto, (1.5, 2.5, 3.5)
+  alphas = (1.2, 1.5, 1.8, 1.95)
+  numbers = 'stable', stable.sample, alphas
+  vectors = {
+    kind: (
+      'stable',
+      functools.partial(stable.sample_vectors, kind=kind),
+      alphas,
+    )
+    for kind in ('type2', 'type3')
+  }
+  models: list[tuple[str, Any, Estimator, tuple[int, ...]]] = [
+    ('hill', pareto, lambda x: tail_index.hill(x, 500), (3000,)),
+    ('moment', pareto, lambda x: tail_index.moment(x, 3000), (8000,)),
+    ('pickands', pareto, lambda x: tail_index.pickands(x, 8000), (10_000,)),
+    ('max_ratio', pareto, lambda x: tail_index.max_ratio(x, 8), (4000,)),
+    (
+      *('power_law, start known', pareto),
+      *(lambda x: tail_index.power_law(x, 1.0), (1000,)),
+    ),
+    ('power_law, start searched', pareto, tail_index.power_law, (2000,)),
+    ('power_law, search in the error', pareto, _with_the_search, (500,)),
+    (
+      *('mmo_univariate', numbers),
+      *(lambda x: tail_index.mmo_univariate(x, 25), (10_000,)),
+    ),
+    ('stable_mle', numbers, tail_index.stable_mle, (stable_size,)),
+    *(
+      (f'mmo, {kind}', law, lambda x: tail_index.mmo(x, 16), (3200, 4))
+      for kind, law in vectors.items()
+    ),
+  ]
+  for name, (law, sample, tails), estimate, shape in models:
+    compiled = _compiled(estimate)
+    for alpha in tails:
+      draw = functools.partial(_draw, sample, alpha, shape=shape)
+      yield OwnModel(name, f'{law} {alpha:g}', alpha, shape[0], draw, compiled)
+
+
+def _with_the_search(x: Any) -> tail_index.TailEstimate:
+  # A key of its own for each sample.
+  bits = lax.bitcast_convert_type(x[0], jnp.uint32)
+  key = jax.random.fold_in(jax.random.key(2), bits)
+  error = tail_index.power_law_standard_error(key, x)
+  return tail_index.power_law(x)._replace(standard_error=error)
+
+
+def _coverage(index: int, own: OwnModel, replicates: int) -> Row:
+  key = jax.random.fold_in(jax.random.key(1), index)
+  alpha, error, _ = _run(key, replicates, own.draw, own.estimate)
+  covered = np.mean(np.abs(alpha - own.alpha) <= 1.96 * error)
+  return {
+    'law': own.law,
+    'estimator': own.estimator,
+    'truth': own.alpha,
+    'size': own.size,
+    'median': np.median(alpha),
+    'coverage': covered,
+    'standard_error': math.sqrt(covered * (1 - covered) / replicates),
+    'holds': bool(0.93 <= covered <= 0.97),
+  }
