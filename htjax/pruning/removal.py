@@ -117,7 +117,7 @@ def _spare_one(members: Members, gone: set[int], more: set[int]) -> set[int]:
   return more
 
 
-def _fold(followed, more, arrays) -> None:
+def _fold(followed: Followed, more: set[int], arrays: list[np.ndarray]) -> None:
   """Add to biases what units that go have always contributed."""
   for read in followed.reads:
     if read.fold is None or read.weights is None:
@@ -133,7 +133,7 @@ def _fold(followed, more, arrays) -> None:
       arrays[leaf] = exact.astype(bias.dtype)
 
 
-def _clear(members: Members, gone: set[int], arrays) -> None:
+def _clear(members: Members, gone: set[int], arrays: list[np.ndarray]) -> None:
   """Zero what goes, so that what hangs on it is seen to do nothing."""
   for leaf, array in zip(members, arrays, strict=True):
     for d, axis in enumerate(leaf):
@@ -152,14 +152,24 @@ def _kept(members: Members, gone: set[int]) -> list[list[np.ndarray]]:
   ]
 
 
-def _cut(arrays, kept) -> list[np.ndarray]:
+def _cut(
+  arrays: list[np.ndarray], kept: list[list[np.ndarray]]
+) -> list[np.ndarray]:
   return [
     array[np.ix_(*axes)] if axes else array
     for array, axes in zip(arrays, kept, strict=True)
   ]
 
 
-def _culprits(apply, treedef, arrays, members, gone, inputs, before):
+def _culprits(
+  apply: Any,
+  treedef: Any,
+  arrays: list[np.ndarray],
+  members: Members,
+  gone: set[int],
+  inputs: Sequence[Any],
+  before: Any,
+) -> dict[int, str]:
   """Atoms of the families that cannot go, with the reason."""
   found: dict[int, str] = {}
   for family in _families(members):
@@ -185,7 +195,13 @@ def _families(members: Members) -> list[set[int]]:
   return families
 
 
-def _difference(apply, treedef, small, inputs, before) -> str | None:
+def _difference(
+  apply: Any,
+  treedef: Any,
+  small: list[np.ndarray],
+  inputs: Sequence[Any],
+  before: Any,
+) -> str | None:
   """Why the function is another one with small arrays, or None."""
   try:
     after = _trace(apply, jax.tree.unflatten(treedef, small), inputs)
@@ -196,7 +212,9 @@ def _difference(apply, treedef, small, inputs, before) -> str | None:
   return None
 
 
-def _trace(apply, params, inputs) -> list[tuple[Any, ...]]:
+def _trace(
+  apply: Any, params: Any, inputs: Sequence[Any]
+) -> list[tuple[Any, ...]]:
   """Operations and numbers of a computation, without its shapes."""
   shapes = jax.tree.map(
     lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), params
@@ -224,10 +242,18 @@ def _trace(apply, params, inputs) -> list[tuple[Any, ...]]:
   return found
 
 
-def _reasons(followed, names, members, arrays, kept, stuck) -> dict[str, str]:
+def _reasons(
+  followed: Followed,
+  names: list[str],
+  members: Members,
+  arrays: list[np.ndarray],
+  kept: list[list[np.ndarray]],
+  stuck: dict[int, str],
+) -> dict[str, str]:
   """Why units stay that have no incoming, or no outgoing weights."""
   reasons: dict[str, str] = {}
-  frozen, blocked = followed.ties.frozen, {}
+  frozen = followed.ties.frozen
+  blocked: dict[int, str] = {}
   for read in followed.reads:
     for row, ok in zip(read.rows, read.unread, strict=True):
       if not ok:

@@ -1,7 +1,6 @@
 """The result of every pruning kernel, and the leaves that it acts on."""
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +14,8 @@ from htjax.compressibility.counts import kept_fraction
 from htjax.floats import as_floating
 from htjax.selection import Selection, resolve
 from htjax.types import Array, ArrayLike, PyTree
-from htjax.units import Given, Leaf, describe, fitting, named_leaves
+from htjax.units import Given, describe, fitting, named_leaves
+from htjax.units.views import View, views_of
 
 
 class Pruned(NamedTuple):
@@ -74,40 +74,6 @@ class Pruned(NamedTuple):
 
   def _masks(self) -> list[Array]:
     return jax.tree.leaves(self.mask)
-
-
-class View(NamedTuple):
-  """A layer of a leaf, as [.., fan_in, fan_out].
-
-  A leaf that stacks layers or experts has one view for each; a leaf of another
-  layout is transposed, and its input and its unit axes are merged.
-
-  Attributes:
-    place: position of the leaf in the pytree.
-    leaf: what its axes are.
-    layer: which of its stacked layers.
-    shape: of the view.
-  """
-
-  place: int
-  leaf: Leaf
-  layer: int
-  shape: tuple[int, ...]
-
-  @property
-  def is_whole(self) -> bool:
-    """Whether the view is the leaf itself."""
-    axes = (*self.leaf.window, *self.leaf.inputs, *self.leaf.units)
-    plain = len(self.leaf.inputs) == len(self.leaf.units) == 1
-    return not self.leaf.is_weight or (
-      plain and not self.leaf.stacked and axes == tuple(range(len(axes)))
-    )
-
-  def of(self, leaf: Array) -> Array:
-    """The layer of an array of the leaf's shape."""
-    if self.is_whole:
-      return leaf
-    return self.leaf.canonical(leaf)[self.layer].reshape(self.shape)
 
 
 class Chosen(NamedTuple):
@@ -241,32 +207,23 @@ def choose(
   if not any(flags):
     raise ValueError('select must choose at least one leaf, got none')
   named, treedef = named_leaves(params), jax.tree.structure(params)
-  leaves, views = [leaf for _, leaf in named], []
+  leaves = [leaf for _, leaf in named]
+  views: list[View] = []
   described = describe(units, params)
   for i, flag in enumerate(flags):
     if flag:
       leaves[i] = _as_leaf(named[i][0], leaves[i], min_rank)
   for i, leaf in enumerate(fitting(described, params, flags)):
     if leaf is not None:
-      views += _views(i, named[i][0], leaf, jnp.shape(leaves[i]), min_rank)
+      found = views_of(i, leaf, jnp.shape(leaves[i]))
+      if len(found[0].shape) < min_rank:
+        raise ValueError(
+          f'{named[i][0]} must be a convolution, [..., in, out], got a leaf of '
+          f'shape {jnp.shape(leaves[i])} and role {leaf.role!r}; leave it out '
+          'with `select`'
+        )
+      views += found
   return Chosen(treedef, leaves, views)
-
-
-def _views(
-  place: int, name: str, leaf: Leaf, shape: tuple[int, ...], min_rank: int
-) -> list[View]:
-  """The layers of a leaf, each [*window, inputs, units]."""
-  if not leaf.units:  # no weight, but chosen: as it is
-    return [View(place, leaf, 0, shape)]
-  window = tuple(shape[a] for a in leaf.window)
-  inputs = math.prod(shape[a] for a in leaf.inputs)
-  own = (*window, inputs, leaf.num_units(shape))
-  if len(own) < min_rank:
-    raise ValueError(
-      f'{name} must be a convolution, [..., in, out], got a leaf of shape '
-      f'{shape} and role {leaf.role!r}; leave it out with `select`'
-    )
-  return [View(place, leaf, k, own) for k in range(leaf.num_layers(shape))]
 
 
 def check_scalar(name: str, value: Kept) -> None:

@@ -425,7 +425,7 @@ def affordable(
 def prune_units(
   params: PyTree,
   count: CountKept,
-  amount: ArrayLike,
+  amount: Kept,
   *,
   unit: str,
   p: float = 2,
@@ -464,7 +464,7 @@ def prune_units(
 
 
 def _prune_fraction(
-  params: PyTree, kappa: ArrayLike, rounding: str, **options
+  params: PyTree, kappa: Kept, rounding: str, **options
 ) -> Pruned:
   check_kappa(kappa)
   check_scalar('kappa', kappa)
@@ -480,7 +480,7 @@ def _finish(
   chosen: Chosen,
   masks: list[Array],
   centers: list[Array],
-  amount: ArrayLike,
+  amount: Kept,
   center: str | None,
   protocol: str,
 ) -> Pruned:

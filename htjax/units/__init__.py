@@ -25,6 +25,7 @@ from htjax.units.leaf import (
   leaf_name,
   named_leaves,
 )
+from htjax.units.views import View, views_of
 
 __all__ = [
   'ROLES',
@@ -34,6 +35,7 @@ __all__ = [
   'Leaf',
   'Part',
   'Units',
+  'View',
   'default_flags',
   'describe',
   'families',
@@ -42,4 +44,5 @@ __all__ = [
   'leaf_name',
   'match',
   'named_leaves',
+  'views_of',
 ]

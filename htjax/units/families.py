@@ -79,6 +79,18 @@ def families(
 
   Raises:
     ValueError: `apply` cannot be traced.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import units
+    >>> params = {'a': jnp.ones((3, 5)), 'b': jnp.ones((5, 2))}
+    >>> apply = lambda p, x: jax.nn.relu(x @ p['a']) @ p['b']
+    >>> (hidden,) = units.families(apply, params, jnp.ones((1, 3)))
+    >>> hidden.name, hidden.num_units
+    ('a', 5)
+    >>> [(part.name, part.axis, part.place) for part in hidden.parts]
+    [('a', 1, 'incoming'), ('b', 0, 'outgoing')]
   """
   if not isinstance(inputs, tuple | list):
     inputs = (inputs,)

@@ -44,6 +44,15 @@ def infer(
     ValueError: naming it, a leaf of rank 3 or more of which nothing tells
       what its axes are; a Linen module without inputs; inputs for another
       model; an unknown layout; an entry of `given` that is no leaf's name.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import units
+    >>> params = {'kernel': jnp.ones((3, 2)), 'bias': jnp.ones(2)}
+    >>> print(units.infer(params))
+    leaf    role   units  inputs  window  stacked  groups
+    bias    bias
+    kernel  dense  1      0                        1
   """
   check_choice('layout', layout, names.LAYOUTS)
   found = _describe(model, inputs, layout, options)
@@ -77,6 +86,13 @@ def match(
   Raises:
     ValueError: naming it, a selected leaf that is ambiguous, or that its
       description does not fit; `units` of another model; bad `select`.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import units
+    >>> params = {'kernel': jnp.ones((3, 2)), 'bias': jnp.ones(2)}
+    >>> [leaf and leaf.role for leaf in units.match(None, params)]
+    [None, 'dense']
   """
   described = describe(units, params)
   if select is None:
@@ -98,6 +114,13 @@ def describe(units: Given, params: PyTree) -> list[Leaf]:
 
   Raises:
     ValueError: `units` of another model.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import units
+    >>> params = {'kernel': jnp.ones((3, 2)), 'bias': jnp.ones(2)}
+    >>> [leaf.role for leaf in units.describe(None, params)]
+    ['bias', 'dense']
   """
   leaves = named_leaves(params)
   known = _known(units, [name for name, _ in leaves])
@@ -107,7 +130,15 @@ def describe(units: Given, params: PyTree) -> list[Leaf]:
 
 
 def default_flags(described: Sequence[Leaf]) -> list[bool]:
-  """The weights: what is selected where nothing is said."""
+  """The weights: what is selected where nothing is said.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import units
+    >>> params = {'kernel': jnp.ones((3, 2)), 'bias': jnp.ones(2)}
+    >>> units.default_flags(units.describe(None, params))
+    [False, True]
+  """
   return [leaf.is_weight or bool(leaf.reason) for leaf in described]
 
 
@@ -127,6 +158,15 @@ def fitting(
   Raises:
     ValueError: naming it, a flagged leaf that is ambiguous, or that its
       description does not fit.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from htjax import units
+    >>> params = {'kernel': jnp.ones((3, 2)), 'bias': jnp.ones(2)}
+    >>> described = units.describe(None, params)
+    >>> found = units.fitting(described, params, [True, False])
+    >>> [leaf and leaf.role for leaf in found]
+    ['bias', None]
   """
   return [
     None if flag is False else _fitting(name, array, leaf)

@@ -31,6 +31,8 @@ _ENTRYWISE = frozenset(
   clz sharding_constraint name
   """.split()  # noqa: SIM905
 )
+Shape = tuple[int, ...]
+Shapes = list[Shape]
 _CALLS = {
   'jit': 'jaxpr',
   'pjit': 'jaxpr',
@@ -87,7 +89,15 @@ class Read:
     where: which operation, for messages.
   """
 
-  def __init__(self, labels, unread, constant, weights, where, single=True):
+  def __init__(
+    self,
+    labels: Labels,
+    unread: np.ndarray,
+    constant: np.ndarray,
+    weights: np.ndarray | None,
+    where: str,
+    single: bool = True,
+  ) -> None:
     self.labels = labels
     self.single = single
     self.unread = unread
@@ -241,7 +251,9 @@ class _Walk:
 
   # Entries one by one ---------------------------------------------------------
 
-  def entrywise(self, eqn, operands, shapes, out) -> list[Value]:
+  def entrywise(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     if len(out) > 1:  # optimization_barrier
       return list(operands)
     (shape,) = out
@@ -262,7 +274,9 @@ class _Walk:
     self.fold(eqn.primitive.name, operands, shapes)
     return [result]
 
-  def evaluate(self, eqn, operands, shape) -> tuple[np.ndarray, np.ndarray]:
+  def evaluate(
+    self, eqn: Any, operands: list[Value], shape: Shape
+  ) -> tuple[np.ndarray, np.ndarray]:
     """The result where all operands are known, or where a factor is zero."""
     known = np.ones((1,) * len(shape), bool)
     for value in operands:
@@ -287,7 +301,7 @@ class _Walk:
       result = np.where(zero, np.zeros((), result.dtype), result)
     return result, known
 
-  def fold(self, name, operands, shapes) -> None:
+  def fold(self, name: str, operands: list[Value], shapes: Shapes) -> None:
     """Note the leaf that a sum over units is added to."""
     if name not in ('add', 'add_any', 'sub'):
       return
@@ -301,12 +315,19 @@ class _Walk:
 
   # Axes moved around ----------------------------------------------------------
 
-  def moved(self, value: Value, labels, change) -> Value:
+  def moved(
+    self,
+    value: Value,
+    labels: Sequence[Labels],
+    change: Callable[[np.ndarray], np.ndarray],
+  ) -> Value:
     return value._replace(
       labels=tuple(labels), value=change(value.value), known=change(value.known)
     )
 
-  def broadcast_in_dim(self, eqn, operands, shapes, out) -> list[Value]:
+  def broadcast_in_dim(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     value, dims = operands[0], eqn.params['broadcast_dimensions']
     labels: list[Labels] = [None] * len(out[0])
     for d, axis in enumerate(dims):
@@ -314,7 +335,7 @@ class _Walk:
         labels[axis] = value.labels[d]
     sizes = [1] * len(out[0])
 
-    def change(x):
+    def change(x: np.ndarray) -> np.ndarray:
       for d, axis in enumerate(dims):
         sizes[axis] = x.shape[d]
       return x.reshape(sizes)
@@ -324,7 +345,9 @@ class _Walk:
       moved = moved._replace(leaf=None, read=None)
     return [moved]
 
-  def transpose(self, eqn, operands, shapes, out) -> list[Value]:
+  def transpose(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     order = [int(d) for d in eqn.params['permutation']]
     value = operands[0]
     moved = self.moved(
@@ -333,7 +356,9 @@ class _Walk:
     read = value.read if value.read and value.read.single else None
     return [moved._replace(leaf=None, read=read)]
 
-  def squeeze(self, eqn, operands, shapes, out) -> list[Value]:
+  def squeeze(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     gone = {int(d) % len(shapes[0]) for d in eqn.params['dimensions']}
     value = operands[0]
     keep = [d for d in range(len(shapes[0])) if d not in gone]
@@ -345,10 +370,14 @@ class _Walk:
       )
     ]
 
-  def expand_dims(self, eqn, operands, shapes, out) -> list[Value]:
+  def expand_dims(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     return self.reshape(eqn, operands, shapes, out)
 
-  def rev(self, eqn, operands, shapes, out) -> list[Value]:
+  def rev(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     value, dims = operands[0], tuple(int(d) for d in eqn.params['dimensions'])
     labels = [
       x[::-1] if d in dims and x is not None else x
@@ -357,7 +386,9 @@ class _Walk:
     moved = self.moved(value, labels, lambda x: np.flip(x, dims))
     return [moved._replace(leaf=None, read=None)]
 
-  def reshape(self, eqn, operands, shapes, out) -> list[Value]:
+  def reshape(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     value, (before,), (after,) = operands[0], shapes, out
     labels: list[Labels] = [fixed(1)] * len(after)
     reason = 'a reshape takes units apart'
@@ -374,7 +405,9 @@ class _Walk:
         labels[d] = part
     return [self.moved(value, labels, lambda x: _reshape(x, before, after))]
 
-  def slice(self, eqn, operands, shapes, out) -> list[Value]:
+  def slice(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     p, value = eqn.params, operands[0]
     strides = p['strides'] or (1,) * len(shapes[0])
     cuts = [
@@ -387,7 +420,7 @@ class _Walk:
       x if x is None else x[c] for x, c in zip(value.labels, cuts, strict=True)
     ]
 
-    def change(x):
+    def change(x: np.ndarray) -> np.ndarray:
       return x[
         tuple(
           c if n > 1 else slice(None)
@@ -399,7 +432,9 @@ class _Walk:
     whole = out[0] == shapes[0]
     return [moved if whole else moved._replace(leaf=None, read=None)]
 
-  def split(self, eqn, operands, shapes, out) -> list[Value]:
+  def split(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     axis, value = eqn.params['axis'], operands[0]
     results, start = [], 0
     for shape in out:
@@ -408,7 +443,9 @@ class _Walk:
       if labels[axis] is not None:
         labels[axis] = labels[axis][start:stop]
 
-      def change(x, start=start, stop=stop):
+      def change(
+        x: np.ndarray, start: int = start, stop: int = stop
+      ) -> np.ndarray:
         cut = slice(start, stop) if x.shape[axis] > 1 else slice(None)
         return x[(slice(None),) * axis + (cut,)]
 
@@ -417,7 +454,9 @@ class _Walk:
       start = stop
     return results
 
-  def concatenate(self, eqn, operands, shapes, out) -> list[Value]:
+  def concatenate(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     axis, rank = eqn.params['dimension'], len(out[0])
     labels: list[Labels] = [None] * rank
     for d in range(rank):
@@ -433,7 +472,7 @@ class _Walk:
       [np.pad(p, ((0, 0), (0, width - p.shape[1])), mode='edge') for p in parts]
     )
 
-    def joined(field):
+    def joined(field: str) -> np.ndarray:
       arrays = [getattr(v, field) for v in operands]
       others = np.broadcast_shapes(
         *((*a.shape[:axis], 1, *a.shape[axis + 1 :]) for a in arrays)
@@ -448,7 +487,9 @@ class _Walk:
 
     return [Value(tuple(labels), joined('value'), joined('known'))]
 
-  def pad(self, eqn, operands, shapes, out) -> list[Value]:
+  def pad(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     value = operands[0]
     labels = []
     for d, (low, high, inner) in enumerate(eqn.params['padding_config']):
@@ -461,7 +502,9 @@ class _Walk:
 
   # Sums -----------------------------------------------------------------------
 
-  def dot_general(self, eqn, operands, shapes, out) -> list[Value]:
+  def dot_general(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     (ca, cb), (ba, bb) = eqn.params['dimension_numbers']
     a, b = operands
     free_a = [d for d in range(len(shapes[0])) if d not in (*ca, *ba)]
@@ -489,7 +532,9 @@ class _Walk:
         found = None
     return [Value(tuple(labels), value, known, read=found)]
 
-  def note(self, a, i, b, j, size, foldable) -> 'Read | None':
+  def note(
+    self, a: Value, i: int, b: Value, j: int, size: int, foldable: bool
+  ) -> 'Read | None':
     """Note which units a sum over axis i of a and j of b reads."""
     labels = b.labels[j] if a.labels[i] is None else a.labels[i]
     if labels is None or (labels < 0).all():
@@ -522,7 +567,9 @@ class _Walk:
     self.reads.append(found)
     return found if foldable else None
 
-  def conv_general_dilated(self, eqn, operands, shapes, out) -> list[Value]:
+  def conv_general_dilated(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     p = eqn.params
     numbers = p['dimension_numbers']
     (ln, lc, *ls), (ro, ri, *rs) = numbers.lhs_spec, numbers.rhs_spec
@@ -560,7 +607,14 @@ class _Walk:
         self.ties.freeze(fed, reason)
     return [self.convolved(eqn, operands, shapes, out[0], tuple(labels))]
 
-  def convolved(self, eqn, operands, shapes, out, labels) -> Value:
+  def convolved(
+    self,
+    eqn: Any,
+    operands: list[Value],
+    shapes: Shapes,
+    out: Shape,
+    labels: tuple[Labels, ...],
+  ) -> Value:
     """What a convolution reads, and which of its filters are zero."""
     numbers = eqn.params['dimension_numbers']
     lc, (ro, ri, *_) = numbers.lhs_spec[1], numbers.rhs_spec
@@ -598,7 +652,9 @@ class _Walk:
 
   # Reductions -----------------------------------------------------------------
 
-  def reduced(self, eqn, operands, shapes, out) -> list[Value]:
+  def reduced(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     axes = {int(d) for d in eqn.params['axes']}
     value = operands[0]
     reason = f'{eqn.primitive.name} over units depends on their number'
@@ -621,7 +677,9 @@ class _Walk:
   reduce_sum = reduce_max = reduce_min = reduce_prod = reduced
   reduce_and = reduce_or = argmax = argmin = reduced
 
-  def windows(self, eqn, operands, shapes, out) -> list[Value]:
+  def windows(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     """A maximum or sum over windows; an axis of window 1 is left alone."""
     value, p = operands[0], eqn.params
     still = [
@@ -645,7 +703,9 @@ class _Walk:
 
   reduce_window_max = reduce_window_min = reduce_window_sum = windows
 
-  def cumulated(self, eqn, operands, shapes, out) -> list[Value]:
+  def cumulated(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     axis = eqn.params['axis']
     self.ties.freeze(
       operands[0].labels[axis], f'{eqn.primitive.name} runs over units'
@@ -656,10 +716,14 @@ class _Walk:
 
   # Indices --------------------------------------------------------------------
 
-  def iota(self, eqn, operands, shapes, out) -> list[Value]:
+  def iota(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     return [_unknown(out[0])]
 
-  def gather(self, eqn, operands, shapes, out) -> list[Value]:
+  def gather(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     p, value = eqn.params, operands[0]
     numbers, sizes = p['dimension_numbers'], p['slice_sizes']
     gone = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
@@ -675,7 +739,9 @@ class _Walk:
         self.ties.freeze(own, 'indices point into an axis')
     return [_unknown(out[0], labels)]
 
-  def dynamic_slice(self, eqn, operands, shapes, out) -> list[Value]:
+  def dynamic_slice(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     value = operands[0]
     labels = []
     for d, n in enumerate(out[0]):
@@ -686,7 +752,9 @@ class _Walk:
         labels.append(fixed(n))
     return [_unknown(out[0], labels)]
 
-  def dynamic_update_slice(self, eqn, operands, shapes, out) -> list[Value]:
+  def dynamic_update_slice(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     value, update = operands[:2]
     labels = []
     for d, n in enumerate(out[0]):
@@ -702,7 +770,9 @@ class _Walk:
 
   # Loops ----------------------------------------------------------------------
 
-  def scan(self, eqn, operands, shapes, out) -> list[Value]:
+  def scan(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     p = eqn.params
     c, k = p['num_consts'], p['num_carry']
     layers = [
@@ -737,14 +807,16 @@ class _Walk:
     )
     return Value(value.labels[1:], value.value[0], same)
 
-  def carried(self, before: Value, after: Value, shape) -> Value:
+  def carried(self, before: Value, after: Value, shape: Shape) -> Value:
     labels = [
       self.ties.tie(a, b, 'a loop carries units')
       for a, b in zip(before.labels, after.labels, strict=True)
     ]
     return _unknown(shape, labels)
 
-  def while_(self, eqn, operands, shapes, out) -> list[Value]:
+  def while_(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     p = eqn.params
     a, b = p['cond_nconsts'], p['body_nconsts']
     carry = [
@@ -761,7 +833,9 @@ class _Walk:
       self.carried(x, y, s) for x, y, s in zip(carry, inner, out, strict=True)
     ]
 
-  def cond(self, eqn, operands, shapes, out) -> list[Value]:
+  def cond(
+    self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
+  ) -> list[Value]:
     results: list[Value] | None = None
     for branch in eqn.params['branches']:
       found = self.jaxpr(branch.jaxpr, branch.consts, operands[1:])
@@ -784,7 +858,7 @@ def _atoms(labels: Labels) -> set[int]:
   return set() if labels is None else set(labels[labels >= 0].tolist())
 
 
-def _blocks(before, after):
+def _blocks(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]]:
   """Axes that a reshape makes of axes, in runs of equal products."""
   blocks, i, j = [], 0, 0
   while i < len(before) or j < len(after):
@@ -808,7 +882,7 @@ def _blocks(before, after):
   return [(o, n) for o, n in blocks if o and n]
 
 
-def _reshape(x: np.ndarray, before, after) -> np.ndarray:
+def _reshape(x: np.ndarray, before: Shape, after: Shape) -> np.ndarray:
   """Reshape an array some of whose axes are of length 1 for many."""
   result = [1] * len(after)
   full = list(x.shape)
@@ -836,7 +910,9 @@ def _uniform(value: Value, axis: int, size: int) -> np.ndarray:
   return np.where(known, entries, np.nan)
 
 
-def _product(a, b, shapes, contract, batch, free):
+def _product(
+  a: Value, b: Value, shapes: Shapes, contract: Any, batch: Any, free: Any
+) -> tuple[np.ndarray, np.ndarray]:
   """What is known of a product of two arrays.
 
   An entry is known if each of its terms is: both factors are, or one is zero.
@@ -852,7 +928,7 @@ def _product(a, b, shapes, contract, batch, free):
   out = [in_a[d] for d in (*ba, *free_a)] + [in_b[d] for d in free_b]
   words = f'{"".join(in_a)},{"".join(in_b)}->{"".join(out)}'
 
-  def spread(x, y):
+  def spread(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both with equal lengths along what they share."""
     shape_x, shape_y = list(x.shape), list(y.shape)
     for i, j in zip(ca, cb, strict=True):
@@ -861,7 +937,7 @@ def _product(a, b, shapes, contract, batch, free):
       shape_x[i] = shape_y[j] = max(x.shape[i], y.shape[j])
     return np.broadcast_to(x, shape_x), np.broadcast_to(y, shape_y)
 
-  def product(x, y):
+  def product(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     x, y = spread(x.astype(np.float64), y.astype(np.float64))
     return np.einsum(words, x, y, optimize=True)
 

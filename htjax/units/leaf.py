@@ -232,6 +232,14 @@ def leaf_name(path: tuple[Any, ...]) -> str:
 
   Returns:
     The components joined by dots.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import units
+    >>> tree = {'params': {'hidden': {'kernel': 1.0}}}
+    >>> ((path, _),) = jax.tree.leaves_with_path(tree)
+    >>> units.leaf_name(path)
+    'hidden.kernel'
   """
   parts = path_components(path)
   if len(parts) > 1 and parts[0] in _COLLECTIONS:
@@ -242,7 +250,19 @@ def leaf_name(path: tuple[Any, ...]) -> str:
 
 
 def named_leaves(params: PyTree) -> list[tuple[str, Any]]:
-  """(name, leaf) of every leaf of a pytree, in its order."""
+  """(name, leaf) of every leaf of a pytree, in its order.
+
+  Args:
+    params: any pytree.
+
+  Returns:
+    A list of pairs.
+
+  Examples:
+    >>> from htjax import units
+    >>> units.named_leaves({'hidden': {'kernel': 1.0}})
+    [('hidden.kernel', 1.0)]
+  """
   return [
     (leaf_name(path), leaf)
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
