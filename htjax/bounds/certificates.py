@@ -8,6 +8,7 @@ training error in place of a test error.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -154,7 +155,7 @@ def invert_kl(rate: float, divergence: float) -> float:
   return _largest(within, rate)
 
 
-def _largest(holds, low: float) -> float:
+def _largest(holds: Callable[[float], bool], low: float) -> float:
   """By bisection the upper end of where `holds` is true, between low and 1."""
   high = 1.0
   while low < (middle := (low + high) / 2) < high:

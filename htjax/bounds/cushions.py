@@ -8,8 +8,8 @@ the dtype of its arrays, and may be jitted.
 import functools
 import itertools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -136,11 +136,17 @@ def interlayer_cushions(
 
 # One program for each pair of shapes: layers of one width share theirs.
 @functools.partial(jax.jit, static_argnames='activation')
-def _cushion(between, states, probes, *, activation):
-  def function(state):
+def _cushion(
+  between: Sequence[Array],
+  states: Array,
+  probes: Array,
+  *,
+  activation: Callable[[Array], Array],
+) -> Array:
+  def function(state: Any) -> Array:
     return _onward(between, state, activation)
 
-  def image_and_size(state):
+  def image_and_size(state: Any) -> tuple[Array, Array]:
     image = jax.jvp(function, (state,), (state,))[1]
     back = jax.vjp(function, state)[1]
     squares = lax.map(lambda z: jnp.sum(back(z)[0] ** 2), probes)
@@ -245,13 +251,20 @@ def interlayer_smoothness(
 
 
 @functools.partial(jax.jit, static_argnames='activation')
-def _smoothness(keys, between, states, noise_scale, *, activation):
-  def function(state):
+def _smoothness(
+  keys: Array,
+  between: Sequence[Array],
+  states: Array,
+  noise_scale: Array,
+  *,
+  activation: Callable[[Array], Array],
+) -> Array:
+  def function(state: Any) -> Array:
     return _onward(between, state, activation)
 
   images = function(states)
 
-  def ratios(key):
+  def ratios(key: PRNGKey) -> Array:
     noise = jax.random.normal(key, states.shape, states.dtype)
     noise *= noise_scale * _norms(states)[:, None] / math.sqrt(states.shape[1])
     moved = states + noise
@@ -262,7 +275,9 @@ def _smoothness(keys, between, states, noise_scale, *, activation):
   return lax.map(ratios, keys)
 
 
-def _onward(between, state, activation):
+def _onward(
+  between: Sequence[Array], state: Any, activation: Callable[[Array], Array]
+) -> Array:
   for w in between:
     state = activation(state) @ w
   return state

@@ -8,7 +8,7 @@ a norm is a function of the matrix alone.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +76,9 @@ def spectral_norm(
 
 
 @jax.jit
-def _spectral_norm(key, matrix, tolerance, max_iterations):
+def _spectral_norm(
+  key: PRNGKey, matrix: Array, tolerance: ArrayLike, max_iterations: int
+) -> Any:
   matrix, peak = _scaled(matrix)
   found = _power_iteration(
     key,
@@ -131,7 +133,9 @@ def operator_norm(
   )
 
 
-def _check_stopping(tolerance, max_iterations, dtype) -> float:
+def _check_stopping(
+  tolerance: float | None, max_iterations: int, dtype: np.dtype
+) -> float:
   check_count('max_iterations', max_iterations)
   if tolerance is None:
     return math.sqrt(jnp.finfo(dtype).eps)
@@ -145,11 +149,18 @@ def _start_key(key: PRNGKey | None) -> PRNGKey:
   return jax.random.key(0) if key is None else check_key(key)
 
 
-def _power_iteration(key, function, shape, dtype, tolerance, max_iterations):
+def _power_iteration(
+  key: PRNGKey,
+  function: Callable,
+  shape: tuple[int, ...],
+  dtype: np.dtype,
+  tolerance: ArrayLike,
+  max_iterations: int,
+) -> Any:
   start = jax.random.normal(key, shape, dtype)
   transpose = jax.linear_transpose(function, start)
 
-  def step(state):
+  def step(state: Any) -> Any:
     count, v, _, _ = state
     image = function(v)
     square = jnp.sum(image**2)
@@ -161,7 +172,7 @@ def _power_iteration(key, function, shape, dtype, tolerance, max_iterations):
     v = jnp.where(length > 0, back / jnp.where(length > 0, length, 1), v)
     return count + 1, v, jnp.sqrt(square), residual
 
-  def unfinished(state):
+  def unfinished(state: Any) -> Array:
     count, _, _, residual = state
     return (count < max_iterations) & (residual > tolerance)
 
@@ -215,7 +226,7 @@ def conv_spectral_norm(
     jnp.arange(height), jnp.arange(width // 2 + 1), indexing='ij'
   )
 
-  def norm(frequency):
+  def norm(frequency: Array) -> Array:
     phases = [
       jnp.exp(-2j * jnp.pi * f * jnp.arange(taps) / side)
       for f, taps, side in zip(
@@ -311,7 +322,7 @@ def layer_norms(
 
 
 @jax.jit
-def _all_norms(w, start):
+def _all_norms(w: Array, start: Array) -> tuple[Any, ...]:
   whole, peak = _scaled(w)
   moved, moved_peak = _scaled(w - start)
   sums = jnp.sum(jnp.linalg.norm(moved, axis=0))

@@ -31,7 +31,7 @@ from htjax.bounds.logarithms import exp, log
 from htjax.checks import check_choice, check_count, check_key
 from htjax.mean_field.assumption import Regularity, regularity
 from htjax.mean_field.problem import Problem
-from htjax.types import PRNGKey
+from htjax.types import Array, ArrayLike, PRNGKey
 
 VARIANTS = ('corrected', 'paper', 'sharp')
 
@@ -511,7 +511,9 @@ def _any_of(n: int, share: np.ndarray) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def _sorted_norms(key, alpha, num, dim, kind):
+def _sorted_norms(
+  key: PRNGKey, alpha: ArrayLike, num: int, dim: int, kind: str
+) -> Array:
   x = stable.sample_vectors(key, alpha, (num, dim), kind=kind)
   # Relative to the largest entry: squares of heavy tails overflow.
   peak = jnp.max(jnp.abs(x), axis=-1, keepdims=True)

@@ -214,14 +214,14 @@ def reached(
   name: str,
   units: _units.Given = None,
 ) -> list[Target | None]:
-  """What noise reaches of each leaf, None where nothing; it reaches some.
+  """The part of each leaf that noise reaches, None where nothing; it reaches some.
 
   Args:
     select: None for every weight, a pytree of booleans (or of boolean arrays),
       or a function of the parameters that returns one.
     params: pytree of arrays.
     name: what the caller's argument is called, for messages.
-    units: as in `StableNoise.draw`.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
 
   Raises:
     ValueError: a selection of another structure, or of nothing; a leaf that is

@@ -134,8 +134,11 @@ def add_stable_noise(
     words = jnp.array(jax.random.key_data(key), copy=True)
     return AddStableNoiseState(jnp.zeros((), jnp.int32), words)
 
-  def update(updates, state, params=None, **extra_args):
+  def update(
+    updates: Any, state: Any, params: Any = None, **extra_args: Any
+  ) -> tuple[Any, AddStableNoiseState]:
     del extra_args
+    treedef: Any
     leaves, treedef = jax.tree.flatten(updates)
     weights = (
       [None] * len(leaves) if params is None else treedef.flatten_up_to(params)

@@ -21,7 +21,7 @@ from htjax.pruning.results import (
 )
 from htjax.pruning.units import CountKept
 from htjax.selection import Selection
-from htjax.types import Array, ArrayLike, PyTree
+from htjax.types import Array, PyTree
 from htjax.units import Given
 
 
@@ -271,7 +271,7 @@ def thin_factors(
 def prune_values(
   params: PyTree,
   count: CountKept,
-  amount: ArrayLike,
+  amount: Kept,
   *,
   center: str | None,
   protocol: str,
@@ -324,7 +324,7 @@ def num_bytes(tree: PyTree) -> int:
 def _counts(
   shapes: list[tuple[int, int]], ranks: list[Any]
 ) -> SingularValueCounts:
-  def total(sizes):
+  def total(sizes: list[int]) -> Array:
     terms = [k * n for k, n in zip(ranks, sizes, strict=True)]
     return jnp.sum(jnp.asarray(terms), dtype=jnp.int32)
 

@@ -6,6 +6,7 @@ by their l_p norms and keeps the largest.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -415,7 +416,7 @@ def affordable(
 ) -> CountKept:
   """The count that keeps what cannot be removed within a tolerance."""
 
-  def count(norms):
+  def count(norms: Array) -> Array:
     budget = jnp.asarray(tolerance, norms.dtype)
     return norms.size - num_removable(norms, budget, squared, p)
 
@@ -464,7 +465,7 @@ def prune_units(
 
 
 def _prune_fraction(
-  params: PyTree, kappa: Kept, rounding: str, **options
+  params: PyTree, kappa: Kept, rounding: str, **options: Any
 ) -> Pruned:
   check_kappa(kappa)
   check_scalar('kappa', kappa)

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Float, Shaped
 
 from htjax.checks import check_count, check_finite, is_concrete
 from htjax.floats import split, times_power_of_two, to_unit_peak
@@ -31,7 +32,10 @@ _PEAK = 40
 
 
 def mmo(
-  x: ArrayLike, block: int | None = None, *, cap: float | None = None
+  x: Shaped[ArrayLike, 'K d'],
+  block: int | None = None,
+  *,
+  cap: float | None = None,
 ) -> TailEstimate:
   """Tail index of strictly stable vectors, from the norms of block sums.
 
@@ -80,7 +84,10 @@ def mmo(
 
 
 def mmo_univariate(
-  x: ArrayLike, block: int | None = None, *, cap: float | None = None
+  x: Shaped[ArrayLike, '...'],
+  block: int | None = None,
+  *,
+  cap: float | None = None,
 ) -> TailEstimate:
   """Tail index of strictly stable numbers, from block sums; see `mmo`.
 
@@ -120,7 +127,9 @@ def mmo_univariate(
   return _cap(_checked_mmo(x[:, None], check_block(block, x.size)), cap)
 
 
-def max_ratio(x: ArrayLike, block: int | None = None) -> TailEstimate:
+def max_ratio(
+  x: Shaped[ArrayLike, '...'], block: int | None = None
+) -> TailEstimate:
   """Tail index from the two largest |x| of each block.
 
   With r_i the second largest over the largest of block i, E r = alpha /
@@ -154,7 +163,8 @@ def max_ratio(x: ArrayLike, block: int | None = None) -> TailEstimate:
   """
   x = check_samples('x', x, 1, 4 if block else 16)
   block = check_block(block, x.size)
-  estimate = make_estimate(*_max_ratio(x, block), num_used=x.size // block)
+  alpha, error = _max_ratio(x, block)
+  estimate = make_estimate(alpha, error, num_used=x.size // block)
   return check_determined('x', estimate)
 
 
@@ -222,10 +232,10 @@ def _mmo(x: Array, block: int) -> tuple[dict[str, Array], tuple[Array, Array]]:
   peak = jnp.maximum(jnp.max(x), -jnp.min(x))
   inner = _middle_divisor(block)
 
-  def sums(vectors, size):
+  def sums(vectors: Array, size: int) -> Array:
     return jnp.sum(vectors.reshape(-1, size, x.shape[1]), axis=1)
 
-  def logs(norms):
+  def logs(norms: Array) -> Array:
     """Mean over each block of the logarithms of its vectors' norms."""
     return jnp.mean(_logarithms(norms).reshape(num_blocks, -1), axis=1)
 
@@ -281,7 +291,9 @@ def _logarithms(norms: Array) -> Array:
   return jnp.where(known, logs, mean)
 
 
-def _mean_and_error(values: Array) -> tuple[Array, Array]:
+def _mean_and_error(
+  values: Float[Array, ' n'],
+) -> tuple[Float[Array, ''], Float[Array, '']]:
   """Mean of independent values, and its standard error."""
   return jnp.mean(values), jnp.std(values, ddof=1) / math.sqrt(values.size)
 

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from htjax.checks import check_choice, check_count, check_key, is_concrete
 from htjax.compressibility import pruning_ratio, smallest_kappa
@@ -63,7 +64,9 @@ _ORDER_STATISTICS: dict[str, Callable[[Array, int], TailEstimate]] = {
 ESTIMATORS = (*_BLOCK_SUMS, *_ORDER_STATISTICS)
 
 
-def layer_samples(leaf: ArrayLike, samples: str = 'units') -> Array:
+def layer_samples(
+  leaf: Float[ArrayLike, '... fan_in fan_out'], samples: str = 'units'
+) -> Float[Array, 'num_vectors dim']:
   """The vectors of a leaf, each coordinate centred by its median.
 
   Args:
@@ -224,10 +227,16 @@ def layer_protocol(
 @functools.partial(
   jax.jit, static_argnames=('estimator', 'blocks', 'num_permutations')
 )
-def _protocol(key, vectors, estimator, blocks, num_permutations):
+def _protocol(
+  key: PRNGKey,
+  vectors: Float[Array, 'K ...'],
+  estimator: str,
+  blocks: tuple[int, ...],
+  num_permutations: int,
+) -> Any:
   kernel = (_BLOCK_SUMS | _ORDER_STATISTICS)[estimator]
 
-  def all_blocks(x):
+  def all_blocks(x: Array) -> TailEstimate:
     estimates = [kernel(x, block) for block in blocks]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *estimates)
 
@@ -278,9 +287,9 @@ def layer_table(
   Returns:
     A list of dicts with the same keys in the same order, of Python values:
     'layer', 'role' (see `htjax.units`), 'shape', 'size', 'num_vectors'; for
-    each of 'protocol' (`mmo` by `layer_protocol`), 'mmo', 'mmo_univariate', 'hill', 'moment', 'pickands',
-    'power_law', 'stable_mle' its alpha, and its standard error under that name
-    with '_se'; 'mmo_p', 'power_law_ks', 'stable_ks'; 'stable_rank' =
+    each of 'protocol' (`mmo` by `layer_protocol`), 'mmo', 'mmo_univariate',
+    'hill', 'moment', 'pickands', 'power_law', 'stable_mle' its alpha, and its
+    standard error under that name with '_se'; 'mmo_p', 'power_law_ks', 'stable_ks'; 'stable_rank' =
     |W|_F^2 / |W|_2^2 of the leaf as [.., fan_out], not centred;
     'rel_err_0.1', the fraction of centred entries that can go at a relative
     l_2 error of 0.1; 'sq_mass_0.1', the fraction of columns that can go at
@@ -420,7 +429,9 @@ def _row(
   return row | {'note': '; '.join(notes)}
 
 
-def _fill(row: dict[str, Any], calls: dict[str, Callable[[], Any]]):
+def _fill(
+  row: dict[str, Any], calls: dict[str, Callable[[], Any]]
+) -> list[str]:
   """Put what each call gives into the row; return what went wrong."""
   notes = []
   for name, call in calls.items():
@@ -443,7 +454,7 @@ _FITS = {
 def _to_cells(
   name: str, call: Callable[[], TailEstimate]
 ) -> Callable[[], dict[str, float]]:
-  def cells():
+  def cells() -> dict[str, float]:
     estimate = call()
     fields = {name: 'alpha', f'{name}_se': 'standard_error'}
     fields |= dict([_FITS[name]]) if name in _FITS else {}
@@ -475,7 +486,7 @@ def _usable(leaf: Any) -> Array:
 
 
 @jax.jit
-def _stable_rank(matrix: Array) -> Array:
+def _stable_rank(matrix: Float[Array, 'm n']) -> Float[Array, '']:
   """|W|_F^2 / |W|_2^2, from the eigenvalues of the smaller Gram matrix."""
   matrix = matrix / jnp.max(jnp.abs(matrix))
   wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix

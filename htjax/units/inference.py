@@ -106,7 +106,8 @@ def describe(units: Given, params: PyTree) -> list[Leaf]:
   """Descriptions of all leaves of `params`; ambiguous ones have a reason.
 
   Args:
-    units: as in `match`.
+    units: Units of the model that holds `params`; a mapping name -> Leaf for
+      some leaves; or None, for the leaves' names to tell.
     params: pytree of arrays, not empty.
 
   Returns:

@@ -49,7 +49,7 @@ _CALLS = {
 
 
 class Value(NamedTuple):
-  """What is known of an array.
+  """Knowledge of an array.
 
   Attributes:
     labels: of each axis.
@@ -68,7 +68,7 @@ class Value(NamedTuple):
 
   @property
   def zero(self) -> np.ndarray:
-    """Where the array is known to be zero, broadcastable to it."""
+    """[..] boolean, true at known zeros; broadcastable to the array."""
     return self.known & (self.value == 0)
 
 
@@ -267,8 +267,7 @@ class _Walk:
     labels = [
       fixed(1) if n == 1 else x for x, n in zip(labels, shape, strict=True)
     ]
-    value, known = self.evaluate(eqn, operands, shape)
-    result = Value(tuple(labels), value, known)
+    result = Value(tuple(labels), *self.evaluate(eqn, operands, shape))
     if eqn.primitive.name in ('convert_element_type', 'copy', 'copy_p'):
       return [result._replace(leaf=operands[0].leaf, read=operands[0].read)]
     self.fold(eqn.primitive.name, operands, shapes)
@@ -615,7 +614,7 @@ class _Walk:
     out: Shape,
     labels: tuple[Labels, ...],
   ) -> Value:
-    """What a convolution reads, and which of its filters are zero."""
+    """The channels that a convolution reads, and which of its filters are zero."""
     numbers = eqn.params['dimension_numbers']
     lc, (ro, ri, *_) = numbers.lhs_spec[1], numbers.rhs_spec
     oc, groups = numbers.out_spec[1], eqn.params['feature_group_count']
@@ -862,7 +861,8 @@ def _blocks(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]]:
   """Axes that a reshape makes of axes, in runs of equal products."""
   blocks, i, j = [], 0, 0
   while i < len(before) or j < len(after):
-    old, new = [], []
+    old: list[int] = []
+    new: list[int] = []
     a = b = 1
     while True:
       if old and new and a == b:
@@ -913,7 +913,7 @@ def _uniform(value: Value, axis: int, size: int) -> np.ndarray:
 def _product(
   a: Value, b: Value, shapes: Shapes, contract: Any, batch: Any, free: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-  """What is known of a product of two arrays.
+  """The known entries of a product of two arrays.
 
   An entry is known if each of its terms is: both factors are, or one is zero.
   """

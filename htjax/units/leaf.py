@@ -23,7 +23,7 @@ _BOXES = ('value', 'raw_value')
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-  """What the axes of one leaf mean; static and hashable.
+  """The meaning of the axes of one leaf; static and hashable.
 
   The axes of a leaf are of four kinds. One neuron is one index of the unit
   axes in one index of the stacked axes; its incoming weights lie along the
@@ -52,7 +52,7 @@ class Leaf:
   partners: tuple[str, ...] = ()
   reason: str = ''
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     check_choice('role', self.role, ROLES)
     check_count('groups', self.groups)
     for field in ('units', 'inputs', 'window', 'stacked'):

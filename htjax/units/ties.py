@@ -8,7 +8,7 @@ loses an index with its head or with its dimension. `-1` never goes.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -20,7 +20,7 @@ Labels = np.ndarray | None
 
 
 class Resolved(NamedTuple):
-  """What goes together, in the end.
+  """Removals that go together, in the end.
 
   Attributes:
     parts: of each atom, the final atoms any of which takes it along; empty
@@ -56,6 +56,7 @@ class Ties:
     self._count = 0
     self._edges: list[np.ndarray] = []
     self._splits: list[tuple[int, tuple[int, ...]]] = []
+    self._first: tuple[Any, Any] = (None, None)
     self.frozen: dict[int, str] = {}
     self.reasons: dict[str, None] = {}
 
@@ -226,7 +227,7 @@ class Ties:
       self._edges = [again]
 
   def _any_atom(self, roots: np.ndarray, root: int) -> int:
-    if getattr(self, '_first', None) is None or self._first[0] is not roots:
+    if self._first[0] is not roots:
       _, index = np.unique(roots, return_index=True)
       self._first = (roots, index)
     return int(self._first[1][root])

@@ -9,6 +9,7 @@ max(0, .) over the spectrum.
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -97,18 +98,27 @@ def layer_curvatures(
 @functools.partial(
   jax.jit, static_argnames=('loss', 'index', 'num_steps', 'batch_size')
 )
-def _curvatures(loss, layers, index, direction, x, y, num_steps, batch_size):
+def _curvatures(
+  loss: Callable,
+  layers: Sequence[Array],
+  index: int,
+  direction: Array,
+  x: Array,
+  y: Array,
+  num_steps: int,
+  batch_size: int,
+) -> Array:
   """v^T H_+ v in one layer, for each example."""
 
-  def one(example):
-    def of_layer(w):
+  def one(example: tuple[Array, Array]) -> Array:
+    def of_layer(w: Array) -> Array:
       changed = [*layers[:index], w, *layers[index + 1 :]]
       return loss(changed, *example)
 
     if num_steps == 1:
       return _second_derivative(of_layer, layers[index], direction)
 
-    def product(v):
+    def product(v: Array) -> Array:
       tangent = v.reshape(direction.shape)
       gradient = jax.grad(of_layer)
       return jax.jvp(gradient, (layers[index],), (tangent,))[1].ravel()
@@ -118,27 +128,29 @@ def _curvatures(loss, layers, index, direction, x, y, num_steps, batch_size):
   return lax.map(one, (x, y), batch_size=min(batch_size, len(x)))
 
 
-def _second_derivative(function, w, direction):
+def _second_derivative(function: Callable, w: Array, direction: Array) -> Array:
   """v^T H v by going forward twice.
 
   Over a batch this multiplies matrices, where a Hessian times v would be a
   matrix of the layer's size for every example.
   """
 
-  def slope(at):
+  def slope(at: Any) -> Array:
     return jax.jvp(function, (at,), (direction,))[1]
 
   return jax.jvp(slope, (w,), (direction,))[1]
 
 
-def _positive_form(product, v, num_steps):
+def _positive_form(
+  product: Callable[[Array], Array], v: Array, num_steps: int
+) -> Array:
   """v^T f(H) v, f = max(0, .), by Lanczos."""
   length = jnp.linalg.norm(v)
   unit = v / jnp.where(length > 0, length, 1)
   steps = min(num_steps, v.size)
   rounding = jnp.finfo(v.dtype).eps
 
-  def step(carry, k):
+  def step(carry: Any, k: Array) -> Any:
     basis, scale = carry
     w = product(basis[k])
     diagonal = jnp.vdot(basis[k], w)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -159,7 +160,9 @@ def stable_compressed_risk(
   )
 
 
-def _stable_quantile(log_delta, alphas, scales, layer_sizes) -> Bound:
+def _stable_quantile(
+  log_delta: Any, alphas: Any, scales: Any, layer_sizes: Sequence[int]
+) -> Bound:
   sizes = vector('layer_sizes', counts('layer_sizes', layer_sizes))
   alphas = like('alphas', alphas, sizes.size)
   scales = like('scales', scales, sizes.size, open_low=True)
