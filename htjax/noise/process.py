@@ -214,7 +214,7 @@ def reached(
   name: str,
   units: _units.Given = None,
 ) -> list[Target | None]:
-  """The part of each leaf that noise reaches, None where nothing; it reaches some.
+  """The part of each leaf that noise reaches; None for none of it.
 
   Args:
     select: None for every weight, a pytree of booleans (or of boolean arrays),

@@ -289,7 +289,8 @@ def layer_table(
     'layer', 'role' (see `htjax.units`), 'shape', 'size', 'num_vectors'; for
     each of 'protocol' (`mmo` by `layer_protocol`), 'mmo', 'mmo_univariate',
     'hill', 'moment', 'pickands', 'power_law', 'stable_mle' its alpha, and its
-    standard error under that name with '_se'; 'mmo_p', 'power_law_ks', 'stable_ks'; 'stable_rank' =
+    standard error under that name with '_se'; 'mmo_p', 'power_law_ks',
+    'stable_ks'; 'stable_rank' =
     |W|_F^2 / |W|_2^2 of the leaf as [.., fan_out], not centred;
     'rel_err_0.1', the fraction of centred entries that can go at a relative
     l_2 error of 0.1; 'sq_mass_0.1', the fraction of columns that can go at

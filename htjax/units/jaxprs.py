@@ -614,7 +614,7 @@ class _Walk:
     out: Shape,
     labels: tuple[Labels, ...],
   ) -> Value:
-    """The channels that a convolution reads, and which of its filters are zero."""
+    """The channels that a convolution reads, and its filters of zeros."""
     numbers = eqn.params['dimension_numbers']
     lc, (ro, ri, *_) = numbers.lhs_spec[1], numbers.rhs_spec
     oc, groups = numbers.out_spec[1], eqn.params['feature_group_count']

@@ -168,7 +168,7 @@ def _has_query(parts: Sequence[str], shapes: Mapping[str, Any]) -> bool:
 
 
 def _by_bias(shape, bias_shape, partners) -> Leaf | None:
-  """The kind that the bias beside a leaf of rank 3 or more tells, if it is clear."""
+  """The kind that a bias beside a leaf of rank 3 or more tells, if clear."""
   rank = len(shape)
   stacked = rank == 3 and bias_shape == (shape[0], shape[2])
   into_heads = rank == 3 and bias_shape == shape[1:]
