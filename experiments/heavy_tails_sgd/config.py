@@ -1,8 +1,4 @@
-"""Presets: panels, each one network on one data set, with its step sizes.
-
-  python -m experiments.heavy_tails_sgd \
-    --config=experiments/heavy_tails_sgd/config.py:PRESET --workdir=runs/ht
-"""
+"""Presets: panels, each one network on one data set, with its step sizes."""
 
 from typing import Any
 
