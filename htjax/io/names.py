@@ -56,14 +56,9 @@ def stored(paths: Iterable[Path]) -> dict[Path, Names]:
   They are those of the paths; dots in them become %2E only where two arrays
   would have one name.
   """
-  texts = {path: tuple(map(str, path)) for path in paths}
-  counts: dict[str, int] = {}
-  for text in texts.values():
-    counts[joined(text)] = counts.get(joined(text), 0) + 1
-  chosen = {
-    path: text if counts[joined(text)] == 1 else tuple(map(_escaped, text))
-    for path, text in texts.items()
-  }
+  chosen = {path: tuple(map(str, path)) for path in paths}
+  if len(set(map(joined, chosen.values()))) < len(chosen):
+    chosen = {p: tuple(map(_escaped, name)) for p, name in chosen.items()}
   names = [joined(name) for name in chosen.values()]
   if len(set(names)) < len(names):
     raise ValueError(f'two leaves have the same name, among {sorted(names)}')

@@ -24,6 +24,10 @@ _HEADERS: dict[tuple[int, int], Callable] = {
 # Fixed fields of a member's own header, and most of what may follow its data.
 _LOCAL, _DESCRIPTOR = 30, 24
 # NumPy writes these as raw bytes, so that their dtype is kept in the comment.
+_ADVICE = (
+  ': np.savez writes float8 (and bfloat16) arrays as raw bytes without their '
+  'dtype; save them as float32, or in a .safetensors file'
+)
 _NARROW = {
   name: np.dtype(getattr(ml_dtypes, name))
   for name in ('bfloat16', *(n for n in dir(ml_dtypes) if 'float8_' in n))
@@ -129,8 +133,7 @@ def _read_npy(
 ) -> np.ndarray:
   """One array, if its header says what the archive does about its size."""
   with archive.open(member) as file:
-    version = np.lib.format.read_magic(file)
-    shape, _, dtype = _HEADERS[version](file)
+    shape, dtype = _header(path, member.filename, file)
     target = _target(path, member.filename, dtype, narrow)
     size = file.tell() + math.prod(shape) * dtype.itemsize
     if size != member.file_size or min(shape, default=0) < 0:
@@ -143,6 +146,19 @@ def _read_npy(
   if dtype.kind == 'V':
     return array.view(target)
   return array.astype(target, copy=False)
+
+
+def _header(
+  path: Path, name: str, file: Any
+) -> tuple[tuple[int, ...], np.dtype]:
+  version = np.lib.format.read_magic(file)
+  try:
+    shape, _, dtype = _HEADERS[version](file)
+  except ValueError as error:
+    if 'valid dtype' not in str(error):
+      raise
+    raise Refused(f'{path} holds {name}: {error}{_ADVICE}') from None
+  return shape, dtype
 
 
 def _target(
@@ -161,8 +177,5 @@ def _target(
   # Of the floats that NumPy does not know, one has two bytes.
   known = _NARROW.get(narrow or ('bfloat16' if dtype.itemsize == 2 else ''))
   if known is None or known.itemsize != dtype.itemsize:
-    raise Refused(
-      f'{holds}: np.savez writes float8 (and bfloat16) arrays as raw bytes '
-      'without their dtype; save them as float32, or in a .safetensors file'
-    )
+    raise Refused(f'{holds}{_ADVICE}')
   return known

@@ -98,13 +98,13 @@ def check_chunks(path: Path, limit: int) -> None:
   import tensorstore as ts
 
   size_of_directory(path)
-  for file in filter(Path.is_file, path.rglob('*')):
-    # The tree of names is compressed too, and read before anything else.
-    if _largest_frame(file) > 4 * limit + _SLACK:
-      raise Refused(f'{file} is damaged: it inflates to more than its arrays')
   spec: dict[str, Any] = {'driver': 'file', 'path': f'{path}/'}
   if (path / 'manifest.ocdbt').is_file():
     spec = {'driver': 'ocdbt', 'base': f'file://{path}/'}
+    for file in filter(Path.is_file, path.rglob('*')):
+      # The tree of names is compressed too, and read before anything else.
+      if _largest_frame(file) > 4 * limit + _SLACK:
+        raise Refused(f'{file} is damaged: it inflates to more than its arrays')
   store = ts.KvStore.open(spec).result()
   keys = sorted(store.list().result(), key=len)
   checks = {}

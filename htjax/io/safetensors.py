@@ -7,6 +7,7 @@ is checked as a whole and mapped into memory.
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,8 +52,8 @@ def write(
   try:
     save_file(arrays, path, metadata=about)
   except (SafetensorError, KeyError) as error:
-    if 'I/O error' in str(error):
-      raise OSError(f'{path} cannot be written: {error}') from None
+    if found := re.search(r'os error (\d+)', str(error)):
+      raise OSError(int(found[1]), os.strerror(int(found[1]))) from None
     raise ValueError(
       f'a .safetensors file cannot hold these: {error}'
     ) from None
