@@ -56,20 +56,20 @@ class Column(NamedTuple):
     return '' if value is None else format(value, self.format)
 
 
-def columns(*texts: str) -> list[Column]:
-  """Columns in short: 'header=column:format', or less of it.
+def columns(text: str, **formats: Callable[[Any], str]) -> list[Column]:
+  """Columns in short: 'header=column:format', or less of it, parted by '; '.
 
   'd=strength:.4g' is Column('d', 'strength', '.4g'), 'width' is
-  Column('width', 'width'), and 'holds:yes' has `yes` as its format; there is
-  `tail`, too.
+  Column('width', 'width'). A format may be the name of one of `formats`, or
+  `yes` or `tail`.
   """
-  functions = {'yes': yes, 'tail': tail}
-  parts = [text.partition(':') for text in texts]
-  names = [(head.partition('='), format) for head, _, format in parts]
-  return [
-    Column(header, value or header, functions.get(format, format))
-    for (header, _, value), format in names
-  ]
+  functions = {'yes': yes, 'tail': tail} | formats
+  found = []
+  for part in text.split('; '):
+    head, _, format = part.partition(':')
+    header, _, value = head.partition('=')
+    found.append(Column(header, value or header, functions.get(format, format)))
+  return found
 
 
 def table(

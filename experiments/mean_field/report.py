@@ -22,18 +22,18 @@ AXES = {
 }
 
 
-def _interval(ends: list[float | None]) -> str:
+def _interval(row: Row) -> str:
+  ends = (row.get('low'), row.get('high'))
   low, high = ('' if end is None else f'{end:.4g}' for end in ends)
   return f'[{low}, {high}]'
 
 
-_COLUMNS = (
-  *columns('statement', 'what', 'alpha:g'),
-  Column('kind', 'kind', plotting.KINDS.__getitem__),
+_COLUMNS = [
+  *columns('statement; what; alpha:g; kind:name', name=plotting.KINDS.get),
   *columns('measured=slope:.4g'),
-  Column('interval', lambda row: [row.get('low'), row.get('high')], _interval),
-  *columns('predicted:.4g', 'holds:yes', 'below bound=bound_holds:yes'),
-)
+  Column('interval', _interval),
+  *columns('predicted:.4g; holds:yes; below bound=bound_holds:yes'),
+]
 
 
 def report(config: ConfigDict, rows: list[Row]) -> Report:
