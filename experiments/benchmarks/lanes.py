@@ -117,7 +117,7 @@ class UserLoop:
         lane.alpha,
         lane.sigma,
         key=jax.random.key(lane.seed),
-        kind=recipe.kind,
+        kind=recipe.kind or 'type1',
         select=selection.exclude(*network.excluded),
       )
 

@@ -133,7 +133,7 @@ def collect(
   """
   kept: list[list[Row]] = [[] for _ in tags]
   for row in run.read_results():
-    kept[_owner(row, tags)].append(row)
+    kept[_owner(run.workdir, row, tags)].append(row)
   done = frozenset(i for i, own in enumerate(kept) if own)
   with tqdm(total=len(tags), initial=len(done), desc=title) as bar:
     for i, measure in missing(done):
@@ -147,11 +147,12 @@ def collect(
   return [row for own in kept for row in own]
 
 
-def _owner(row: Row, tags: Sequence[Mapping[str, Any]]) -> int:
+def _owner(workdir: Path, row: Row, tags: Sequence[Mapping[str, Any]]) -> int:
   for i, own in enumerate(tags):
     if own.items() <= row.items():
       return i
-  raise ValueError(f'results.json must have rows of this study, got {row}')
+  path = workdir / 'results.json'
+  raise ValueError(f'{path} must have rows of this study, got {row}')
 
 
 def publish(report: Report, workdir: Path) -> None:

@@ -98,7 +98,7 @@ def rate_row(
 
   `holds` judges the rate; `bound`, given its variant, has one for each point.
   """
-  rate = mean_field.fit_rate(x, samples, statistic=statistic)
+  rate = mean_field.fit_rate(np.asarray(x), samples, statistic=statistic)
   row = {
     'statement': statement,
     'what': what,
