@@ -129,8 +129,8 @@ def sweep(rows: Sequence[Row]) -> Figure:
       _draw_clean(trade, scale, group)
   trade.set(xlabel=_RATIO, ylabel='test accuracy after pruning (%)')
   describe(trade, 'the larger a point, the larger σ', titlesize=10)
-  title, bottom = 'dotted: the largest σ at which all converge', feet[-1] - 6
-  scale.set_ylim(bottom if any(lost) else 0, 104)
+  title = 'dotted: the largest σ at which all converge'
+  scale.set_ylim(feet[-1] - 6 if any(lost) else 0, 104)
   describe(scale, title, titlesize=10, xlabel='noise scale σ', ylabel=_RATIO)
   if any(lost):
     percents = range(0, 101, 20)
