@@ -25,7 +25,7 @@ def panel_each(
 
 def curves(
   ax: Axes,
-  x: Sequence[float],
+  x: Sequence[float] | np.ndarray,
   lines: Mapping[str, Iterable[float]],
   styles: Sequence[str] = ('o-',),
   colours: Sequence[Any] = (None,),

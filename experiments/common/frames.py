@@ -43,7 +43,7 @@ class Column(NamedTuple):
 
   header: str
   value: str | Callable[[Item], Any]
-  format: str | Callable[[Any], str] = ''
+  format: str | Callable[[Any], Any] = ''
 
   def text(self, item: Item) -> str:
     """The cell of an item."""
@@ -56,7 +56,7 @@ class Column(NamedTuple):
     return '' if value is None else format(value, self.format)
 
 
-def columns(text: str, **formats: Callable[[Any], str]) -> list[Column]:
+def columns(text: str, **formats: Callable[[Any], Any]) -> list[Column]:
   """Columns in short: 'header=column:format', or less of it, parted by '; '.
 
   'd=strength:.4g' is Column('d', 'strength', '.4g'), 'width' is

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -124,7 +125,7 @@ def weights(rows: list[Row]) -> Figure:
   first, second = parts['halves']
   halves.stairs(first, edges, color=COLOURS[4], label='one half')
   halves.stairs(second, edges, color=COLOURS[0], label='the other')
-  filled = {'fill': True, 'color': '#bbbbbb', 'label': 'the layer'}
+  filled: Any = {'fill': True, 'color': '#bbbbbb', 'label': 'the layer'}
   law.stairs(parts['layer'], edges, **filled)
   label = f'stable, alpha = {parts["law_alpha"]:.2f}'
   law.stairs(parts['law'], edges, color=COLOURS[0], label=label)

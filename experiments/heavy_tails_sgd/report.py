@@ -97,18 +97,23 @@ def relations(row: Row) -> Iterator[tuple[str, str, Pairs]]:
   """
   yield 'F1', 'eta/b, alpha', lambda r: [(r['eta_over_b'], model_alpha(r))]
   what = 'prunable entries, alpha; '
-  yield 'F3', f'{what}all layers', _layers
+  yield 'F3', f'{what}all layers', functools.partial(_layers, None)
   for i, layer in enumerate(row['layers']):
-    yield 'F3', f'{what}{layer}', lambda r, i=i: _layers(r)[i : i + 1]
+    yield 'F3', f'{what}{layer}', functools.partial(_layers, i)
   for method, (title, figure) in METHODS.items():
     if f'{method}_ratios' in row:
-      what = f'alpha, relative accuracy; {title}'
-      yield figure, what, _alpha_and(lambda r, m=method: survival(r, m).mean())
+      mean = functools.partial(_mean_survival, method)
+      yield figure, f'alpha, relative accuracy; {title}', _alpha_and(mean)
   yield 'F7', 'alpha, test accuracy', _alpha_and(lambda r: r['test_accuracy'])
 
 
-def _layers(row: Row) -> list[tuple[float, float]]:
-  return list(zip(row['layer_ratios'], networks.capped(row), strict=True))
+def _layers(i: int | None, row: Row) -> list[tuple[float, float]]:
+  pairs = list(zip(row['layer_ratios'], networks.capped(row), strict=True))
+  return pairs if i is None else pairs[i : i + 1]
+
+
+def _mean_survival(method: str, row: Row) -> float:
+  return float(survival(row, method).mean())
 
 
 def _alpha_and(value: Callable[[Row], float]) -> Pairs:

@@ -237,7 +237,9 @@ def _rates(config: ConfigDict) -> Iterator[Row]:
       _repeats(config, 1, _draw_error, stable.sample, size, 0.5, 2, alpha)
       for size in sizes
     ]
-    rate = mean_field.fit_rate(sizes, errors, statistic='median')
+    rate = mean_field.fit_rate(
+      np.array(sizes), np.array(errors), statistic='median'
+    )
     theory = 0.5 - 1 / alpha
     interval = rate.slope, rate.low, rate.high
     what = 'slope of log error in log d'

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,9 +50,10 @@ def counts(net: Network, masks: Sequence[Array]) -> Row:
   }
 
 
-def _fullest(mask: Array) -> Any:
+def _fullest(mask: Array) -> tuple[int, int]:
   """Most nonzeros in a row, and in a column."""
-  return map(int, sketching.distributed_sparsity(mask))
+  j_r, j_c = map(int, sketching.distributed_sparsity(mask))
+  return j_r, j_c
 
 
 def weights(net: Network) -> list[Row]:

@@ -27,7 +27,8 @@ def evaluate(net: Network) -> Bounds:
   shared = {'delta': config.delta, 'constant': config.constant}
   shared['gamma'] = net.gamma
   longest = shared | {'input_norm': float(jnp.max(sizes))}
-  frobenius, spectral = {'frobenius': of.frobenius}, {'spectral': of.spectral}
+  spectral: Any = {'spectral': of.spectral}
+  frobenius: Any = {'frobenius': of.frobenius}
   width = int(of.fan_out.max())
   return {
     'neyshabur_2015': baselines.neyshabur_2015(

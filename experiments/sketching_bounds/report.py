@@ -111,10 +111,10 @@ def _by_method(
 ) -> list[Column]:
   """A column for each entry of what the function gives."""
 
-  return [
-    Column(LABELS[name], lambda row, name=name: function(row).get(name), '.2f')
-    for name in names
-  ]
+  def entry(name: str) -> Callable[[Row], float | None]:
+    return lambda row: function(row).get(name)
+
+  return [Column(LABELS[name], entry(name), '.2f') for name in names]
 
 
 def _gap(row: Row) -> float | None:
