@@ -1,5 +1,7 @@
 """Whole units pruned and really removed, from models of every kind."""
 
+import os
+import pathlib
 import re
 
 import flax.linen as nn
@@ -10,7 +12,8 @@ import optax
 import pytest
 from flax import nnx
 
-from htjax import noise, pruning
+from htjax import noise, pruning, resnets
+from htjax.io import weights
 
 
 def _draw(*shape, seed=9):
@@ -408,3 +411,49 @@ def test_random_networks_with_random_zeros(seed):
     return first(y) @ p['four']
 
   _same(params, apply, _draw(7, 5, seed=seed + 7))
+
+
+@pytest.mark.parametrize('groups', [1, 2, 6])
+@pytest.mark.parametrize('padding', ['SAME', 'VALID'])
+def test_convolutions_with_groups(groups, padding):
+  """Dead filters before and behind groups, constants under padding."""
+  params = {
+    'one': _draw(3, 3, 2, 6).at[..., [0, 4, 5]].set(0),
+    'shift': jnp.array([0.3, 0, 1, -1, 0, -2.0]),
+    'two': _draw(3, 3, 6 // groups, 6, seed=1),
+    'three': _draw(1, 1, 6, 4, seed=2),
+    'bias': _draw(4, seed=3),
+  }
+
+  def conv(x, kernel, groups=1):
+    return jax.lax.conv_general_dilated(
+      x,
+      kernel,
+      (1, 1),
+      padding,
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      feature_group_count=x.shape[-1] if groups == 6 else groups,
+    )
+
+  def apply(p, x):
+    x = jax.nn.relu(conv(x, p['one']) + p['shift'][None, None, None])
+    x = conv(jax.nn.relu(conv(x, p['two'], groups)), p['three'])
+    return x + p['bias'][None, None, None]
+
+  small = _same(params, apply, _draw(2, 7, 7, 2))
+  assert small['one'].shape[-1] == {1: 4, 2: 6, 6: 4}[groups]
+
+
+@pytest.mark.parametrize('share', [0.3, 0.5])
+def test_trained_resnets_are_compacted(share):
+  if 'HTJAX_PRETRAINED' not in os.environ:
+    pytest.skip('HTJAX_PRETRAINED names no folder with trained weights')
+  folder = pathlib.Path(os.environ['HTJAX_PRETRAINED'])
+  (path,) = folder.glob('resnet20-*.npz')
+  network, variables = resnets.from_torch(weights.load(path, nested=False))
+  x = _draw(2, 32, 32, 3)
+  _, small = _check(variables, network.apply, (x,), 1 - share)
+  # The first and the last layer stay, and what the shortcuts tie.
+  before, after = small.multiply_adds_before, small.multiply_adds_after
+  assert after < (1.05 - share) * before
+  assert small.bytes_after < (1.05 - share) * small.bytes_before

@@ -1,4 +1,4 @@
-"""What one neuron is: NNX, Linen, Equinox, plain pytrees, by hand."""
+"""One neuron of any model: NNX, Linen, Equinox, plain pytrees, by hand."""
 
 import chex
 import equinox as eqx

@@ -34,7 +34,8 @@ def nnx_apply(model: Any) -> tuple[Callable[..., Any], PyTree]:
   """
   from flax import nnx
 
-  graph, keys, params = nnx.split(model, nnx.RngState, ...)
+  parts: Any = nnx.split(model, nnx.RngState, ...)
+  graph, keys, params = parts
 
   def apply(params: PyTree, *inputs: Any) -> Any:
     merged = nnx.merge(graph, keys, params)
@@ -66,7 +67,8 @@ def nnx_module(model: Any, params: PyTree) -> Any:
   """
   from flax import nnx
 
-  graph, keys, _ = nnx.split(model, nnx.RngState, ...)
+  parts: Any = nnx.split(model, nnx.RngState, ...)
+  graph, keys, _ = parts
   merged = nnx.merge(graph, keys, params)
   resize(merged)
   return merged

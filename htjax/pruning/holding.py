@@ -1,5 +1,7 @@
 """Fine-tuning of a pruned network: what was pruned stays as it is."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -44,7 +46,8 @@ def hold(mask: PyTree) -> optax.GradientTransformation:
 
   def held(updates: PyTree, params: PyTree | None = None) -> PyTree:
     del params
-    ours, theirs = jax.tree.structure(mask), jax.tree.structure(updates)
+    ours: Any = jax.tree.structure(mask)
+    theirs: Any = jax.tree.structure(updates)
     if ours != theirs:
       raise ValueError(
         f'mask must have the structure of the updates, {theirs}, got {ours}'

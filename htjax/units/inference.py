@@ -186,7 +186,9 @@ def ambiguity(name: str, leaf: Leaf, argument: str) -> str:
   )
 
 
-def _describe(model, inputs, layout, options) -> dict[str, Leaf]:
+def _describe(
+  model: Any, inputs: tuple[Any, ...], layout: str, options: dict[str, Any]
+) -> dict[str, Leaf]:
   if isinstance(model, Units):
     raise ValueError('model must be a model or its parameters, got Units')
   linen = sys.modules.get('flax.linen')

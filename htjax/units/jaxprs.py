@@ -332,7 +332,10 @@ class _Walk:
       return False
     if math.prod(shape) != found.weights.shape[1]:
       return False
-    return not long or np.array_equal(found.out, total.labels[long[0]])
+    if not long:
+      return True
+    own = total.labels[long[0]]
+    return own is not None and np.array_equal(found.out, own)
 
   # Axes moved around ----------------------------------------------------------
 
@@ -652,7 +655,7 @@ class _Walk:
     zero = np.broadcast_to(kernel.zero, shapes[1]).all(
       axis=others, keepdims=True
     )
-    zero = zero.transpose(ro, ri, *others).reshape(units, per_group)
+    zero = np.transpose(zero, (ro, ri, *others)).reshape(units, per_group)
     group = np.arange(units) // (units // groups)
     # [units, channels]: whether a filter reads a channel.
     reads = np.zeros((units, channels), bool)
@@ -698,7 +701,7 @@ class _Walk:
       total = value.value.sum(axis=whole) * count
     else:
       return [_unknown(out[0], labels)]
-    return [Value(tuple(labels), total, known)]
+    return [Value(tuple(labels), total, np.asarray(known))]
 
   reduce_sum = reduce_max = reduce_min = reduce_prod = reduced
   reduce_and = reduce_or = argmax = argmin = reduced
@@ -754,7 +757,7 @@ class _Walk:
     numbers, sizes = p['dimension_numbers'], p['slice_sizes']
     gone = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
     kept = [d for d in range(len(shapes[0])) if d not in gone]
-    labels = [fixed(n) for n in out[0]]
+    labels: list[Labels] = [fixed(n) for n in out[0]]
     through = set()
     for d, axis in zip(kept, numbers.offset_dims, strict=True):
       if sizes[d] == shapes[0][d]:

@@ -172,18 +172,18 @@ def _flax_layer(
   return {}
 
 
-def _dense(layer: Any, shape: Shape, shapes: Mapping[str, Shape]):
+def _dense(layer: Any, shape: Shape, shapes: Mapping[str, Shape]) -> Any:
   return Leaf('dense', units=(1,), inputs=(0,)), 2
 
 
-def _general(layer: Any, shape: Shape, shapes: Mapping[str, Shape]):
+def _general(layer: Any, shape: Shape, shapes: Mapping[str, Shape]) -> Any:
   """[batch.., inputs.., outputs..], of LinearGeneral and DenseGeneral."""
   outputs = _tuple(getattr(layer, 'out_features', None) or layer.features)
   axes = _tuple(layer.axis)
   batch = getattr(layer, 'batch_axis', None)
   if batch is None:
     batch = getattr(layer, 'batch_dims', ())
-  b = len(batch)
+  b = len(batch or ())
   i, o = b + len(axes), b + len(axes) + len(outputs)
   return (
     Leaf(
@@ -196,7 +196,7 @@ def _general(layer: Any, shape: Shape, shapes: Mapping[str, Shape]):
   )
 
 
-def _einsum(layer: Any, shape: Shape, shapes: Mapping[str, Shape]):
+def _einsum(layer: Any, shape: Shape, shapes: Mapping[str, Shape]) -> Any:
   """The letters of an einsum say which axes are summed over and which stay."""
   words = re.sub(r'\s|\.\.\.', '', layer.einsum_str)
   left, _, out = words.partition('->')
@@ -217,7 +217,7 @@ def _einsum(layer: Any, shape: Shape, shapes: Mapping[str, Shape]):
   )
 
 
-def _convolution(layer: Any, shape: Shape, shapes: Mapping[str, Shape]):
+def _convolution(layer: Any, shape: Shape, shapes: Mapping[str, Shape]) -> Any:
   window = len(_tuple(layer.kernel_size))
   inputs, units = window, window + 1
   if getattr(layer, 'transpose_kernel', False):

@@ -35,6 +35,9 @@ _MAX_WINDOW = 11
 # (name, shape, whether its entries are floating) of every leaf.
 Signature = tuple[tuple[str, tuple[int, ...], bool], ...]
 
+Shape = tuple[int, ...]
+Names = tuple[str, ...]
+
 
 class _Tree(NamedTuple):
   """Shapes of all leaves by name, and the last names under each head."""
@@ -94,7 +97,14 @@ def _describe(name: str, tree: _Tree, layout: str) -> Leaf:
   return _flax(name, shape, parts, tree.shapes, bias_shape, partners)
 
 
-def _flax(name, shape, parts, shapes, bias_shape, partners) -> Leaf:
+def _flax(
+  name: str,
+  shape: Shape,
+  parts: Sequence[str],
+  shapes: Mapping[str, Shape],
+  bias_shape: Shape | None,
+  partners: Names,
+) -> Leaf:
   rank = len(shape)
   if rank == 2:
     return Leaf('dense', units=(1,), inputs=(0,), partners=partners)
@@ -124,7 +134,9 @@ def _flax(name, shape, parts, shapes, bias_shape, partners) -> Leaf:
   )
 
 
-def _torch(name, shape, parts, partners) -> Leaf:
+def _torch(
+  name: str, shape: Shape, parts: Sequence[str], partners: Names
+) -> Leaf:
   rank = len(shape)
   if rank == 3 and not any(map(_CONVOLUTION.search, parts)):
     return Leaf(
@@ -139,12 +151,19 @@ def _torch(name, shape, parts, partners) -> Leaf:
   return Leaf(role, units=(0,), inputs=(1,), window=window, partners=partners)
 
 
-def _heads(parts, shapes, rank, partners) -> Leaf | None:
+def _heads(
+  parts: Sequence[str],
+  shapes: Mapping[str, Shape],
+  rank: int,
+  partners: Names,
+) -> Leaf | None:
   """An attention projection [.., in, heads, dim] or [.., heads, dim, out]."""
   if len(parts) < 2 or rank not in (3, 4):
     return None
   stacked = tuple(range(rank - 3))
   a, b, c = range(rank - 3, rank)
+  units: Shape
+  inputs: Shape
   if _INTO_HEADS.match(parts[-2]):
     units, inputs = (b, c), (a,)
   elif _OUT_OF_HEADS.match(parts[-2]) and _has_query(parts, shapes):
@@ -167,7 +186,7 @@ def _has_query(parts: Sequence[str], shapes: Mapping[str, Any]) -> bool:
   )
 
 
-def _by_bias(shape, bias_shape, partners) -> Leaf | None:
+def _by_bias(shape: Shape, bias_shape: Shape, partners: Names) -> Leaf | None:
   """The kind that a bias beside a leaf of rank 3 or more tells, if clear."""
   rank = len(shape)
   stacked = rank == 3 and bias_shape == (shape[0], shape[2])
@@ -181,11 +200,11 @@ def _by_bias(shape, bias_shape, partners) -> Leaf | None:
   return None
 
 
-def _stacked(partners) -> Leaf:
+def _stacked(partners: Names) -> Leaf:
   return Leaf('dense', units=(2,), inputs=(1,), stacked=(0,), partners=partners)
 
 
-def _convolution(rank: int, depth: int, partners) -> Leaf:
+def _convolution(rank: int, depth: int, partners: Names) -> Leaf:
   return Leaf(
     'convolution',
     units=(rank - 1,),
@@ -196,7 +215,7 @@ def _convolution(rank: int, depth: int, partners) -> Leaf:
   )
 
 
-def _embedding(shape) -> Leaf:
+def _embedding(shape: Shape) -> Leaf:
   rank = len(shape)
   if rank < 2:
     return Leaf('embedding')
