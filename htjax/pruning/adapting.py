@@ -6,6 +6,7 @@ setting them while a layer is called.
 """
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,18 +22,62 @@ def nnx_apply(model: Any) -> tuple[Callable[..., Any], PyTree]:
 
   Returns:
     (apply, params): `apply(params, *inputs)` is `model(*inputs)` at whatever
-    sizes the arrays have.
+    sizes the arrays have. Keys of random numbers are no part of `params`.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from htjax import pruning
+    >>> apply, params = pruning.nnx_apply(nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+    >>> apply(params, jnp.ones((1, 2))).shape
+    (1, 3)
   """
   from flax import nnx
 
-  graph, params = nnx.split(model)
+  parts: Any = nnx.split(model, nnx.RngState, ...)
+  graph, keys, params = parts
 
   def apply(params: PyTree, *inputs: Any) -> Any:
-    merged = nnx.merge(graph, params)
+    merged = nnx.merge(graph, keys, params)
     resize(merged)
     return merged(*inputs)
 
   return apply, params
+
+
+def nnx_module(model: Any, params: PyTree) -> Any:
+  """A copy of an NNX module with other arrays, of other sizes.
+
+  Args:
+    model: the `nnx.Module`.
+    params: its arrays as `nnx_apply` gives them, in their new sizes.
+
+  Returns:
+    The module; `model` stays as it is.
+
+  Examples:
+    >>> import jax
+    >>> from flax import nnx
+    >>> from htjax import pruning
+    >>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    >>> _, params = pruning.nnx_apply(model)
+    >>> small = jax.tree.map(lambda a: a[..., :1], params)
+    >>> pruning.nnx_module(model, small).out_features
+    1
+  """
+  from flax import nnx
+
+  parts: Any = nnx.split(model, nnx.RngState, ...)
+  graph, keys, _ = parts
+  merged = nnx.merge(graph, keys, params)
+  resize(merged)
+  return merged
+
+
+def is_nnx(model: Any) -> bool:
+  """Whether a model is an NNX module."""
+  nnx = sys.modules.get('flax.nnx')
+  return nnx is not None and isinstance(model, nnx.Module)
 
 
 def resize(model: Any) -> None:
@@ -68,6 +113,18 @@ def linen_apply(module: Any, **options: Any) -> Callable[..., Any]:
   Returns:
     `apply(variables, *inputs)`, which is `module.apply` at whatever sizes the
     arrays have.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from flax import linen
+    >>> from htjax import pruning
+    >>> x = jnp.ones((1, 2))
+    >>> module = linen.Dense(3)
+    >>> variables = module.init(jax.random.key(0), x)
+    >>> small = jax.tree.map(lambda a: a[..., :1], variables)
+    >>> pruning.linen_apply(module)(small, x).shape
+    (1, 1)
   """
   from flax import linen as nn
 

@@ -2,9 +2,9 @@
 
 from htjax.checks import check_choice, check_range
 from htjax.compressibility import check_order
+from htjax.pruning.magnitudes import affordable, prune_units
 from htjax.pruning.results import Pruned, check_scalar
 from htjax.pruning.spectra import prune_values
-from htjax.pruning.units import affordable, prune_units
 from htjax.selection import Selection
 from htjax.types import ArrayLike, PyTree
 from htjax.units import Given

@@ -55,7 +55,7 @@ def remove_units(
   treedef = jax.tree.structure(params)
   names = [name for name, _ in named_leaves(params)]
   leaves = [np.array(leaf) for leaf in jax.tree.leaves(params)]
-  before = _trace(apply, params, inputs)
+  before = signature(apply, params, inputs)
   stuck: dict[int, str] = {}
   while True:
     arrays = [leaf.copy() for leaf in leaves]
@@ -72,7 +72,7 @@ def remove_units(
       _clear(members, gone, arrays)
     kept = _kept(members, gone)
     small = _cut(arrays, kept)
-    why = _difference(apply, treedef, small, inputs, before)
+    why = difference(apply, treedef, small, inputs, before)
     if why is None:
       why_not = _reasons(followed, names, members, arrays, kept, stuck)
       return Cut(small, kept, why_not)
@@ -176,7 +176,7 @@ def _culprits(
     own = family & gone
     if own:
       small = _cut(arrays, _kept(members, own))
-      why = _difference(apply, treedef, small, inputs, before)
+      why = difference(apply, treedef, small, inputs, before)
       if why is not None:
         found |= dict.fromkeys(own, why)
   return found
@@ -195,7 +195,7 @@ def _families(members: Members) -> list[set[int]]:
   return families
 
 
-def _difference(
+def difference(
   apply: Any,
   treedef: Any,
   small: list[np.ndarray],
@@ -204,7 +204,7 @@ def _difference(
 ) -> str | None:
   """Why the function is another one with small arrays, or None."""
   try:
-    after = _trace(apply, jax.tree.unflatten(treedef, small), inputs)
+    after = signature(apply, jax.tree.unflatten(treedef, small), inputs)
   except Exception as error:  # whatever the user's function raises
     return f'{type(error).__name__}: {str(error).splitlines()[0]}'
   if after != before:
@@ -212,7 +212,7 @@ def _difference(
   return None
 
 
-def _trace(
+def signature(
   apply: Any, params: Any, inputs: Sequence[Any]
 ) -> list[tuple[Any, ...]]:
   """Operations and numbers of a computation, without its shapes."""
@@ -265,8 +265,13 @@ def _reasons(
       continue
     for d, (own, axis) in enumerate(zip(labels, leaf, strict=True)):
       others = tuple(e for e in range(array.ndim) if e != d)
+<<<<<<< HEAD
+      empty = ~np.asarray(array.any(axis=others))
+      for i in left[d][empty[left[d]]]:
+=======
       alive = np.asarray(array.any(axis=others))
       for i in left[d][~alive[left[d]]]:
+>>>>>>> main
         for a in () if own is None else own[i].tolist():
           if a in frozen:
             reasons.setdefault(name, frozen[a])

@@ -1,5 +1,6 @@
 """The result of every pruning kernel, and the leaves that it acts on."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +19,18 @@ from htjax.units import Given, describe, fitting, named_leaves
 from htjax.units.views import View, views_of
 
 
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Left:
+  """Layers whose units have to stay; a pytree without leaves.
+
+  Attributes:
+    reasons: pairs (name of the layer, why).
+  """
+
+  reasons: tuple[tuple[str, str], ...] = ()
+
+
 class Pruned(NamedTuple):
   """Pruned parameters and what was removed from them.
 
@@ -33,12 +46,17 @@ class Pruned(NamedTuple):
       True in their masks, and what else the kernel needs, such as medians.
       Where the masks' entries lie is not counted.
     total: int32 [], entries of the selected leaves.
+    errors: name of a leaf -> float32 [], the relative l_2 error of it; of
+      `units` alone, else None.
+    left: layers whose units have to stay; of `units` alone, else None.
   """
 
   params: PyTree
   mask: PyTree
   kept: Array
   total: Array
+  errors: dict[str, Array] | None = None
+  left: Left | None = None
 
   @property
   def ratio(self) -> Array:

@@ -13,13 +13,13 @@ from htjax.compressibility import AllBut, Kept, check_kappa, kept_count
 from htjax.compressibility.counts import kept_fraction
 from htjax.floats import times_power_of_two, to_unit_peak
 from htjax.pruning.centers import check_center, find_center, stored_medians
+from htjax.pruning.magnitudes import CountKept
 from htjax.pruning.results import (
   Pruned,
   check_scalar,
   choose,
   in_unit_interval,
 )
-from htjax.pruning.units import CountKept
 from htjax.selection import Selection
 from htjax.types import Array, PyTree
 from htjax.units import Given

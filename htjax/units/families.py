@@ -121,9 +121,10 @@ def group(followed: Followed, params: PyTree) -> list[Family]:
       unit = np.array([_first(row, number) for row in rows])
       if own is not None and (unit >= 0).any():
         name, place = named[i][0], 'partner'
-        if set(own.ravel().tolist()) & outgoing:
+        atoms_here = set() if own is None else set(own.ravel().tolist())
+        if atoms_here & outgoing:
           place = 'outgoing'
-        elif set(own.ravel().tolist()) & followed.multiplied:
+        elif atoms_here & followed.multiplied:
           place = 'incoming'
         parts.append(Part(i, name, d, unit, place))
     incoming = [p.name for p in parts if p.place == 'incoming']

@@ -58,6 +58,7 @@ class Value(NamedTuple):
     known: where they are, likewise.
     leaf: the leaf that this array is, but for axes of length 1, or None.
     read: the reading whose sum this array is, or None.
+    turn: whether this is a loop's part of an array that is all known.
   """
 
   labels: tuple[Labels, ...]
@@ -65,6 +66,12 @@ class Value(NamedTuple):
   known: np.ndarray
   leaf: int | None = None
   read: 'Read | None' = None
+  turn: bool = False
+
+  @property
+  def fixed(self) -> bool:
+    """Whether the array depends on no input."""
+    return self.turn or bool(self.known.all())
 
   @property
   def zero(self) -> np.ndarray:
@@ -83,6 +90,7 @@ class Read:
     weights: [size, outputs], what the constants are multiplied with, or None.
     fold: (leaf, sign): adding sign times the constants' share to this leaf
       takes their place; None where there is no such leaf.
+    out: labels of the outputs, where they are one axis.
     single: whether the outputs are one axis, so that their order is plain.
     by_weights: atoms of that axis of the parameters it is multiplied with.
     rows: of each index its final atoms, once the ties are resolved.
@@ -103,6 +111,7 @@ class Read:
     self.unread = unread
     self.constant = constant
     self.weights = weights
+    self.out: Labels = None
     self.fold: tuple[int, int] | None = None
     self.rows: list[tuple[int, ...]] = []
     self.by_weights: set[int] = set()
@@ -269,7 +278,10 @@ class _Walk:
     ]
     result = Value(tuple(labels), *self.evaluate(eqn, operands, shape))
     if eqn.primitive.name in ('convert_element_type', 'copy', 'copy_p'):
-      return [result._replace(leaf=operands[0].leaf, read=operands[0].read)]
+      first = operands[0]
+      return [
+        result._replace(leaf=first.leaf, read=first.read, turn=first.turn)
+      ]
     self.fold(eqn.primitive.name, operands, shapes)
     return [result]
 
@@ -308,9 +320,22 @@ class _Walk:
       found, leaf = operands[this].read, operands[other].leaf
       if found is None or found.weights is None or leaf is None:
         continue
-      fits = math.prod(shapes[other]) == found.weights.shape[1]
-      if fits and (name != 'sub' or this == 0):
+      if self.along(found, operands[this], shapes[other]) and (
+        name != 'sub' or this == 0
+      ):
         found.fold = (leaf, -1 if name == 'sub' else 1)
+
+  def along(self, found: Read, total: Value, shape: Shape) -> bool:
+    """Whether an array of this shape lies along the outputs of a sum."""
+    long = [d for d, n in enumerate(shape) if n > 1]
+    if found.weights is None or found.out is None or len(long) > 1:
+      return False
+    if math.prod(shape) != found.weights.shape[1]:
+      return False
+    if not long:
+      return True
+    own = total.labels[long[0]]
+    return own is not None and np.array_equal(found.out, own)
 
   # Axes moved around ----------------------------------------------------------
 
@@ -520,7 +545,7 @@ class _Walk:
       *(b.labels[d] for d in free_b),
     ]
     for side in (a, b):
-      if side.known.all():
+      if side.fixed:
         self.multiplied |= set().union(*map(_atoms, side.labels))
     value, known = _product(a, b, shapes, (ca, cb), (ba, bb), (free_a, free_b))
     found = None
@@ -540,6 +565,7 @@ class _Walk:
       return None
     unread = _all_zero(a, i, size) | _all_zero(b, j, size)
     constant, weights = np.full(size, np.nan), None
+    out: Labels = None
     if foldable:
       for this, axis, other, across in ((a, i, b, j), (b, j, a, i)):
         if other.known.all() and np.isnan(constant).all():
@@ -555,13 +581,16 @@ class _Walk:
             across,
             0,
           ).reshape(size, -1)
+          free = [x for d, x in enumerate(other.labels) if d != across]
+          out = free[0] if len(free) == 1 else None
     single = (
       max(len(a.labels), len(b.labels)) <= 3
       and min(len(a.labels), len(b.labels)) <= 2
     )
     found = Read(labels, unread, constant, weights, 'a sum over units', single)
+    found.out = out
     for side, axis in ((a, i), (b, j)):
-      if side.known.all():
+      if side.fixed:
         found.by_weights |= _atoms(side.labels[axis])
     self.reads.append(found)
     return found if foldable else None
@@ -626,7 +655,7 @@ class _Walk:
     zero = np.asarray(
       np.broadcast_to(kernel.zero, shapes[1]).all(axis=others, keepdims=True)
     )
-    zero = zero.transpose(ro, ri, *others).reshape(units, per_group)
+    zero = np.transpose(zero, (ro, ri, *others)).reshape(units, per_group)
     group = np.arange(units) // (units // groups)
     # [units, channels]: whether a filter reads a channel.
     reads = np.zeros((units, channels), bool)
@@ -644,6 +673,7 @@ class _Walk:
       unread = silent | ~reads.any(axis=0)
       found = Read(x.labels[lc], unread, constant, weights, 'a convolution')
       found.by_weights = _atoms(kernel.labels[ri])
+      found.out = kernel.labels[ro]
       self.reads.append(found)
     shape = [1] * len(out)
     shape[oc] = units
@@ -671,7 +701,7 @@ class _Walk:
       total = value.value.sum(axis=whole) * count
     else:
       return [_unknown(out[0], labels)]
-    return [Value(tuple(labels), total, known)]
+    return [Value(tuple(labels), total, np.asarray(known))]
 
   reduce_sum = reduce_max = reduce_min = reduce_prod = reduced
   reduce_and = reduce_or = argmax = argmin = reduced
@@ -804,7 +834,8 @@ class _Walk:
     same = value.known.all(axis=0) & (value.value == value.value[:1]).all(
       axis=0
     )
-    return Value(value.labels[1:], value.value[0], same)
+    whole = bool(value.known.all())
+    return Value(value.labels[1:], value.value[0], same, turn=whole)
 
   def carried(self, before: Value, after: Value, shape: Shape) -> Value:
     labels = [
@@ -837,7 +868,9 @@ class _Walk:
   ) -> list[Value]:
     results: list[Value] | None = None
     for branch in eqn.params['branches']:
-      found = self.jaxpr(branch.jaxpr, branch.consts, operands[1:])
+      # Another branch may use a sum or a bias without the other.
+      given = [v._replace(read=None, leaf=None) for v in operands[1:]]
+      found = self.jaxpr(branch.jaxpr, branch.consts, given)
       if results is None:
         results = [
           _unknown(s, v.labels) for v, s in zip(found, out, strict=True)
