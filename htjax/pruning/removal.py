@@ -265,13 +265,8 @@ def _reasons(
       continue
     for d, (own, axis) in enumerate(zip(labels, leaf, strict=True)):
       others = tuple(e for e in range(array.ndim) if e != d)
-<<<<<<< HEAD
       empty = ~np.asarray(array.any(axis=others))
       for i in left[d][empty[left[d]]]:
-=======
-      alive = np.asarray(array.any(axis=others))
-      for i in left[d][~alive[left[d]]]:
->>>>>>> main
         for a in () if own is None else own[i].tolist():
           if a in frozen:
             reasons.setdefault(name, frozen[a])

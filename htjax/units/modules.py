@@ -172,13 +172,6 @@ def _flax_layer(
   return {}
 
 
-<<<<<<< HEAD
-def _dense(layer: Any, shape: Shape, shapes: Mapping[str, Shape]) -> Any:
-  return Leaf('dense', units=(1,), inputs=(0,)), 2
-
-
-def _general(layer: Any, shape: Shape, shapes: Mapping[str, Shape]) -> Any:
-=======
 def _dense(
   layer: Any, shape: Shape, shapes: Mapping[str, Shape]
 ) -> tuple[Leaf, int]:
@@ -188,7 +181,6 @@ def _dense(
 def _general(
   layer: Any, shape: Shape, shapes: Mapping[str, Shape]
 ) -> tuple[Leaf, int]:
->>>>>>> main
   """[batch.., inputs.., outputs..], of LinearGeneral and DenseGeneral."""
   outputs = _tuple(getattr(layer, 'out_features', None) or layer.features)
   axes = _tuple(layer.axis)
@@ -208,13 +200,9 @@ def _general(
   )
 
 
-<<<<<<< HEAD
-def _einsum(layer: Any, shape: Shape, shapes: Mapping[str, Shape]) -> Any:
-=======
 def _einsum(
   layer: Any, shape: Shape, shapes: Mapping[str, Shape]
 ) -> tuple[Leaf, int]:
->>>>>>> main
   """The letters of an einsum say which axes are summed over and which stay."""
   words = re.sub(r'\s|\.\.\.', '', layer.einsum_str)
   left, _, out = words.partition('->')
@@ -235,13 +223,9 @@ def _einsum(
   )
 
 
-<<<<<<< HEAD
-def _convolution(layer: Any, shape: Shape, shapes: Mapping[str, Shape]) -> Any:
-=======
 def _convolution(
   layer: Any, shape: Shape, shapes: Mapping[str, Shape]
 ) -> tuple[Leaf, int]:
->>>>>>> main
   window = len(_tuple(layer.kernel_size))
   inputs, units = window, window + 1
   if getattr(layer, 'transpose_kernel', False):

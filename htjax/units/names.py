@@ -37,9 +37,6 @@ Partners = tuple[str, ...]
 # (name, shape, whether its entries are floating) of every leaf.
 Signature = tuple[tuple[str, tuple[int, ...], bool], ...]
 
-Shape = tuple[int, ...]
-Names = tuple[str, ...]
-
 
 class _Tree(NamedTuple):
   """Shapes of all leaves by name, and the last names under each head."""
@@ -102,17 +99,10 @@ def _describe(name: str, tree: _Tree, layout: str) -> Leaf:
 def _flax(
   name: str,
   shape: Shape,
-<<<<<<< HEAD
-  parts: Sequence[str],
-  shapes: Mapping[str, Shape],
-  bias_shape: Shape | None,
-  partners: Names,
-=======
   parts: list[str],
   shapes: Mapping[str, Shape],
   bias_shape: Shape | None,
   partners: Partners,
->>>>>>> main
 ) -> Leaf:
   rank = len(shape)
   if rank == 2:
@@ -144,11 +134,7 @@ def _flax(
 
 
 def _torch(
-<<<<<<< HEAD
-  name: str, shape: Shape, parts: Sequence[str], partners: Names
-=======
   name: str, shape: Shape, parts: list[str], partners: Partners
->>>>>>> main
 ) -> Leaf:
   rank = len(shape)
   if rank == 3 and not any(map(_CONVOLUTION.search, parts)):
@@ -165,14 +151,7 @@ def _torch(
 
 
 def _heads(
-<<<<<<< HEAD
-  parts: Sequence[str],
-  shapes: Mapping[str, Shape],
-  rank: int,
-  partners: Names,
-=======
   parts: list[str], shapes: Mapping[str, Shape], rank: int, partners: Partners
->>>>>>> main
 ) -> Leaf | None:
   """An attention projection [.., in, heads, dim] or [.., heads, dim, out]."""
   if len(parts) < 2 or rank not in (3, 4):
@@ -203,13 +182,9 @@ def _has_query(parts: Sequence[str], shapes: Mapping[str, Any]) -> bool:
   )
 
 
-<<<<<<< HEAD
-def _by_bias(shape: Shape, bias_shape: Shape, partners: Names) -> Leaf | None:
-=======
 def _by_bias(
   shape: Shape, bias_shape: Shape, partners: Partners
 ) -> Leaf | None:
->>>>>>> main
   """The kind that a bias beside a leaf of rank 3 or more tells, if clear."""
   rank = len(shape)
   stacked = rank == 3 and bias_shape == (shape[0], shape[2])
@@ -223,19 +198,11 @@ def _by_bias(
   return None
 
 
-<<<<<<< HEAD
-def _stacked(partners: Names) -> Leaf:
-  return Leaf('dense', units=(2,), inputs=(1,), stacked=(0,), partners=partners)
-
-
-def _convolution(rank: int, depth: int, partners: Names) -> Leaf:
-=======
 def _stacked(partners: Partners) -> Leaf:
   return Leaf('dense', units=(2,), inputs=(1,), stacked=(0,), partners=partners)
 
 
 def _convolution(rank: int, depth: int, partners: Partners) -> Leaf:
->>>>>>> main
   return Leaf(
     'convolution',
     units=(rank - 1,),
