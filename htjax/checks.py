@@ -34,7 +34,10 @@ def check_range(
   """Raise if a concrete `value` has an entry outside the interval, or NaN."""
   if not is_concrete(value):
     return
-  x = np.asarray(value)
+  try:
+    x = np.asarray(value)
+  except (TypeError, ValueError):  # keys, ragged lists
+    x = np.empty(0, object)
   if not any(jnp.issubdtype(x.dtype, d) for d in (jnp.integer, jnp.floating)):
     raise ValueError(f'{name} must be a real number, got {value!r}')
   above = x > low if open_low else x >= low
@@ -60,7 +63,9 @@ def check_finite(name: str, value: Any) -> None:
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
   """Raise unless `value` is one of the named choices."""
-  if value not in choices:
+  # An array would be compared with names entry by entry.
+  named = value is None or isinstance(value, str)
+  if not named or value not in choices:
     listed = ', '.join(repr(c) for c in choices)
     raise ValueError(f'{name} must be one of {listed}, got {value!r}')
 
@@ -98,7 +103,12 @@ def check_key(key: Any, name: str = 'key') -> PRNGKey:
 
 def check_floating(name: str, dtype: Any) -> np.dtype:
   """Return `dtype` as float32 or float64, or raise."""
-  dtype = jnp.dtype(dtype)
+  try:
+    dtype = jnp.dtype(dtype)
+  except TypeError:
+    raise ValueError(
+      f'{name} must be float32 or float64, got {dtype!r}'
+    ) from None
   if dtype not in (jnp.float32, jnp.float64):
     raise ValueError(f'{name} must be float32 or float64, got {dtype.name}')
   if dtype == jnp.float64 and not jax.config.read('jax_enable_x64'):

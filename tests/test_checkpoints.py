@@ -59,6 +59,22 @@ def make_state():
   }
 
 
+@jax.tree_util.register_pytree_with_keys_class
+class Twins:
+  """A node whose two children have one name."""
+
+  def __init__(self, *children):
+    self.children = children
+
+  def tree_flatten_with_keys(self):
+    key = jax.tree_util.DictKey('a')
+    return [(key, child) for child in self.children], None
+
+  @classmethod
+  def tree_unflatten(cls, _, children):
+    return cls(*children)
+
+
 def plain(leaf):
   """(kind, dtype, shape, bytes) of a leaf."""
   if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(
@@ -253,7 +269,7 @@ def test_bad_arguments_of_save(tmp_path):
     with pytest.raises(ValueError, match='meta must hold JSON values'):
       checkpoints.save(tmp_path, 0, {}, meta)
   with pytest.raises(ValueError, match='two leaves have the same name'):
-    checkpoints.save(tmp_path, 0, {'a.b': 1, 'a': {'b': 2}})
+    checkpoints.save(tmp_path, 0, Twins(1, 2))
   assert names(tmp_path) == []
 
 
@@ -496,14 +512,11 @@ def test_weights_come_back_bit_for_bit(tmp_path, name):
     jnp.asarray(x)
 
 
-def test_bfloat16_goes_into_safetensors_and_orbax(tmp_path):
-  x = np.array([1.5, -0.0, np.nan], ml_dtypes.bfloat16)
-  for name in ('w.safetensors', 'w'):
-    checkpoints.save_weights(tmp_path / name, {'x': x})
-    assert same_bits(checkpoints.load_weights(tmp_path / name), {'x': x})
-  with pytest.raises(ValueError, match='x is bfloat16, which'):
+def test_int4_does_not_go_into_npz(tmp_path):
+  x = np.array([1, -2], ml_dtypes.int4)
+  with pytest.raises(ValueError, match='x is int4, which'):
     checkpoints.save_weights(tmp_path / 'w.npz', {'x': x})
-  assert names(tmp_path) == ['w', 'w.safetensors']
+  assert names(tmp_path) == []
 
 
 def test_empty_arrays_go_into_files_and_not_into_orbax(tmp_path):
@@ -526,7 +539,7 @@ def test_weights_that_cannot_be_written_are_named(tmp_path, name):
     with pytest.raises(ValueError, match=message):
       checkpoints.save_weights(tmp_path / name, {'a': {'b': leaf}})
   with pytest.raises(ValueError, match='two leaves have the same name'):
-    checkpoints.save_weights(tmp_path / name, {'a.b': 1.0, 'a': {'b': 1.0}})
+    checkpoints.save_weights(tmp_path / name, Twins(1.0, 2.0))
   assert names(tmp_path) == []
 
 
@@ -651,7 +664,9 @@ def test_a_directory_of_something_else_is_refused(tmp_path):
     checkpoints.load_weights(tmp_path)
   for name in ('a', 'b'):
     checkpoints.save_weights(tmp_path / name, {'x': np.ones(1)})
-  with pytest.raises(ValueError, match='with one tree of arrays, found a, b'):
+  with pytest.raises(
+    ValueError, match=r'with one tree of arrays or .*; found a, b'
+  ):
     checkpoints.load_weights(tmp_path)
 
 

@@ -40,8 +40,6 @@ INDIRECT = {
   *('array_record', 'importlib_resources', 'PIL'),
   # jax is not whole without its library.
   'jaxlib',
-  # jax computes with it on the host.
-  'scipy',
 }
 OPTIONAL = {
   # An option of `records.open_run`, which says so where it is missing.

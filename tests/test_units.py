@@ -1,4 +1,4 @@
-"""One neuron of any model: NNX, Linen, Equinox, plain pytrees, by hand."""
+"""Units of NNX, Linen and Equinox models, of plain pytrees, and by hand."""
 
 import chex
 import equinox as eqx

@@ -8,18 +8,16 @@ with the first cell that is missing and ends with the same file.
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from experiments.common.figures import Figure
 from htjax import plotting, training
 from htjax.io import files, records
 from htjax.types import PRNGKey
-
-if TYPE_CHECKING:
-  from matplotlib.figure import Figure
 
 Row = dict[str, Any]
 Measure = Callable[[], Row | Iterable[Row]]
@@ -28,11 +26,9 @@ Measure = Callable[[], Row | Iterable[Row]]
 class Cell(NamedTuple):
   """A piece of a study that is kept as soon as it is measured.
 
-  Attributes:
-    name: a text, which its rows get as their column `cell`; or the columns and
-      values that tell its rows from the others'.
-    measure: makes its row, or its rows.
-    study: of several in one run; a column of the rows, if it is not empty.
+  The name is a text, which its rows get as their column `cell`, or the columns
+  and values that tell its rows from others'; so does the study, if there are
+  several in a run. `measure` makes its row or rows.
   """
 
   name: str | Mapping[str, Any]
@@ -47,15 +43,10 @@ class Cell(NamedTuple):
 
 
 class Report(NamedTuple):
-  """Tables and figures of a study's rows.
-
-  Attributes:
-    tables: texts in their order; empty ones are left out.
-    figures: by the names of their files, without an ending.
-  """
+  """Tables, empty ones left out, and figures by the names of their files."""
 
   tables: Sequence[str]
-  figures: Mapping[str, 'Figure']
+  figures: Mapping[str, Figure]
 
 
 def run_cells(
@@ -64,13 +55,7 @@ def run_cells(
   cells: Iterable[Cell],
   report: Callable[[ConfigDict, list[Row]], Report],
 ) -> list[Row]:
-  """Measure the cells that are missing, and report.
-
-  Args:
-    config: all that the run depends on.
-    workdir: where `results.json`, `table.txt` and the figures are written.
-    cells: in the order of their rows, which are returned.
-    report: of (config, rows).
+  """Measure the cells that are missing, and report; returns all rows.
 
   Raises:
     ValueError: `workdir` holds the run of another config, or rows that belong
@@ -131,36 +116,33 @@ def collect(
 
   Args:
     run: open.
-    tags: for each cell the columns and values that all its rows have; they are
-      added where a measured row lacks them.
+    tags: of each cell, columns and values; added where a row lacks them.
     missing: given the numbers of the cells that have rows, the number and the
       measurement of every other one, in any order.
     title: of the progress bar.
   """
   kept: list[list[Row]] = [[] for _ in tags]
   for row in run.read_results():
-    kept[_owner(row, tags)].append(row)
+    kept[_owner(run.workdir, row, tags)].append(row)
   done = frozenset(i for i, own in enumerate(kept) if own)
   with tqdm(total=len(tags), initial=len(done), desc=title) as bar:
     for i, measure in missing(done):
       bar.set_postfix_str(' '.join(map(str, tags[i].values())))
       found = measure()
-      rows = [found] if isinstance(found, dict) else found
-      kept[i] = [_tagged(row, tags[i]) for row in rows]
+      for row in [found] if isinstance(found, dict) else found:
+        more = {k: v for k, v in tags[i].items() if k not in row}
+        kept[i].append(more | row)
       run.write_results([row for own in kept for row in own])
       bar.update()
   return [row for own in kept for row in own]
 
 
-def _owner(row: Row, tags: Sequence[Mapping[str, Any]]) -> int:
+def _owner(workdir: Path, row: Row, tags: Sequence[Mapping[str, Any]]) -> int:
   for i, own in enumerate(tags):
     if own.items() <= row.items():
       return i
-  raise ValueError(f'results.json must have rows of this study, got {row}')
-
-
-def _tagged(row: Row, tags: Mapping[str, Any]) -> Row:
-  return {k: v for k, v in tags.items() if k not in row} | row
+  path = workdir / 'results.json'
+  raise ValueError(f'{path} must have rows of this study, got {row}')
 
 
 def publish(report: Report, workdir: Path) -> None:

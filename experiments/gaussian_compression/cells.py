@@ -1,4 +1,4 @@
-"""What is measured: the layers of a file, and trials in its last one."""
+"""Measurements of the layers of a file, and trials in its last one."""
 
 import functools
 from collections.abc import Iterator
@@ -84,7 +84,7 @@ def positive_exponent(matrix: np.ndarray) -> Row:
 
 
 class LastLayer:
-  """The last layer of a network that is known, and what it sees."""
+  """The last layer of a network that is known, and its inputs."""
 
   def __init__(self, config: ConfigDict, model: Model):
     self.config, self.model = config, model
@@ -109,7 +109,7 @@ class LastLayer:
     return jnp.concatenate(batches), jnp.asarray(labels)
 
   def hits(self, kernel: Array) -> tuple[int, int]:
-    """How many examples it gets right with other weights, and of how many."""
+    """Examples that it gets right with other weights, and all examples."""
     output = self.output | {'kernel': kernel}
     return int(count_hits(output, *self.examples)), len(self.examples[1])
 
@@ -165,7 +165,7 @@ def load_pictures(dataset: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
 
 @jax.jit
 def count_hits(output: PyTree, features: Array, labels: Array) -> Array:
-  """How many examples the last layer classifies correctly."""
+  """Number of examples that the last layer classifies correctly."""
   product = jnp.matmul(features, output['kernel'], precision='highest')
   logits = product + output['bias'][None, :]
   return jnp.sum(logits.argmax(-1) == labels, dtype=jnp.int32)

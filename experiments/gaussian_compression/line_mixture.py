@@ -28,15 +28,9 @@ _TINY = 1e-12
 class LineMixture(NamedTuple):
   """k lines y = slope x + intercept, by increasing slope.
 
-  Attributes:
-    weights: [k], shares of the points, sum 1.
-    slopes: [k].
-    intercepts: [k].
-    deviation: [], of the noise in y.
-    log_likelihood: [], natural logarithm, of all points.
-    bic: [], 3 k log(n) - 2 log_likelihood; of two fits to the same points the
-      smaller is the better.
-    responsibilities: [n, k], probability of each line, given the point.
+  Weights, slopes and intercepts are [k], responsibilities [n, k] the
+  probability of each line given the point; bic is 3 k log(n) less twice the
+  natural logarithm of the likelihood.
   """
 
   weights: Array
@@ -103,7 +97,7 @@ def fit(
 
 
 def _standardised(values: ArrayLike) -> tuple[Array, float, float]:
-  """The values with mean 0 and variance 1, and what they had."""
+  """The values with mean 0 and variance 1, and their own mean and root."""
   v = np.asarray(values, np.float64)
   mean, spread = float(v.mean()), float(v.std())
   return jnp.asarray((v - mean) / spread), mean, spread

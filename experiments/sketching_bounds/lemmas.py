@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ BINS = np.linspace(-6, 6, 121)
 
 
 def prune(net: Network, strength: float) -> pruning.Pruned:
-  """By Algorithm 1; the same draws at every strength."""
+  """By Algorithm 1; draws are equal at every strength."""
   key = jax.random.fold_in(net.key, PRUNING)
   return pruning.randomized_magnitude(key, list(net.layers), strength)
 
@@ -50,10 +51,9 @@ def counts(net: Network, masks: Sequence[Array]) -> Row:
   }
 
 
-def _fullest(mask: Array) -> tuple[int, int]:
+def _fullest(mask: Array) -> Any:
   """Most nonzeros in a row, and in a column."""
-  j_r, j_c = map(int, sketching.distributed_sparsity(mask))
-  return j_r, j_c
+  return map(int, sketching.distributed_sparsity(mask))
 
 
 def weights(net: Network) -> list[Row]:

@@ -8,15 +8,15 @@ the dtype of its arrays, and may be jitted.
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.bounds.arguments import check_callable
+from htjax.bounds.arguments import as_array, check_callable, probability
 from htjax.bounds.networks import Activation, check_network, pre_activations
 from htjax.checks import check_count, check_key, check_range
 from htjax.types import Array, ArrayLike, PRNGKey
@@ -137,16 +137,12 @@ def interlayer_cushions(
 # One program for each pair of shapes: layers of one width share theirs.
 @functools.partial(jax.jit, static_argnames='activation')
 def _cushion(
-  between: Sequence[Array],
-  states: Array,
-  probes: Array,
-  *,
-  activation: Callable[[Array], Array],
+  between: list[Array], states: Array, probes: Array, *, activation: Activation
 ) -> Array:
-  def function(state: Any) -> Array:
+  def function(state: Array) -> Array:
     return _onward(between, state, activation)
 
-  def image_and_size(state: Any) -> tuple[Array, Array]:
+  def image_and_size(state: Array) -> tuple[Array, Array]:
     image = jax.jvp(function, (state,), (state,))[1]
     back = jax.vjp(function, state)[1]
     squares = lax.map(lambda z: jnp.sum(back(z)[0] ** 2), probes)
@@ -227,8 +223,13 @@ def interlayer_smoothness(
   key = check_key(key)
   layers, x = check_network(layers, x)
   check_callable('activation', activation)
-  check_range('delta', delta, 0, 1, open_low=True, open_high=True)
+  delta = probability('delta', delta)
+  noise_scale = as_array('noise_scale', noise_scale)
   check_range('noise_scale', noise_scale, 0, math.inf, open_low=True)
+  if noise_scale.ndim:
+    raise ValueError(
+      f'noise_scale must be one number, got shape {noise_scale.shape}'
+    )
   check_count('num_draws', num_draws, math.ceil(1 / delta))
   if len(layers) < 2:
     raise ValueError('layers must have a hidden layer, got one matrix')
@@ -252,14 +253,14 @@ def interlayer_smoothness(
 
 @functools.partial(jax.jit, static_argnames='activation')
 def _smoothness(
-  keys: Array,
-  between: Sequence[Array],
+  keys: PRNGKey,
+  between: list[Array],
   states: Array,
   noise_scale: Array,
   *,
-  activation: Callable[[Array], Array],
+  activation: Activation,
 ) -> Array:
-  def function(state: Any) -> Array:
+  def function(state: Array) -> Array:
     return _onward(between, state, activation)
 
   images = function(states)
@@ -276,7 +277,7 @@ def _smoothness(
 
 
 def _onward(
-  between: Sequence[Array], state: Any, activation: Callable[[Array], Array]
+  between: list[Array], state: Array, activation: Activation
 ) -> Array:
   for w in between:
     state = activation(state) @ w

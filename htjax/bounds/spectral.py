@@ -8,7 +8,7 @@ a norm is a function of the matrix alone.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,9 @@ from htjax.checks import (
 from htjax.types import Array, ArrayLike, PRNGKey
 
 PADDINGS = ('CIRCULAR', 'SAME', 'VALID')
+
+# Steps done, the vector, the length of its image, and the residual.
+_State = tuple[Array, Array, Array, Array]
 
 
 class SpectralNorm(NamedTuple):
@@ -77,8 +80,8 @@ def spectral_norm(
 
 @jax.jit
 def _spectral_norm(
-  key: PRNGKey, matrix: Array, tolerance: ArrayLike, max_iterations: int
-) -> Any:
+  key: PRNGKey, matrix: Array, tolerance: float, max_iterations: int
+) -> SpectralNorm:
   matrix, peak = _scaled(matrix)
   found = _power_iteration(
     key,
@@ -127,6 +130,12 @@ def operator_norm(
   tolerance = _check_stopping(tolerance, max_iterations, dtype)
   check_callable('function', function)
   sides = tuple(counts('shape', shape))
+  image = jax.eval_shape(function, jax.ShapeDtypeStruct(sides, dtype))
+  if jnp.result_type(image) != dtype:
+    raise ValueError(
+      f'function must return an array of {dtype.name}, got '
+      f'{jnp.result_type(image).name}'
+    )
   key = _start_key(key)
   return _power_iteration(
     key, function, sides, dtype, tolerance, max_iterations
@@ -151,16 +160,16 @@ def _start_key(key: PRNGKey | None) -> PRNGKey:
 
 def _power_iteration(
   key: PRNGKey,
-  function: Callable,
+  function: Callable[[Array], Array],
   shape: tuple[int, ...],
   dtype: np.dtype,
-  tolerance: ArrayLike,
+  tolerance: float,
   max_iterations: int,
-) -> Any:
+) -> SpectralNorm:
   start = jax.random.normal(key, shape, dtype)
   transpose = jax.linear_transpose(function, start)
 
-  def step(state: Any) -> Any:
+  def step(state: _State) -> _State:
     count, v, _, _ = state
     image = function(v)
     square = jnp.sum(image**2)
@@ -172,7 +181,7 @@ def _power_iteration(
     v = jnp.where(length > 0, back / jnp.where(length > 0, length, 1), v)
     return count + 1, v, jnp.sqrt(square), residual
 
-  def unfinished(state: Any) -> Array:
+  def unfinished(state: _State) -> Array:
     count, _, _, residual = state
     return (count < max_iterations) & (residual > tolerance)
 
@@ -226,7 +235,7 @@ def conv_spectral_norm(
     jnp.arange(height), jnp.arange(width // 2 + 1), indexing='ij'
   )
 
-  def norm(frequency: Array) -> Array:
+  def norm(frequency: tuple[Array, Array]) -> Array:
     phases = [
       jnp.exp(-2j * jnp.pi * f * jnp.arange(taps) / side)
       for f, taps, side in zip(
@@ -322,7 +331,9 @@ def layer_norms(
 
 
 @jax.jit
-def _all_norms(w: Array, start: Array) -> tuple[Any, ...]:
+def _all_norms(
+  w: Array, start: Array
+) -> tuple[SpectralNorm, tuple[Array, ...], tuple[Array, ...]]:
   whole, peak = _scaled(w)
   moved, moved_peak = _scaled(w - start)
   sums = jnp.sum(jnp.linalg.norm(moved, axis=0))

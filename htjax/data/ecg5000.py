@@ -23,7 +23,9 @@ _LENGTH = 140
 _NUM_CLASSES = 5
 _NUM_ROWS = {'train': 500, 'test': 4500}
 _SUFFIXES = ('.txt', '.txt.gz', '.tsv', '.tsv.gz', '.ts', '.ts.gz')
-_MAX_LINE = 16_384
+_MAX_LINE, _MAX_TEXT = 16_384, 2**26
+# Header, comments and blank lines besides the rows.
+_MAX_OTHERS = 10_000
 _MAX_DOWNLOAD = 64 * 2**20
 _TIMEOUT = 60.0
 _MANUAL = (
@@ -159,6 +161,7 @@ def _read_file(path: Path, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
   """Line numbers and fields of the rows of data, class first."""
   opener: Any = gzip.open if path.suffix == '.gz' else open
+  others = length = 0
   with opener(path, 'rt', encoding='ascii', errors='replace') as file:
     number = 0
     while line := file.readline(_MAX_LINE + 1):
@@ -167,7 +170,16 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise ValueError(
           f'{path}, line {number}: expected {_LENGTH + 1} numbers'
         )
+      # A small compressed file may hold lines without end.
+      length += len(line)
+      if length > _MAX_TEXT:
+        raise ValueError(f'{path} must hold at most {_MAX_TEXT:,} characters')
       if not line.strip() or line.startswith(('#', '@')):
+        others += 1
+        if others > _MAX_OTHERS:
+          raise ValueError(
+            f'{path} must have at most {_MAX_OTHERS:,} lines that are no rows'
+          )
         continue
       # .ts files have the class last, after a colon.
       values, colon, label = line.rpartition(':')

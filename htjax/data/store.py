@@ -13,6 +13,12 @@ _DEFAULT = '~/tensorflow_datasets'
 _VERSION = re.compile(r'(\d+)\.(\d+)\.(\d+)')
 # TFDS renames a directory into place only after both have been written.
 _METADATA = ('dataset_info.json', 'features.json')
+_DTYPES: dict[str, type[np.generic]] = {
+  'series': np.float32,
+  'image': np.uint8,
+  'label': np.integer,
+  'index': np.integer,
+}
 _BATCH = 1000
 
 
@@ -90,8 +96,8 @@ def read(
   Args:
     path: a directory from `find_prepared`.
     split: 'train' or 'test'.
-    fields: the shape of every field that is wanted; checked against the
-      stored description before anything is allocated.
+    fields: the shape of every field that is wanted; checked, as its dtype,
+      against the stored description before anything is allocated.
     order: field by which the examples are sorted if they have it; without it
       they stay in stored order.
 
@@ -141,6 +147,13 @@ def _check_features(
   for field, shape in fields.items():
     if field not in features or features[field].shape != shape:
       raise ValueError(f'expected a field {field!r} of shape {shape}')
+    dtype = features[field].np_dtype
+    # Records are decoded as the description says, whatever they hold.
+    if not np.issubdtype(dtype, _DTYPES[field]):
+      raise ValueError(
+        f'expected a field {field!r} of dtype {_DTYPES[field].__name__}, got '
+        f'{np.dtype(dtype).name}'
+      )
 
 
 def _fill(

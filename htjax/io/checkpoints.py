@@ -4,12 +4,14 @@ Through Orbax: a checkpoint is there as a whole or not at all, whenever the
 process is killed.
 """
 
+import contextlib
 import json
+import math
 import os
 import re
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax.checks import check_count
-from htjax.io.faults import first_line
-from htjax.io.leaves import (
-  NUMBERS,
-  Leaf,
-  Names,
-  bits_of,
-  joined,
-  leaf_of,
-  named,
-  nested_dict,
-)
+from htjax.io import orbax
+from htjax.io.faults import first_line, naming
+from htjax.io.leaves import NUMBERS, Leaf, bits_of, leaf_of
+from htjax.io.names import Names, joined, named, nested_dict, stored
 from htjax.types import PyTree
 
 # Two: should the newest be damaged, there is one to go back to.
@@ -169,17 +164,28 @@ def _orbax_save(
   sealed = {'body': about, 'crc32': _json_crc32(about)}
   items = {'about': ocp.args.JsonSave(sealed)}
   if arrays:
-    items['state'] = ocp.args.PyTreeSave(nested_dict(arrays))
-  with ocp.Checkpointer(_orbax()) as checkpointer:
+    places = stored(tuple(map(tuple, (e['path'] for e in about['leaves']))))
+    tree = nested_dict({places[p]: a for p, a in arrays.items()})
+    items['state'] = ocp.args.PyTreeSave(tree)
+  with naming(path), ocp.Checkpointer(_orbax()) as checkpointer:
     checkpointer.save(path, ocp.args.Composite(**items))
 
 
 def _orbax_restore(path: Path, **items: Any) -> Any:
   import orbax.checkpoint as ocp
 
+  with _damage(path), ocp.Checkpointer(_orbax()) as checkpointer:
+    return checkpointer.restore(path, ocp.args.Composite(**items))
+
+
+@contextlib.contextmanager
+def _damage(path: Path) -> Iterator[None]:
+  """Whatever Orbax raises, as one line with the path."""
   try:
-    with ocp.Checkpointer(_orbax()) as checkpointer:
-      return checkpointer.restore(path, ocp.args.Composite(**items))
+    with naming(path):
+      yield
+  except (PermissionError, MemoryError):
+    raise
   # Damaged files make Orbax raise nearly anything.
   except Exception as error:
     raise _damaged(path, first_line(error)) from error
@@ -203,12 +209,53 @@ def _read_about(
     sealed.get('crc32') != _json_crc32(sealed.get('body'))
   ):
     raise _damaged(path, 'its description has another checksum')
-  about = sealed['body']
-  for entry in about['leaves']:
-    entry['leaf']['shape'] = tuple(entry['leaf']['shape'])
-    entry['shape'] = tuple(entry['shape'])
-  entries = {tuple(entry['path']): entry for entry in about['leaves']}
+  try:
+    about = sealed['body']
+    check_count('step', about['step'], 0)
+    entries = {tuple(e['path']): _checked(e) for e in about['leaves']}
+    stored(entries)
+  except (KeyError, TypeError, ValueError, AttributeError) as error:
+    raise _damaged(path, f'its description: {first_line(error)}') from error
+  if not isinstance(about.get('meta'), dict):
+    raise _damaged(path, 'its description has no meta')
+  if len(entries) < len(about['leaves']):
+    raise _damaged(path, 'its description has two leaves of one name')
   return about['step'], about['meta'], entries
+
+
+def _checked(entry: dict[str, Any]) -> dict[str, Any]:
+  """A leaf's entry with tuples for shapes, if it describes a leaf."""
+  leaf = entry['leaf'] | {'shape': tuple(entry['leaf']['shape'])}
+  entry = entry | {'leaf': leaf, 'shape': tuple(entry['shape'])}
+  path, (kind, dtype) = entry['path'], (leaf['kind'], leaf['dtype'])
+  texts = (*path, dtype, entry['dtype'])
+  lengths = (*leaf['shape'], *entry['shape'])
+  if not path or not all(isinstance(text, str) for text in texts):
+    raise ValueError(f'names of {path} must be text')
+  if not all(type(n) is int and n >= 0 for n in lengths):
+    raise ValueError(f'shapes of {joined(path)} must be of integers >= 0')
+  bits = jnp.dtype(entry['dtype']).name, entry['shape']
+  if kind == 'array':
+    fits = bits == (jnp.dtype(dtype).name, leaf['shape'])
+  elif kind == 'number':
+    fits = dtype in NUMBERS and bits[1] == leaf['shape'] == ()
+  else:
+    like = jax.eval_shape(lambda: jax.random.key_data(_no_keys(leaf)))
+    fits = kind == 'key' and bits == (like.dtype.name, like.shape)
+  if not fits or entry['crc32'] not in (None, int(entry['crc32'] or 0)):
+    raise ValueError(f'{joined(path)} is no leaf of a state')
+  return entry
+
+
+def _no_keys(leaf: dict[str, Any]) -> jax.Array:
+  key = jax.random.key(0, impl=leaf['dtype'])
+  return jnp.broadcast_to(key, leaf['shape'])
+
+
+def paths_of(path: Path) -> dict[str, Names]:
+  """Names of a checkpoint's leaves by the names they are stored under."""
+  places = stored(_read_about(path)[2])
+  return {joined(place): tuple(map(str, p)) for p, place in places.items()}
 
 
 def _check_like(
@@ -249,8 +296,20 @@ def _read_bits(
     if p not in there
   }
   if there:
-    args = ocp.args.PyTreeRestore(restore_args=nested_dict(there))
-    bits |= named(_orbax_restore(path, state=args)['state'])
+    places = stored(entries)
+    size = sum(
+      math.prod(e['shape']) * jnp.dtype(e['dtype']).itemsize
+      for e in entries.values()
+    )
+    with _damage(path):
+      orbax.check_chunks(path / 'state', size)
+    args = ocp.args.PyTreeRestore(
+      restore_args=nested_dict({places[p]: a for p, a in there.items()})
+    )
+    found = named(_orbax_restore(path, state=args)['state'])
+    if missing := [p for p in there if places[p] not in found]:
+      raise _damaged(path, f'it lacks {joined(missing[0])}')
+    bits |= {p: found[places[p]] for p in there}
   for p, entry in entries.items():
     if (bits[p].shape, bits[p].dtype.name) != (entry['shape'], entry['dtype']):
       raise _damaged(path, f'{joined(p)} has another shape')

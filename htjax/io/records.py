@@ -12,14 +12,17 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from htjax.io.configs import CONFIG, LOCK, check_config, read_config
-from htjax.io.files import atomic_write
+from htjax.io.faults import naming
+from htjax.io.files import atomic_write, read_bytes, size_of
 from htjax.io.strict_json import (
+  MAX_BYTES,
   drop_nonfinite,
   dump,
   load,
@@ -33,6 +36,8 @@ from htjax.io.surroundings import surroundings
 __all__ = ['Run', 'open_run', 'read_config', 'read_metrics', 'read_results']
 
 _METRICS, _RESULTS = 'metrics.jsonl', 'results.json'
+# Columns of fractions.
+_SHARE = re.compile(r'(^|_)(accuracy(_pruned)?|pruning_ratio)$')
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -125,8 +130,9 @@ class Run:
     line = plain(record, 'record', drop_nonfinite)
     if self._log:
       # One write: a kill leaves a whole line or none, or a last one cut off.
-      self._log.write(dump(line).encode() + b'\n')
-      self._log.flush()
+      with naming(self.workdir / _METRICS):
+        self._log.write(dump(line).encode() + b'\n')
+        self._log.flush()
     if self._events:
       _add_scalars(self._events, line)
 
@@ -159,8 +165,9 @@ class Run:
     if not self._log:
       return
     path, position = self.workdir / _METRICS, 0
-    for i, line in enumerate(path.read_bytes().splitlines(True), 1):
-      if unwanted(parse(line, f'{path}, line {i}')):
+    lines = read_bytes(path, MAX_BYTES).splitlines(True)
+    for i, line in enumerate(lines, 1):
+      if unwanted(_record(path, i, line)):
         break
       position += len(line)
     self.truncate(position)
@@ -204,7 +211,9 @@ def read_results(workdir: str | os.PathLike) -> list[dict[str, Any]]:
   """The rows of `results.json`; none if it is not there yet.
 
   Raises:
-    ValueError: results.json is damaged.
+    ValueError: results.json is damaged, or was edited into what no run writes:
+      a row twice, a `lane` that is no count, rows of lanes with other columns
+      than the first, an accuracy or a pruning ratio outside of [0, 1].
   """
   path = Path(workdir) / _RESULTS
   if not path.exists():
@@ -212,6 +221,7 @@ def read_results(workdir: str | os.PathLike) -> list[dict[str, Any]]:
   rows = load(path)
   if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
     raise ValueError(f'{path} is not a list of rows')
+  _check_rows(path, rows)
   return rows
 
 
@@ -221,14 +231,59 @@ def read_metrics(workdir: str | os.PathLike) -> list[dict[str, Any]]:
   A last line that is still being written, or was cut off, is left out.
 
   Raises:
-    ValueError: another line is damaged.
+    ValueError: another line is damaged, or no dictionary.
   """
   path = Path(workdir) / _METRICS
   if not path.exists():
     return []
-  data = path.read_bytes()
+  data = read_bytes(path, MAX_BYTES)
   lines = data[: whole_lines(data)].splitlines()
-  return [parse(line, f'{path}, line {i}') for i, line in enumerate(lines, 1)]
+  return [_record(path, i, line) for i, line in enumerate(lines, 1)]
+
+
+def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
+  found = parse(line, f'{path}, line {number}')
+  if not isinstance(found, dict):
+    raise ValueError(f'{path}, line {number}, is not a record')
+  return found
+
+
+def _check_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+  """Refuse what no run writes."""
+  first: dict[str, Any] | None = None
+  seen: dict[str, int] = {}
+  for i, row in enumerate(rows):
+    where = f'{path}, row {i + 1},'
+    tags = row
+    if 'lane' in row:
+      first = first or row
+      _check_lane(where, row, first)
+      # Measured again, a lane has other numbers.
+      tags = {k: v for k, v in row.items() if not isinstance(v, float)}
+    for name, value in row.items():
+      if _SHARE.search(name) and not _is_share(value):
+        raise ValueError(f'{where} has {name}={value!r}, outside of [0, 1]')
+    j = seen.setdefault(dump(sorted(tags.items(), key=lambda t: t[0])), i)
+    if j < i:
+      raise ValueError(f'{where} is row {j + 1} again')
+
+
+def _check_lane(where: str, row: dict[str, Any], first: dict[str, Any]) -> None:
+  lane = row['lane']
+  if type(lane) is not int or lane < 0:
+    raise ValueError(f'{where} has lane={lane!r}, no integer >= 0')
+  if odd := sorted(row.keys() ^ first.keys()):
+    verb = 'has' if odd[0] in row else 'lacks'
+    raise ValueError(f'{where} {verb} {odd[0]}, unlike the first of a lane')
+
+
+def _is_share(value: Any) -> bool:
+  """Whether it is a fraction, or the null of what was not measured."""
+  return value is None or (
+    isinstance(value, int | float)
+    and not isinstance(value, bool)
+    and 0 <= value <= 1
+  )
 
 
 def _wait_for_hosts() -> None:
@@ -240,6 +295,10 @@ def _wait_for_hosts() -> None:
 
 def _lock(workdir: Path) -> IO:
   """Hold the directory; the kernel lets go of it when the process ends."""
+  for name in (LOCK, _METRICS, _RESULTS):
+    # To open a pipe is to wait for its other end.
+    if (workdir / name).exists():
+      size_of(workdir / name)
   file = (workdir / LOCK).open('ab')
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -259,7 +318,7 @@ def _lock(workdir: Path) -> IO:
 def _repair(path: Path) -> None:
   """Drop what follows the last whole record."""
   if path.exists():
-    data = path.read_bytes()
+    data = read_bytes(path, MAX_BYTES)
     end = whole_lines(data)
     if end < len(data):
       os.truncate(path, end)

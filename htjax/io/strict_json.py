@@ -12,6 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from htjax.io.faults import Refused
+from htjax.io.files import read_bytes
+
+# Of a file of results or of a log.
+MAX_BYTES = 2**30
+
 
 def plain(value: Any, name: str, nonfinite: Any) -> Any:
   """`value` in JSON's own types; `name` is for the error."""
@@ -54,16 +60,43 @@ def dump(value: Any, indent: int | None = None) -> str:
 
 
 def parse(data: bytes, what: str) -> Any:
-  """The value of JSON text; `what` is damaged if it is none."""
+  """The value of strict JSON text; `what` is damaged if it is none.
+
+  A name that stands twice in an object, NaN and infinities, also those that a
+  number like 1e999 would become, are no strict JSON.
+  """
   try:
-    return json.loads(data)
+    return json.loads(
+      data,
+      object_pairs_hook=_object,
+      parse_constant=_no_number,
+      parse_float=_finite,
+    )
   except (ValueError, RecursionError) as error:
-    raise ValueError(f'{what} is damaged: {error}') from None
+    raise Refused(f'{what} is damaged: {error}') from None
 
 
 def load(path: Path) -> Any:
   """The value in a file of JSON."""
-  return parse(path.read_bytes(), str(path))
+  return parse(read_bytes(path, MAX_BYTES), str(path))
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  found = dict(pairs)
+  if len(found) < len(pairs):
+    names = [name for name, _ in pairs]
+    twice = next(name for name in names if names.count(name) > 1)
+    raise ValueError(f'{twice!r} stands there twice')
+  return found
+
+
+def _no_number(text: str) -> float:
+  raise ValueError(f'{text} is no number of JSON')
+
+
+def _finite(text: str) -> float:
+  number = float(text)
+  return number if math.isfinite(number) else _no_number(text)
 
 
 def whole_lines(data: bytes) -> int:
@@ -75,7 +108,7 @@ def whole_lines(data: bytes) -> int:
       json.loads(data[start:end])
       return end
     # A power cut can leave zeros in place of the last lines.
-    except ValueError:
+    except (ValueError, RecursionError):
       end = start
   return 0
 

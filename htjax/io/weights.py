@@ -1,50 +1,97 @@
-"""Anyone's weights: `.safetensors` and `.npz` files and Orbax directories.
+"""Anyone's weights: files and directories of arrays of many programs.
 
-A file may come from anywhere, so nothing in it is executed and its sizes are
-checked before memory is taken.
+`.safetensors` files, alone or as shards with an index, `.npz` archives, Orbax
+directories and Flax's `.msgpack`. A file may come from anywhere, so nothing in
+it is executed and its sizes are checked before memory is taken.
 """
 
-import math
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from htjax.checks import check_count
-from htjax.io import npz
-from htjax.io.checkpoints import complete
-from htjax.io.faults import Refused, check_size, first_line
-from htjax.io.files import replacing
-from htjax.io.leaves import Names, bits_of, joined, leaf_of, named, nested_dict
+from htjax.io import names, npz, orbax, safetensors
+from htjax.io.checkpoints import complete, paths_of
+from htjax.io.faults import Refused, check_size, first_line, naming
+from htjax.io.files import read_bytes, replacing, size_of
+from htjax.io.leaves import bits_of, leaf_of
+from htjax.io.names import joined
 from htjax.types import PyTree
+
+_FORMATS = (
+  'path must be a .safetensors or .npz file, an Orbax directory or, to be '
+  'read, a .msgpack file of Flax'
+)
+_TORCH = (
+  "in PyTorch, safetensors.torch.save_file(model.state_dict(), 'model."
+  "safetensors') writes a file that can be read"
+)
+_KERAS = (
+  "in Python, with h5py or Keras, numpy.savez('model.npz', **{name: array}) "
+  'writes a file that can be read'
+)
+_ADVICE = {
+  **dict.fromkeys(('.pt', '.pth', '.bin', '.ckpt', '.pkl'), _TORCH),
+  **dict.fromkeys(('.h5', '.hdf5', '.keras'), _KERAS),
+  '.npy': "numpy.savez('model.npz', name=array) writes a file of names",
+}
+
+
+class _Stored(NamedTuple):
+  """Arrays of a file, not yet read, and the paths that it keeps of them."""
+
+  names: Iterable[str]
+  paths: Mapping[str, names.Path] | None
+  arrays: Iterator[tuple[str, np.ndarray]]
 
 
 def save(path: str | os.PathLike, params: PyTree) -> None:
   """Write weights for other programs, atomically.
 
+  `load` gives back dictionaries with the same keys, dots, slashes and integers
+  among them; lists and tuples become dictionaries with '0', '1', ...
+
   Args:
     path: `NAME.safetensors` or `NAME.npz`, replaced if it is there, or a path
       without suffix for a new Orbax directory.
-    params: pytree of arrays. A leaf is named by the keys that lead to it,
-      joined by dots.
+    params: pytree of arrays, or a state of Flax NNX. A leaf is named by the
+      keys that lead to it, joined by dots.
 
   Raises:
-    ValueError: another suffix, or an array that the format cannot hold
-      (bfloat16 in npz; empty ones in Orbax; keys and objects in all).
+    ValueError: another suffix, no leaves, or an array that the format cannot
+      hold (empty ones in Orbax; keys and objects in all).
     FileExistsError: the Orbax directory is there already.
+    OSError: it cannot be written, such as to a full disk.
+
+  Examples:
+    >>> import pathlib, tempfile
+    >>> from flax import nnx
+    >>> from htjax.io import weights
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / 'model.safetensors'
+    >>> model = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+    >>> weights.save(path, nnx.state(model))
+    >>> nnx.update(model, weights.load(path))
   """
-  path = Path(path)
+  path = _as_path(path)
   _check_suffix(path, ('.safetensors', '.npz', ''))
-  arrays = {p: _weight(p, leaf) for p, leaf in named(params).items()}
+  arrays = {
+    p: _weight(p, leaf) for p, leaf in names.leaves_by_path(params).items()
+  }
+  if not arrays:
+    raise ValueError(f'params must have at least one leaf, got {params!r}')
+  chosen = names.stored(arrays)
+  text = names.to_text({joined(chosen[p]): p for p in arrays})
+  about = None if text is None else {names.METADATA: text}
   if path.suffix:
-    write = npz.write if path.suffix == '.npz' else _write_safetensors
+    write = npz.write if path.suffix == '.npz' else safetensors.write
     with replacing(path) as temporary:
-      write(temporary, {joined(p): array for p, array in arrays.items()})
+      write(temporary, {joined(chosen[p]): a for p, a in arrays.items()}, about)
   else:
-    _write_orbax(path, arrays)
+    _write_orbax(path, {chosen[p]: a for p, a in arrays.items()}, about)
 
 
 def load(
@@ -52,8 +99,8 @@ def load(
   *,
   nested: bool = True,
   separator: str | None = None,
-  max_bytes: int = 2**34,
-) -> dict[str, Any]:
+  max_bytes: int | None = None,
+) -> dict[Any, Any]:
   """Read weights that any program wrote.
 
   Nothing in the file is executed, and no memory is taken for more than
@@ -61,35 +108,124 @@ def load(
   numbers of a `.safetensors` file, which has no checksum.
 
   Args:
-    path: a `.safetensors` or `.npz` file, or an Orbax directory: of one tree,
-      of a step that holds one tree, or the `directory` of `checkpoints.save`.
+    path: a `.safetensors`, `.npz` or `.msgpack` (Flax) file; the index of
+      sharded `.safetensors` files, or their directory; an Orbax directory: of
+      one tree, of a step with one or several items, of a `CheckpointManager`
+      (its last step), or the `directory` of `checkpoints.save`.
     nested: split names into nested dictionaries; False gives flat names.
-    separator: between the parts of a name. None: '/' if a name has one,
-      otherwise '.'.
-    max_bytes: arrays of more bytes together are refused.
+    separator: between the parts of a name. None: as `save` kept it, else '/'
+      if a name has one, otherwise '.'.
+    max_bytes: arrays of more bytes together are refused. None: 2^34, and of a
+      small file no more than 100 times its size or 2^28.
 
   Returns:
-    Dictionary of numpy arrays, in the file's dtypes.
+    Dictionary of numpy arrays, in the file's dtypes. Raw numbers of two bytes
+    in a `.npz` are bfloat16, which is how NumPy writes them.
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: a damaged file, one of another format, one that is too large or
-      holds objects, or names that cannot be nested.
+    ValueError: a damaged file, one of another format, without arrays, no
+      regular file, too large or with objects, or names that cannot be nested.
+    MemoryError: the arrays do not fit into memory.
+
+  Examples:
+    >>> import pathlib, tempfile
+    >>> import numpy as np
+    >>> from htjax.io import weights
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / 'model.npz'
+    >>> weights.save(path, {'hidden': {'kernel': np.ones((2, 3))}})
+    >>> weights.load(path)['hidden']['kernel'].shape
+    (2, 3)
+    >>> list(weights.load(path, nested=False))
+    ['hidden.kernel']
   """
-  path = Path(path)
-  check_count('max_bytes', max_bytes)
-  if separator == '':
-    raise ValueError("separator must be None or a text, got ''")
+  path = _checked(path, separator, max_bytes)
+  with _clear(path):
+    found = _open(path, max_bytes, mapped=False)
+    arrays = dict(found.arrays)
+    if not arrays:
+      raise Refused(f'{path} holds no arrays')
+    if not nested:
+      return _flat(found.paths, arrays, separator)
+    if separator is None and found.paths is not None:
+      return names.nested_dict({found.paths[n]: a for n, a in arrays.items()})
+    parts = separator or names.separator_of(arrays)
+    return names.nested_dict(
+      {names.split(n, parts): a for n, a in arrays.items()}
+    )
+
+
+def stream(
+  path: str | os.PathLike, *, max_bytes: int | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
+  """Read weights array by array, so that one at a time is in memory.
+
+  Arrays of `.safetensors` files are views of the file, mapped into memory:
+  only what is looked at is read, and they cannot be written to. Those of
+  `.npz` are read one by one; other formats are read as a whole.
+
+  Args:
+    path: as `load` takes it.
+    max_bytes: arrays of more bytes together are refused. None: 2^34, and of a
+      small file no more than 100 times its size or 2^28.
+
+  Returns:
+    Iterator of flat names and numpy arrays, in the file's order.
+
+  Raises:
+    FileNotFoundError: no such file; at the call, as all that a file says of
+      itself.
+    ValueError: a damaged file, or one that `load` refuses.
+
+  Examples:
+    >>> import pathlib, tempfile
+    >>> import numpy as np
+    >>> from htjax.io import weights
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / 'model.safetensors'
+    >>> weights.save(path, {'hidden': {'kernel': np.ones((2, 3))}})
+    >>> [(name, array.shape) for name, array in weights.stream(path)]
+    [('hidden.kernel', (2, 3))]
+  """
+  path = _checked(path, None, max_bytes)
+  with _clear(path):
+    found = _open(path, max_bytes, mapped=True)
+    if not list(found.names):
+      raise Refused(f'{path} holds no arrays')
+  return _one_by_one(path, found)
+
+
+def _one_by_one(path: Path, found: _Stored) -> Iterator[tuple[str, np.ndarray]]:
+  while True:
+    with _clear(path):
+      pair = next(found.arrays, None)
+    if pair is None:
+      return
+    yield pair
+
+
+def _as_path(path: Any) -> Path:
+  if not isinstance(path, str | os.PathLike):
+    raise ValueError(f'path must be a path, got {path!r}')
+  return Path(path)
+
+
+def _checked(path: Any, separator: Any, max_bytes: Any) -> Path:
+  path = _as_path(path)
+  if max_bytes is not None:
+    check_count('max_bytes', max_bytes)
+  if separator is not None and not (isinstance(separator, str) and separator):
+    raise ValueError(f'separator must be None or a text, got {separator!r}')
   if not path.exists():
     raise FileNotFoundError(f'no weights at {path}')
+  return path
+
+
+@contextlib.contextmanager
+def _clear(path: Path) -> Iterator[None]:
+  """Whatever a parser raises, as one line with the path."""
   try:
-    if path.is_dir():
-      arrays = _read_orbax(path, max_bytes)
-      return nested_dict(arrays) if nested else _flat(arrays, separator or '.')
-    _check_suffix(path, ('.safetensors', '.npz'))
-    read = npz.read if path.suffix == '.npz' else _read_safetensors
-    weights = read(path, max_bytes)
-    return _split(weights, separator) if nested else weights
+    with naming(path):
+      yield
   except (Refused, PermissionError, MemoryError):
     raise
   # A foreign file makes the parsers raise nearly anything.
@@ -100,54 +236,59 @@ def load(
     ) from error
 
 
-def _check_suffix(path: Path, allowed: tuple[str, ...]) -> None:
-  if path.suffix not in allowed:
-    raise Refused(
-      f'path must be a .safetensors or .npz file or an Orbax directory, got '
-      f'{path}'
-    )
+def _open(path: Path, max_bytes: int | None, mapped: bool) -> _Stored:
+  if path.is_dir():
+    if (index := safetensors.in_folder(path)) is None:
+      return _open_orbax(path, max_bytes)
+    path = index
+  size_of(path)
+  if safetensors.is_index(path):
+    found, _, arrays = safetensors.read_shards(path, max_bytes, mapped)
+    return _Stored(found, None, arrays)
+  _check_suffix(path, ('.safetensors', '.npz', '.msgpack'))
+  if path.suffix == '.msgpack':
+    return _open_msgpack(path, max_bytes)
+  if path.suffix == '.npz':
+    found, about, arrays = npz.read(path, max_bytes)
+  else:
+    found, about, arrays = safetensors.read(path, max_bytes, mapped)
+  text = about.get(names.METADATA)
+  paths = None if text is None else names.from_text(text, found, path)
+  return _Stored(found, paths, arrays)
 
 
-def _weight(path: Names, value: Any) -> np.ndarray:
+def _check_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
+  if path.suffix not in suffixes:
+    advice = _ADVICE.get(path.suffix.lower())
+    raise Refused(f'{_FORMATS}, got {path}' + (f'; {advice}' if advice else ''))
+
+
+def _weight(path: names.Path, value: Any) -> np.ndarray:
   """A leaf as a contiguous numpy array."""
   if leaf_of(path, value).kind != 'key':
     return bits_of(path, value)
   raise ValueError(f'{joined(path)} is a random key, not a weight')
 
 
-def _flat(arrays: Mapping[Names, Any], separator: str) -> dict[str, Any]:
-  return {separator.join(path): array for path, array in arrays.items()}
+def _flat(
+  paths: Mapping[str, names.Path] | None,
+  arrays: dict[str, np.ndarray],
+  separator: str | None,
+) -> dict[str, Any]:
+  """Arrays by the names of the file, or by their paths and a separator."""
+  if separator is None or paths is None:
+    return arrays
+  named = {separator.join(map(str, paths[n])): a for n, a in arrays.items()}
+  if len(named) < len(arrays):
+    raise Refused(f'separator {separator!r} gives two arrays one name')
+  return named
 
 
-def _split(weights: Mapping[str, Any], separator: str | None) -> dict[str, Any]:
-  """Nested dictionaries, by the parts of the names."""
-  if separator is None:
-    separator = '/' if any('/' in name for name in weights) else '.'
-  return nested_dict({tuple(n.split(separator)): w for n, w in weights.items()})
-
-
-def _write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
-  from safetensors import SafetensorError
-  from safetensors.numpy import save_file
-
-  try:
-    save_file(arrays, path)
-  except SafetensorError as error:
-    raise ValueError(
-      f'a .safetensors file cannot hold these: {error}'
-    ) from None
-
-
-def _read_safetensors(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
-  from safetensors import safe_open
-
-  # The arrays lie in the file as they are: it cannot hold more than its size.
-  check_size(path, path.stat().st_size, max_bytes)
-  with safe_open(path, framework='np') as file:
-    return {name: file.get_tensor(name) for name in list(file.keys())}
-
-
-def _write_orbax(path: Path, arrays: Mapping[Names, np.ndarray]) -> None:
+def _write_orbax(
+  path: Path,
+  arrays: Mapping[names.Names, np.ndarray],
+  about: dict[str, str] | None,
+) -> None:
   import orbax.checkpoint as ocp
 
   if path.exists():
@@ -158,39 +299,56 @@ def _write_orbax(path: Path, arrays: Mapping[Names, np.ndarray]) -> None:
         f'{joined(p)} has no elements, which an Orbax directory cannot hold; '
         'write a .safetensors file'
       )
-  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-    checkpointer.save(path.resolve(), ocp.args.PyTreeSave(nested_dict(arrays)))
+  with naming(path), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as saver:
+    args = ocp.args.PyTreeSave(names.nested_dict(arrays), custom_metadata=about)
+    saver.save(path.resolve(), args)
 
 
-def _read_orbax(path: Path, max_bytes: int) -> dict[Names, np.ndarray]:
-  import orbax.checkpoint as ocp
-
-  path = _tree_directory(path.resolve())
-  handler = ocp.PyTreeCheckpointHandler()
-  try:
-    stored = handler.metadata(path)
-    tree = stored.tree if hasattr(stored, 'tree') else stored
-    leaves = jax.tree.leaves(tree)
-    size = sum(math.prod(x.shape) * x.dtype.itemsize for x in leaves)
-    check_size(path, size, max_bytes)
-    as_numpy = jax.tree.map(
-      lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
-    )
-    args = ocp.args.PyTreeRestore(restore_args=as_numpy)
-    return named(handler.restore(path, args=args))
-  finally:
-    handler.close()
-
-
-def _tree_directory(path: Path) -> Path:
-  """Path of the one tree of an Orbax directory."""
-  if kept := complete(path):
+def _open_orbax(path: Path, max_bytes: int | None) -> _Stored:
+  """All trees of a directory; with several, by the item's name first."""
+  path = path.resolve()
+  kept = complete(path)
+  if kept:
     path = kept[-1]
-  places = [path, *sorted(p for p in path.iterdir() if p.is_dir())]
-  trees = [p for p in places if (p / '_METADATA').is_file()]
-  if len(trees) == 1:
-    return trees[0]
-  names = ', '.join(p.name for p in trees) or 'none'
-  raise Refused(
-    f'{path} must be an Orbax directory with one tree of arrays, found {names}'
-  )
+  found: dict[str, np.ndarray] = {}
+  paths: dict[str, names.Path] = {}
+  trees = orbax.trees(path)
+  left = max_bytes
+  for item, place in trees.items():
+    arrays, about = orbax.read(place, left)
+    if left is not None:
+      left = max(left - sum(a.nbytes for a in arrays.values()), 0)
+    ours = paths_of(kept[-1]) if kept else _paths_in(about, arrays, place)
+    for parts, array in arrays.items():
+      name, inside = joined(parts), ours.get(joined(parts), parts)
+      if item:
+        name, inside = f'{item}.{name}', (item, *inside)
+      if name in found:
+        raise Refused(f'{path} holds two arrays of the same name, {name}')
+      found[name], paths[name] = array, inside
+  return _Stored(found, paths, iter(found.items()))
+
+
+def _paths_in(
+  about: Any, arrays: Mapping[names.Names, Any], path: Path
+) -> dict[str, names.Path]:
+  text = about.get(names.METADATA) if isinstance(about, dict) else None
+  if text is None:
+    return {}
+  return names.from_text(text, map(joined, arrays), path)
+
+
+def _open_msgpack(path: Path, max_bytes: int | None) -> _Stored:
+  """Arrays and numbers of what `flax.serialization` writes."""
+  from flax import serialization
+
+  size = size_of(path)
+  check_size(path, size, size, max_bytes)
+  tree = serialization.msgpack_restore(read_bytes(path, size))
+  if not isinstance(tree, dict):
+    raise Refused(f'{path} must hold a dictionary, got a {type(tree).__name__}')
+  leaves = names.leaves_by_path(tree)
+  found = {p: np.asarray(_weight(p, leaf)) for p, leaf in leaves.items()}
+  chosen = {joined(n): p for p, n in names.stored(found).items()}
+  arrays = ((name, found[p]) for name, p in chosen.items())
+  return _Stored(chosen, chosen, arrays)

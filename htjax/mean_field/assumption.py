@@ -22,7 +22,7 @@ from htjax.mean_field.problem import (
   check_particles,
   drift,
 )
-from htjax.types import Array, ArrayLike, PRNGKey
+from htjax.types import Array, PRNGKey
 
 # Radii at which suprema are looked for, and directions at each.
 _RADII = np.geomspace(1e-3, 1e3, 49)
@@ -204,13 +204,9 @@ def lipschitz_ratios(
 
 @functools.partial(jax.jit, static_argnums=3)
 def _ratios(
-  key: PRNGKey,
-  problem: Problem,
-  particles: Array,
-  num_pairs: int,
-  shift: ArrayLike,
-) -> Any:
-  def pair(pair_key: PRNGKey) -> tuple[Array, ...]:
+  key: PRNGKey, problem: Problem, particles: Array, num_pairs: int, shift: float
+) -> tuple[Array, Array]:
+  def pair(pair_key: PRNGKey) -> tuple[Array, Array]:
     step = shift * jax.random.normal(pair_key, particles.shape, particles.dtype)
     length = jnp.linalg.norm(step, axis=-1)
     here = drift(problem, particles, particles)
@@ -253,7 +249,7 @@ def _functions(problem: Problem, p: int) -> _Functions:
 
 
 def _bounded(inner: np.ndarray, outer: np.ndarray) -> bool:
-  """Whether both are finite, and the outermost radii find no more."""
+  """True if both are finite, and the outermost radii find no more."""
   finite = np.all(np.isfinite(inner) & np.isfinite(outer))
   return bool(finite and not np.any(outer > 1.5 * inner))
 
@@ -315,8 +311,8 @@ def _over_data(starts: Array, data: Array) -> Callable:
   """The search of one quantity, mapped over the data."""
 
   @functools.partial(jax.jit, static_argnums=0)
-  def search(quantity: Callable) -> Any:
-    def of_one(start_and_datum: Any) -> Any:
+  def search(quantity: Callable[[Array, Array], Array]) -> tuple[Array, Array]:
+    def of_one(start_and_datum: tuple[Array, Array]) -> tuple[Array, Array]:
       start, datum = start_and_datum
       values = jax.vmap(lambda t: quantity(t, datum))(start)
       values = values.reshape(len(_RADII), -1)
@@ -357,7 +353,9 @@ def _ascend(quantity: Callable, start: Array) -> Array:
   """Highest value met by normalised gradient ascent with shrinking steps."""
   radius = jnp.linalg.norm(start)
 
-  def step(state: Any, i: Array) -> Any:
+  def step(
+    state: tuple[Array, Array], i: Array
+  ) -> tuple[tuple[Array, Array], None]:
     theta, best = state
     g = jax.grad(quantity)(theta)
     length = jnp.linalg.norm(g)
@@ -384,7 +382,7 @@ def _spectral_norm(matrix: Array) -> Array:
   first = 1 + 1e-3 * jnp.arange(gram.shape[-1], dtype=gram.dtype)
   v = jnp.broadcast_to(first, gram.shape[:-1])
 
-  def turn(v: Array, _: Any) -> tuple[Array, None]:
+  def turn(v: Array, _: None) -> tuple[Array, None]:
     v = jnp.einsum('...ij,...j->...i', gram, v)
     square = jnp.sum(v * v, axis=-1, keepdims=True)
     v = v / jnp.sqrt(jnp.where(square > 0, square, 1))
@@ -402,7 +400,7 @@ def _root_sum(x: Array) -> Array:
 def _jumps(
   function: Callable, data: Array, size: int, slope: np.ndarray, dtype: Any
 ) -> bool:
-  """Whether `function(point, datum)` changes by more than its slope allows.
+  """True if `function(point, datum)` changes by more than its slope allows.
 
   Segments between points at all radii are halved, the half with the larger
   change kept, until they are short: where a function is smooth the change
@@ -429,7 +427,7 @@ def _jumps(
     def change(a: Array, b: Array) -> Array:
       return jnp.linalg.norm(value(b) - value(a), axis=1)
 
-    def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
       a, b = ends
       middle = (a + b) / 2
       # Below this the change drowns in rounding.

@@ -31,6 +31,7 @@ from htjax.mean_field.problem import (
 )
 from htjax.mean_field.short_forms import gathers
 from htjax.noise import StableNoise
+from htjax.noise.process import KERNEL
 from htjax.types import Array, ArrayLike, PRNGKey
 
 
@@ -215,7 +216,7 @@ def increments(
   meets the same noise.
   """
   kernel: Any = jax.ShapeDtypeStruct(particles.shape[::-1], particles.dtype)
-  (x,) = noise.draw_leaves(key, [kernel], [True], step_size)
+  (x,) = noise.draw_leaves(key, [kernel], [KERNEL], step_size)
   return x.T
 
 

@@ -208,6 +208,10 @@ class Target(NamedTuple):
   leaf: _units.Leaf
 
 
+# All of a dense kernel [fan_in, fan_out].
+KERNEL = Target(True, _units.Leaf('dense', units=(1,), inputs=(0,)))
+
+
 def reached(
   select: selection.Selection,
   params: PyTree,

@@ -185,7 +185,7 @@ def _cap(estimate: TailEstimate, cap: float | None) -> TailEstimate:
   return estimate if cap is None else estimate.capped(cap)
 
 
-def _checked_mmo(x: Array, block: int) -> TailEstimate:
+def _checked_mmo(x: Float[Array, 'K d'], block: int) -> TailEstimate:
   """`_mmo` of x, in another unit where squares would leave the range.
 
   Estimates do not depend on the unit. Concrete samples are looked at for NaN
@@ -257,7 +257,9 @@ def _mmo(x: Array, block: int) -> tuple[dict[str, Array], tuple[Array, Array]]:
 
 
 @functools.partial(jax.jit, static_argnames='block')
-def _max_ratio(x: Array, block: int) -> tuple[Array, Array]:
+def _max_ratio(
+  x: Float[Array, ' n'], block: int
+) -> tuple[Float[Array, ''], Float[Array, '']]:
   """alpha and its standard error."""
   x, _ = to_unit_peak(x)
   num_blocks = x.size // block
@@ -267,7 +269,7 @@ def _max_ratio(x: Array, block: int) -> tuple[Array, Array]:
   return ratio / (1 - ratio), error / (1 - ratio) ** 2
 
 
-def _norms(vectors: Array) -> Array:
+def _norms(vectors: Float[Array, 'K d']) -> Float[Array, ' K']:
   """The norm of each row."""
   # A product, which runs at the speed of memory where a sum over rows does not.
   ones = jnp.ones(vectors.shape[1], vectors.dtype)
@@ -283,7 +285,7 @@ def _norms(vectors: Array) -> Array:
   )
 
 
-def _logarithms(norms: Array) -> Array:
+def _logarithms(norms: Float[Array, ' K']) -> Float[Array, ' K']:
   """log of each norm; a zero gets the mean of the others."""
   known = norms != 0
   logs = jnp.log(jnp.where(known, norms, 1))

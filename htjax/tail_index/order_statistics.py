@@ -218,7 +218,7 @@ def _samples(x: ArrayLike, num_top: int, least: int) -> Array:
 
 
 @functools.partial(jax.jit, static_argnames='room')
-def _hill(x: Array, num_top: Array, room: int) -> dict[str, Array]:
+def _hill(x: Float[Array, ' n'], num_top: Array, room: int) -> dict[str, Array]:
   y, exponent = _largest(x, room)
   threshold = y[num_top]
   inside = jnp.arange(room, dtype=jnp.int32) < num_top
@@ -236,7 +236,9 @@ def _hill(x: Array, num_top: Array, room: int) -> dict[str, Array]:
 
 
 @functools.partial(jax.jit, static_argnames='num_top')
-def _moment(x: Array, num_top: int) -> tuple[dict[str, Array], Array]:
+def _moment(
+  x: Float[Array, ' n'], num_top: int
+) -> tuple[dict[str, Array], Array]:
   excess, threshold = _log_excesses(x, num_top)
   first, second = jnp.mean(excess), jnp.mean(excess**2)
   inverse = first + 1 - 0.5 / (1 - first**2 / second)
@@ -248,7 +250,7 @@ def _moment(x: Array, num_top: int) -> tuple[dict[str, Array], Array]:
 
 
 @functools.partial(jax.jit, static_argnames='num_top')
-def _pickands(x: Array, num_top: int) -> dict[str, Array]:
+def _pickands(x: Float[Array, ' n'], num_top: int) -> dict[str, Array]:
   y, exponent = _largest(x, num_top)
   outer, middle, inner = y[num_top], y[num_top // 2], y[num_top // 4]
   g = jnp.log2((inner - middle) / (middle - outer))
@@ -264,7 +266,7 @@ def _pickands(x: Array, num_top: int) -> dict[str, Array]:
 
 
 @functools.partial(jax.jit, static_argnames='num_top')
-def _de_haan_resnick(x: Array, num_top: int) -> dict[str, Array]:
+def _de_haan_resnick(x: Float[Array, ' n'], num_top: int) -> dict[str, Array]:
   excess, threshold = _log_excesses(x, num_top)
   alpha = math.log(num_top) / excess[0]
   error = alpha * math.pi / (math.sqrt(6) * math.log(num_top))
@@ -272,7 +274,7 @@ def _de_haan_resnick(x: Array, num_top: int) -> dict[str, Array]:
 
 
 @jax.jit
-def _hill_plot(x: Array, num_tops: Array) -> dict[str, Array]:
+def _hill_plot(x: Float[Array, ' n'], num_tops: Array) -> dict[str, Array]:
   x, exponent = to_unit_peak(x)
   y = -jnp.sort(-jnp.abs(x))
   # H_{k+1} of the sorted values is the sum over i <= k of log(y_i / y_{k+1}).
@@ -287,7 +289,7 @@ def _hill_plot(x: Array, num_tops: Array) -> dict[str, Array]:
   }
 
 
-def _largest(x: Array, num_top: int) -> tuple[Array, Array]:
+def _largest(x: Float[Array, ' n'], num_top: int) -> tuple[Array, Array]:
   """y_1 >= .. >= y_{k+1} over 2^exponent, and that exponent.
 
   NaN if x is not finite; NaN are sorted first.

@@ -100,7 +100,7 @@ def stable_mle(x: ArrayLike, *, num_nodes: int | None = None) -> TailEstimate:
 
 
 @functools.partial(jax.jit, static_argnames='num_nodes')
-def _histogram(x: Array, num_nodes: int) -> Any:
+def _histogram(x: Float[Array, ' n'], num_nodes: int) -> Any:
   """Histogram of |x| over the largest; start of the search; the largest.
 
   The last comes over 2^exponent, with that exponent.

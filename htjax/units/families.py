@@ -119,7 +119,7 @@ def group(followed: Followed, params: PyTree) -> list[Family]:
     parts = []
     for i, d, rows, own in axes:
       unit = np.array([_first(row, number) for row in rows])
-      if (unit >= 0).any():
+      if own is not None and (unit >= 0).any():
         name, place = named[i][0], 'partner'
         atoms_here = set() if own is None else set(own.ravel().tolist())
         if atoms_here & outgoing:

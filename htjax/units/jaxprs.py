@@ -652,8 +652,8 @@ class _Walk:
     units = shapes[1][ro]
     silent = _all_zero(x, lc, channels)
     others = tuple(d for d in range(len(shapes[1])) if d not in (ro, ri))
-    zero = np.broadcast_to(kernel.zero, shapes[1]).all(
-      axis=others, keepdims=True
+    zero = np.asarray(
+      np.broadcast_to(kernel.zero, shapes[1]).all(axis=others, keepdims=True)
     )
     zero = np.transpose(zero, (ro, ri, *others)).reshape(units, per_group)
     group = np.arange(units) // (units // groups)
@@ -692,7 +692,7 @@ class _Walk:
     labels = [x for d, x in enumerate(value.labels) if d not in axes]
     keep = [d for d in range(len(shapes[0])) if d not in axes]
     whole = tuple(axes)
-    known = value.known.all(axis=whole)
+    known = np.asarray(value.known.all(axis=whole))
     same = all(value.value.shape[d] == 1 for d in axes)
     if same and eqn.primitive.name in ('reduce_max', 'reduce_min'):
       total = value.value.reshape([value.value.shape[d] for d in keep])

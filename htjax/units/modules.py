@@ -172,15 +172,19 @@ def _flax_layer(
   return {}
 
 
-def _dense(layer: Any, shape: Shape, shapes: Mapping[str, Shape]) -> Any:
+def _dense(
+  layer: Any, shape: Shape, shapes: Mapping[str, Shape]
+) -> tuple[Leaf, int]:
   return Leaf('dense', units=(1,), inputs=(0,)), 2
 
 
-def _general(layer: Any, shape: Shape, shapes: Mapping[str, Shape]) -> Any:
+def _general(
+  layer: Any, shape: Shape, shapes: Mapping[str, Shape]
+) -> tuple[Leaf, int]:
   """[batch.., inputs.., outputs..], of LinearGeneral and DenseGeneral."""
   outputs = _tuple(getattr(layer, 'out_features', None) or layer.features)
   axes = _tuple(layer.axis)
-  batch = getattr(layer, 'batch_axis', None)
+  batch: Any = getattr(layer, 'batch_axis', None)
   if batch is None:
     batch = getattr(layer, 'batch_dims', ())
   b = len(batch or ())
@@ -196,7 +200,9 @@ def _general(layer: Any, shape: Shape, shapes: Mapping[str, Shape]) -> Any:
   )
 
 
-def _einsum(layer: Any, shape: Shape, shapes: Mapping[str, Shape]) -> Any:
+def _einsum(
+  layer: Any, shape: Shape, shapes: Mapping[str, Shape]
+) -> tuple[Leaf, int]:
   """The letters of an einsum say which axes are summed over and which stay."""
   words = re.sub(r'\s|\.\.\.', '', layer.einsum_str)
   left, _, out = words.partition('->')
@@ -217,7 +223,9 @@ def _einsum(layer: Any, shape: Shape, shapes: Mapping[str, Shape]) -> Any:
   )
 
 
-def _convolution(layer: Any, shape: Shape, shapes: Mapping[str, Shape]) -> Any:
+def _convolution(
+  layer: Any, shape: Shape, shapes: Mapping[str, Shape]
+) -> tuple[Leaf, int]:
   window = len(_tuple(layer.kernel_size))
   inputs, units = window, window + 1
   if getattr(layer, 'transpose_kernel', False):

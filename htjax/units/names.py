@@ -32,11 +32,10 @@ _STACKS = re.compile(
 _MAX_WINDOW = 11
 
 
+Shape = tuple[int, ...]
+Partners = tuple[str, ...]
 # (name, shape, whether its entries are floating) of every leaf.
 Signature = tuple[tuple[str, tuple[int, ...], bool], ...]
-
-Shape = tuple[int, ...]
-Names = tuple[str, ...]
 
 
 class _Tree(NamedTuple):
@@ -100,10 +99,10 @@ def _describe(name: str, tree: _Tree, layout: str) -> Leaf:
 def _flax(
   name: str,
   shape: Shape,
-  parts: Sequence[str],
+  parts: list[str],
   shapes: Mapping[str, Shape],
   bias_shape: Shape | None,
-  partners: Names,
+  partners: Partners,
 ) -> Leaf:
   rank = len(shape)
   if rank == 2:
@@ -135,7 +134,7 @@ def _flax(
 
 
 def _torch(
-  name: str, shape: Shape, parts: Sequence[str], partners: Names
+  name: str, shape: Shape, parts: list[str], partners: Partners
 ) -> Leaf:
   rank = len(shape)
   if rank == 3 and not any(map(_CONVOLUTION.search, parts)):
@@ -152,10 +151,7 @@ def _torch(
 
 
 def _heads(
-  parts: Sequence[str],
-  shapes: Mapping[str, Shape],
-  rank: int,
-  partners: Names,
+  parts: list[str], shapes: Mapping[str, Shape], rank: int, partners: Partners
 ) -> Leaf | None:
   """An attention projection [.., in, heads, dim] or [.., heads, dim, out]."""
   if len(parts) < 2 or rank not in (3, 4):
@@ -186,7 +182,9 @@ def _has_query(parts: Sequence[str], shapes: Mapping[str, Any]) -> bool:
   )
 
 
-def _by_bias(shape: Shape, bias_shape: Shape, partners: Names) -> Leaf | None:
+def _by_bias(
+  shape: Shape, bias_shape: Shape, partners: Partners
+) -> Leaf | None:
   """The kind that a bias beside a leaf of rank 3 or more tells, if clear."""
   rank = len(shape)
   stacked = rank == 3 and bias_shape == (shape[0], shape[2])
@@ -200,11 +198,11 @@ def _by_bias(shape: Shape, bias_shape: Shape, partners: Names) -> Leaf | None:
   return None
 
 
-def _stacked(partners: Names) -> Leaf:
+def _stacked(partners: Partners) -> Leaf:
   return Leaf('dense', units=(2,), inputs=(1,), stacked=(0,), partners=partners)
 
 
-def _convolution(rank: int, depth: int, partners: Names) -> Leaf:
+def _convolution(rank: int, depth: int, partners: Partners) -> Leaf:
   return Leaf(
     'convolution',
     units=(rank - 1,),

@@ -9,7 +9,6 @@ max(0, .) over the spectrum.
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +41,9 @@ def layer_curvatures(
   num_steps: int = 1,
   batch_size: int = 16,
 ) -> Array:
-  """H_i = max over examples of v_i^T [Hessian of the loss in layer i]_+ v_i.
+  """Largest curvature of the loss over examples, along the way of each layer.
+
+  H_i = max over examples of v_i^T [Hessian of the loss in layer i]_+ v_i.
 
   One step gives v^T H v itself, negative if so: exact for ReLU networks with a
   convex loss, whose output is linear in one layer around almost every point, so
@@ -85,6 +86,12 @@ def layer_curvatures(
     raise ValueError(
       f'x and y must hold the same examples, got {x.shape} and {y.shape}'
     )
+  number = jax.eval_shape(loss, arrays, x[0], y[0])
+  shape, dtype = jnp.shape(number), jnp.result_type(number)
+  if shape != () or not jnp.issubdtype(dtype, jnp.floating):
+    raise ValueError(
+      f'loss must return one floating number, got {dtype} {shape}'
+    )
   return jnp.stack(
     [
       jnp.max(
@@ -99,8 +106,8 @@ def layer_curvatures(
   jax.jit, static_argnames=('loss', 'index', 'num_steps', 'batch_size')
 )
 def _curvatures(
-  loss: Callable,
-  layers: Sequence[Array],
+  loss: Loss,
+  layers: list[Array],
   index: int,
   direction: Array,
   x: Array,
@@ -128,14 +135,16 @@ def _curvatures(
   return lax.map(one, (x, y), batch_size=min(batch_size, len(x)))
 
 
-def _second_derivative(function: Callable, w: Array, direction: Array) -> Array:
+def _second_derivative(
+  function: Callable[[Array], Array], w: Array, direction: Array
+) -> Array:
   """v^T H v by going forward twice.
 
   Over a batch this multiplies matrices, where a Hessian times v would be a
   matrix of the layer's size for every example.
   """
 
-  def slope(at: Any) -> Array:
+  def slope(at: Array) -> Array:
     return jax.jvp(function, (at,), (direction,))[1]
 
   return jax.jvp(slope, (w,), (direction,))[1]
@@ -150,7 +159,9 @@ def _positive_form(
   steps = min(num_steps, v.size)
   rounding = jnp.finfo(v.dtype).eps
 
-  def step(carry: Any, k: Array) -> Any:
+  def step(
+    carry: tuple[Array, Array], k: Array
+  ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     basis, scale = carry
     w = product(basis[k])
     diagonal = jnp.vdot(basis[k], w)
@@ -182,7 +193,9 @@ def ju_2022(
   epsilon: float = 0.0,
   remainder: float = 0.0,
 ) -> Bound:
-  """(1 + eps) L^(f) + (1 + eps) sqrt(C) sum_i sqrt(H_i) / sqrt(n) + xi.
+  """Bound on the expected loss by curvatures of the layers.
+
+  (1 + eps) L^(f) + (1 + eps) sqrt(C) sum_i sqrt(H_i) / sqrt(n) + xi.
 
   Args:
     training_loss: L^(f) in [0, C].

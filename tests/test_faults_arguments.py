@@ -1,0 +1,171 @@
+"""Bad calls of every public function end in a message that names an argument.
+
+Calls are those of the examples in the docstrings, each with one argument
+replaced by something else. An error is clear if it is a `ValueError`, a
+`TypeError` or an error of the file system whose text has the name of an
+argument; what Python, NumPy or JAX say of their own accord is not.
+"""
+
+import contextlib
+import doctest
+import importlib
+import inspect
+import io
+import re
+import signal
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import htjax
+
+# Calls that write, draw pictures or train are not made thousands of times.
+ROOMS = sorted({*htjax.__all__, 'bounds.codes', 'floats', 'rounding', 'units'})
+SHARE = 1 / 200
+CLEAR = (ValueError, TypeError, OSError, FloatingPointError, ImportError)
+
+
+def values():
+  """Something else, by what it is."""
+  return {
+    'None': None,
+    'text': 'text',
+    'object': object(),
+    'function': lambda *args: None,
+    'empty list': [],
+    'empty dict': {},
+    'empty array': np.zeros((0,), np.float32),
+    'empty matrix': jnp.zeros((0, 3)),
+    'nan': float('nan'),
+    'inf': float('inf'),
+    'negative': -1,
+    'zero': 0,
+    'half': 2.5,
+    'huge': 1e30,
+    'true': True,
+    'vector': jnp.arange(1.0, 4.0),
+    'matrix': np.ones((2, 3)),
+    'rank four': jnp.ones((1, 2, 1, 2)),
+    'complex': 1 + 2j,
+    'complex array': np.array([[1 + 1j, 2.0], [0.0, 1j]]),
+    'keys': jax.random.split(jax.random.key(0), 3),
+    'legacy key': np.array([0, 1], np.uint32),
+    'texts': np.array(['a', 'b']),
+    'ragged': [1.0, [2.0, 3.0]],
+    'tree': {'a': np.ones((2, 2)), 'b': None},
+  }
+
+
+def public():
+  """(room, name, function) of all public functions and classes, once each."""
+  found = {}
+  for room in ROOMS:
+    try:
+      module = importlib.import_module(f'htjax.{room}')
+    except ModuleNotFoundError:
+      continue
+    for name in getattr(module, '__all__', []):
+      value = getattr(module, name)
+      if callable(value) and (value.__module__ or '').startswith('htjax'):
+        found.setdefault(id(value), (module, name, value))
+  return list(found.values())
+
+
+def example_calls(module, name, function):
+  """(args, kwargs) of the calls of a function in its own example."""
+  calls = []
+
+  def record(*args, **kwargs):
+    calls.append((args, kwargs))
+    return function(*args, **kwargs)
+
+  source = inspect.getdoc(function) or ''
+  examples = doctest.DocTestParser().get_examples(source)
+  scope = {}
+  setattr(module, name, record)
+  try:
+    with contextlib.redirect_stdout(io.StringIO()):
+      for example in examples:
+        exec(compile(example.source, name, 'single'), scope)
+  except Exception:
+    pass
+  finally:
+    setattr(module, name, function)
+  return calls
+
+
+def bad_calls(function, args, kwargs):
+  """(argument, value's name, bound arguments) of all calls with one replaced."""
+  signature = inspect.signature(function)
+  bound = signature.bind(*args, **kwargs)
+  for name, parameter in signature.parameters.items():
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+      continue
+    for kind, value in values().items():
+      if value is None and parameter.default is None:
+        continue
+      replaced = inspect.BoundArguments(signature, dict(bound.arguments))
+      replaced.arguments[name] = value
+      # In the order of the signature, as Python wants them.
+      ordered = {
+        n: replaced.arguments[n]
+        for n in signature.parameters
+        if n in replaced.arguments
+      }
+      yield name, kind, inspect.BoundArguments(signature, ordered)
+
+
+def is_clear(error, function):
+  """Whether the error is of a clear kind and names an argument."""
+  names = set(inspect.signature(function).parameters)
+  words = set(re.findall(r'[A-Za-z_]\w*', str(error)))
+  return isinstance(error, CLEAR) and bool(names & words)
+
+
+@contextlib.contextmanager
+def at_most(seconds):
+  def stop(*_):
+    raise TimeoutError
+
+  before = signal.signal(signal.SIGALRM, stop)
+  signal.setitimer(signal.ITIMER_REAL, seconds)
+  try:
+    yield
+  finally:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def outcome(function, bound):
+  """The error of a call, None without one."""
+  try:
+    with at_most(30), warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      with contextlib.redirect_stdout(io.StringIO()):
+        jax.block_until_ready(function(*bound.args, **bound.kwargs))
+  except TimeoutError:
+    return None
+  except Exception as error:
+    return error
+  return None
+
+
+def tried(rooms=None, every=1):
+  """(calls made, [(function, argument, kind, error)] of unclear errors)."""
+  made, unclear = 0, []
+  for module, name, function in public():
+    room = module.__name__.removeprefix('htjax.')
+    if rooms and room not in rooms:
+      continue
+    calls = example_calls(module, name, function)
+    for i, call in enumerate(bad_calls(function, *calls[0]) if calls else ()):
+      if i % every:
+        continue
+      argument, kind, bound = call
+      error = outcome(function, bound)
+      made += 1
+      if error is not None and not is_clear(error, function):
+        unclear.append((f'{room}.{name}', argument, kind, error))
+  return made, unclear
