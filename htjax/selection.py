@@ -12,11 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from htjax.checks import checked
 from htjax.types import PyTree
 
 Selection = PyTree | Callable[[PyTree], PyTree] | None
 
 
+@checked
 def weights(params: PyTree) -> PyTree:
   """Select every weight: floating-point leaves of rank 2 or more.
 
@@ -35,6 +37,7 @@ def weights(params: PyTree) -> PyTree:
   return jax.tree.map(_is_weight, params)
 
 
+@checked
 def exclude(*names: str) -> Callable[[PyTree], PyTree]:
   """Make a selection of every weight outside the named subtrees.
 
@@ -81,6 +84,7 @@ def exclude(*names: str) -> Callable[[PyTree], PyTree]:
   return select
 
 
+@checked
 def resolve(
   selection: Selection,
   params: PyTree,
@@ -130,6 +134,7 @@ def resolve(
   )
 
 
+@checked
 def one_name(select: Selection, mask: Selection) -> tuple[Selection, str]:
   """The selection that was given under one of its two names, and that name.
 
@@ -150,6 +155,7 @@ def one_name(select: Selection, mask: Selection) -> tuple[Selection, str]:
   return mask, 'mask'
 
 
+@checked
 def path_components(path: tuple[Any, ...]) -> list[str]:
   """The names along a leaf's path, outermost first.
 

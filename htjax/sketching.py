@@ -23,6 +23,7 @@ from htjax.checks import (
   check_floating,
   check_key,
   check_range,
+  checked,
 )
 from htjax.floats import as_floating, result_dtype, to_unit_peak
 from htjax.types import Array, ArrayLike, PRNGKey
@@ -53,6 +54,7 @@ class Recovery(NamedTuple):
   converged: Array
 
 
+@checked
 def bipartite_ensemble(
   key: PRNGKey,
   m: int,
@@ -107,6 +109,7 @@ def bipartite_ensemble(
   return matrix if variant == 'corrected' else matrix.T
 
 
+@checked
 def sketch(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
   """The sketch A X B^T.
 
@@ -145,6 +148,7 @@ def sketch(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
   return a @ x @ b.T
 
 
+@checked
 def recover(
   y: ArrayLike,
   a: ArrayLike,
@@ -282,6 +286,7 @@ def _pseudo_inverse(matrix: Array) -> Array:
   return matrix.T @ (vectors * inverse[None, :]) @ vectors.T
 
 
+@checked
 def distributed_sparsity(x: ArrayLike) -> tuple[Array, Array]:
   """Most nonzeros in any column, and in any row.
 
@@ -312,6 +317,7 @@ def distributed_sparsity(x: ArrayLike) -> tuple[Array, Array]:
   return jnp.max(jnp.sum(present, axis=0)), jnp.max(jnp.sum(present, axis=1))
 
 
+@checked
 def sketch_dimension(
   j_r: int, j_c: int, shape: tuple[int, int], *, constant: float = 1.0
 ) -> float:
@@ -350,6 +356,7 @@ def sketch_dimension(
   return float(constant) * size * math.log(max(rows, columns))
 
 
+@checked
 def useful_sparsity(p: int) -> float:
   """p / ln^2(p): below it sqrt(j p) ln p is less than p.
 

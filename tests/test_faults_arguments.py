@@ -58,6 +58,10 @@ def values():
   }
 
 
+def _is_own(value, module):
+  return getattr(value, '__module__', None) == module.__name__
+
+
 def public():
   """(room, name, function) of all public functions and classes, once each."""
   found = {}
@@ -66,7 +70,8 @@ def public():
       module = importlib.import_module(f'htjax.{room}')
     except ModuleNotFoundError:
       continue
-    for name in getattr(module, '__all__', []):
+    own = [n for n, v in vars(module).items() if _is_own(v, module)]
+    for name in getattr(module, '__all__', own):
       value = getattr(module, name)
       if callable(value) and (value.__module__ or '').startswith('htjax'):
         found.setdefault(id(value), (module, name, value))
@@ -97,9 +102,9 @@ def example_calls(module, name, function):
 
 
 def bad_calls(function, args, kwargs):
-  """(argument, value's name, bound arguments) of all calls with one replaced."""
+  """(argument, value's name, bound arguments), with one argument replaced."""
   signature = inspect.signature(function)
-  bound = signature.bind(*args, **kwargs)
+  bound = signature.bind_partial(*args, **kwargs)
   for name, parameter in signature.parameters.items():
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
       continue

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from htjax.bounds.logarithms import exp
+from htjax.checks import checked
 
 VARIANTS = ('corrected', 'paper')
 
@@ -64,6 +65,7 @@ class Bound(NamedTuple):
     return self.value
 
 
+@checked
 def make_bound(
   terms: Mapping[str, float],
   assumptions: Sequence[Assumption] = (),

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from htjax.checks import checked
 from htjax.types import Array, ArrayLike
 
 # Of the search for a k-th largest: how many entries are sampled for the first
@@ -18,6 +19,7 @@ _GUESSES = 16
 _GROUP = 16
 
 
+@checked
 @jax.jit
 def largest(scores: Array, k: ArrayLike) -> Array:
   """Mask of the k largest scores, exactly k of them under ties.
@@ -56,6 +58,7 @@ def largest(scores: Array, k: ArrayLike) -> Array:
   return mask.reshape(scores.shape)
 
 
+@checked
 @jax.jit
 def num_true(mask: Array) -> Array:
   """Number of True, int32 [], of a boolean array of any shape.
@@ -77,6 +80,7 @@ def num_true(mask: Array) -> Array:
   return jnp.sum(counts, dtype=jnp.int32) + rest
 
 
+@checked
 @jax.jit
 def median(x: Array) -> Array:
   """Median of all entries, without a sort: shape [], the middle two averaged.

@@ -17,6 +17,7 @@ from htjax.checks import (
   check_count,
   check_key,
   check_range,
+  checked,
 )
 from htjax.compressibility.arguments import (
   check_matrix,
@@ -27,6 +28,7 @@ from htjax.floats import as_floating, to_unit_peak
 from htjax.types import Array, ArrayLike, PRNGKey
 
 
+@checked
 def pruning_ratio(
   matrix: ArrayLike, *, tolerance: ArrayLike = 0.1, squared: bool = True
 ) -> Array:
@@ -71,6 +73,7 @@ def pruning_ratio(
   return or_nan(ratio, tolerance)
 
 
+@checked
 def invisible_noise_ratios(
   key: PRNGKey,
   columns: ArrayLike,
@@ -135,6 +138,7 @@ def invisible_noise_ratios(
   return or_nan(ratios, tolerance)
 
 
+@checked
 @functools.partial(jax.jit, static_argnames='p')
 def column_norms(matrix: Array, p: float = 2) -> Array:
   """l_p norm of each column: [..., n] -> [n], over all axes but the last.
@@ -160,6 +164,7 @@ def column_norms(matrix: Array, p: float = 2) -> Array:
   return peak * root(jnp.sum(raised(scaled, p), axis=0), p)
 
 
+@checked
 @functools.partial(jax.jit, static_argnames=('squared', 'p'))
 def num_removable(
   norms: Array, tolerance: ArrayLike, squared: bool = True, p: float = 2

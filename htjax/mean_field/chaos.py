@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.checks import check_count, check_key
+from htjax.checks import check_count, check_key, checked
 from htjax.mean_field.problem import (
   Problem,
   loss_slopes,
@@ -67,6 +67,7 @@ class ChaosErrors(NamedTuple):
   correlation: Array
 
 
+@checked
 @gathers(noise=StableNoise)
 def reference_path(
   key: PRNGKey,
@@ -130,6 +131,7 @@ def reference_path(
   return ReferencePath(outputs, size)
 
 
+@checked
 @gathers(noise=StableNoise, study=Study)
 def propagation_of_chaos(
   key: PRNGKey,

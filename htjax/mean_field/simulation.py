@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.checks import check_count, check_key, check_range
+from htjax.checks import check_count, check_key, check_range, checked
 from htjax.mean_field.problem import (
   Problem,
   check_particles,
@@ -46,6 +46,7 @@ class Trajectory(NamedTuple):
   particles: Array
 
 
+@checked
 @gathers(noise=StableNoise)
 def euler_step(
   key: PRNGKey,
@@ -106,6 +107,7 @@ def euler_step(
   return _euler_step(key, problem, particles, noise, step_size)
 
 
+@checked
 @gathers(noise=StableNoise)
 def simulate(
   key: PRNGKey,

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from htjax import selection
-from htjax.checks import check_key, check_range
+from htjax.checks import check_key, check_range, checked
 from htjax.noise.process import StableNoise, reached
 from htjax.rounding import is_narrower, stochastic_round
 from htjax.types import Array, ArrayLike, PRNGKey, PyTree
@@ -35,6 +35,7 @@ class AddStableNoiseState(NamedTuple):
   key: Array
 
 
+@checked
 def add_stable_noise(
   learning_rate: ScalarOrSchedule,
   alpha: ScalarOrSchedule | None = None,
@@ -159,6 +160,7 @@ def add_stable_noise(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@checked
 def heavy_tailed_sgd(
   learning_rate: ScalarOrSchedule,
   alpha: ScalarOrSchedule | None = None,

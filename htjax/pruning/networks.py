@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.checks import is_concrete
+from htjax.checks import checked, is_concrete
 from htjax.pruning.results import Pruned
 from htjax.pruning.spectra import num_bytes
 from htjax.selection import path_components
@@ -38,6 +38,7 @@ class Compacted(NamedTuple):
   bytes_after: int
 
 
+@checked
 def compact(
   params: PyTree,
   *,

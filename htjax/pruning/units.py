@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.checks import check_choice, check_range
+from htjax.checks import check_choice, check_range, checked
 from htjax.compressibility import (
   Kept,
   check_kappa,
@@ -44,6 +44,7 @@ MIN_RANKS = {'entries': 2, 'columns': 2, 'rows': 2, 'filters': 3, 'kernels': 3}
 CountKept = Callable[[Array], ArrayLike]
 
 
+@checked
 def magnitude(
   params: PyTree,
   kappa: Kept,
@@ -113,6 +114,7 @@ def magnitude(
   return _finish(chosen, masks, centers, kappa, center, protocol)
 
 
+@checked
 def columns(
   params: PyTree,
   kappa: Kept,
@@ -164,6 +166,7 @@ def columns(
   )
 
 
+@checked
 def rows(
   params: PyTree,
   kappa: Kept,
@@ -222,6 +225,7 @@ def rows(
   )
 
 
+@checked
 def filters(
   params: PyTree,
   kappa: Kept,
@@ -270,6 +274,7 @@ def filters(
   )
 
 
+@checked
 def kernels(
   params: PyTree,
   kappa: Kept,
@@ -328,6 +333,7 @@ def kernels(
   )
 
 
+@checked
 def columns_to_error(
   params: PyTree,
   tolerance: ArrayLike = 0.1,

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.checks import check_range
+from htjax.checks import check_range, checked
 from htjax.floats import as_floating, result_dtype
 from htjax.types import Array, ArrayLike
 
@@ -37,6 +37,7 @@ class LogMoment(NamedTuple):
   variance: Array
 
 
+@checked
 def characteristic_function(
   t: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0
 ) -> Array:
@@ -65,6 +66,7 @@ def characteristic_function(
   return _evaluate(_characteristic_function, 't', t, alpha, scale, low=0.0)
 
 
+@checked
 def cdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
   """P(X <= x).
 
@@ -94,6 +96,7 @@ def cdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
   return _evaluate(_cdf, 'x', x, alpha, scale)
 
 
+@checked
 def sf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
   """P(X > x).
 
@@ -122,6 +125,7 @@ def sf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
   return _evaluate(_sf, 'x', x, alpha, scale)
 
 
+@checked
 def pdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
   """Density at x.
 
@@ -150,6 +154,7 @@ def pdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
   return _evaluate(_pdf, 'x', x, alpha, scale)
 
 
+@checked
 def logpdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
   """Logarithm of the density at x.
 
@@ -178,6 +183,7 @@ def logpdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
   return _evaluate(_logpdf, 'x', x, alpha, scale)
 
 
+@checked
 def quantile(
   q: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0
 ) -> Array:
@@ -214,6 +220,7 @@ def quantile(
   return _quantile(*arrays).astype(dtype)
 
 
+@checked
 def log_moment(alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> LogMoment:
   """Mean and variance of log|X|, which exist for every alpha.
 

@@ -23,6 +23,7 @@ from htjax.checks import (
   check_floating,
   check_key,
   check_range,
+  checked,
 )
 from htjax.stable.words import word_pairs
 from htjax.types import Array, ArrayLike, PRNGKey
@@ -32,6 +33,7 @@ KINDS = ('type1', 'type2', 'type3')
 _HALF_PI = np.pi / 2
 
 
+@checked
 def sample(
   key: PRNGKey,
   alpha: ArrayLike,
@@ -100,6 +102,7 @@ def _sample(key, alpha, scale, shape, dtype):
   return jnp.where(sign == 0, x, -x)
 
 
+@checked
 def sample_positive(
   key: PRNGKey,
   alpha: ArrayLike,
@@ -157,6 +160,7 @@ def _sample_positive(key, alpha, shape, dtype, exponent=1.0):
   return _finite(jnp.where(degenerate, 1.0, jnp.exp(exponent * log_a)))
 
 
+@checked
 def sample_vectors(
   key: PRNGKey,
   alpha: ArrayLike,
@@ -222,6 +226,7 @@ def _sample_vectors(key, alpha, scale, shape, dtype, kind, axes):
   return _finite(x * _scale(scale, shape, dtype))
 
 
+@checked
 def levy_increments(
   key: PRNGKey,
   alpha: ArrayLike,

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from htjax.checks import check_count, check_finite, is_concrete
+from htjax.checks import check_count, check_finite, checked, is_concrete
 from htjax.floats import split, times_power_of_two, to_unit_peak
 from htjax.tail_index.estimate import (
   TailEstimate,
@@ -30,6 +30,7 @@ from htjax.types import Array, ArrayLike
 _PEAK = 40
 
 
+@checked
 def mmo(
   x: ArrayLike, block: int | None = None, *, cap: float | None = None
 ) -> TailEstimate:
@@ -79,6 +80,7 @@ def mmo(
   return _cap(_checked_mmo(x, check_block(block, x.shape[0])), cap)
 
 
+@checked
 def mmo_univariate(
   x: ArrayLike, block: int | None = None, *, cap: float | None = None
 ) -> TailEstimate:
@@ -120,6 +122,7 @@ def mmo_univariate(
   return _cap(_checked_mmo(x[:, None], check_block(block, x.size)), cap)
 
 
+@checked
 def max_ratio(x: ArrayLike, block: int | None = None) -> TailEstimate:
   """Tail index from the two largest |x| of each block.
 

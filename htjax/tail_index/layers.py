@@ -14,7 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.checks import check_choice, check_count, check_key, is_concrete
+from htjax.checks import (
+  check_choice,
+  check_count,
+  check_key,
+  checked,
+  is_concrete,
+)
 from htjax.compressibility import pruning_ratio, smallest_kappa
 from htjax.floats import as_floating, times_power_of_two, to_unit_peak
 from htjax.selection import Selection, path_components, resolve
@@ -55,6 +61,7 @@ _ORDER_STATISTICS: dict[str, Callable[[Array, int], TailEstimate]] = {
 ESTIMATORS = (*_BLOCK_SUMS, *_ORDER_STATISTICS)
 
 
+@checked
 def layer_samples(leaf: ArrayLike, samples: str = 'units') -> Array:
   """The vectors of a leaf, each coordinate centred by its median.
 
@@ -100,6 +107,7 @@ def layer_samples(leaf: ArrayLike, samples: str = 'units') -> Array:
   return times_power_of_two(centred, exponent)
 
 
+@checked
 def protocol_blocks(num: int) -> tuple[int, ...]:
   """Block sizes of the protocol for `num` samples.
 
@@ -133,6 +141,7 @@ def protocol_blocks(num: int) -> tuple[int, ...]:
   return blocks
 
 
+@checked
 def layer_protocol(
   key: PRNGKey,
   leaf: ArrayLike,
@@ -242,6 +251,7 @@ def _protocol(key, vectors, estimator, blocks, num_permutations):
   return jnp.median(jnp.median(table.alpha, axis=1)), numbers, known
 
 
+@checked
 def layer_table(
   params: PyTree,
   *,

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.checks import check_count, check_range
+from htjax.checks import check_count, check_range, checked
 from htjax.floats import times_power_of_two, to_unit_peak
 from htjax.tail_index.estimate import (
   TailEstimate,
@@ -30,6 +30,7 @@ from htjax.types import Array, ArrayLike
 _LEAST_ROOM = 64
 
 
+@checked
 def hill(x: ArrayLike, num_top: int) -> TailEstimate:
   """Hill's estimate, the maximum likelihood of a power law beyond y_{k+1}.
 
@@ -67,6 +68,7 @@ def hill(x: ArrayLike, num_top: int) -> TailEstimate:
   return check_determined('x', make_estimate(**known, num_used=num_top))
 
 
+@checked
 def hill_plot(
   x: ArrayLike, num_tops: Sequence[int] | np.ndarray | None = None
 ) -> TailEstimate:
@@ -106,6 +108,7 @@ def hill_plot(
   return make_estimate(**_hill_plot(x, tops), num_used=tops)
 
 
+@checked
 def moment(x: ArrayLike, num_top: int) -> TailEstimate:
   """Moment estimate of Dekkers, Einmahl and de Haan.
 
@@ -141,6 +144,7 @@ def moment(x: ArrayLike, num_top: int) -> TailEstimate:
   return check_determined('x', make_estimate(**known, num_used=num_top))
 
 
+@checked
 def pickands(x: ArrayLike, num_top: int) -> TailEstimate:
   """Pickands' estimate, from three of the largest values.
 
@@ -177,6 +181,7 @@ def pickands(x: ArrayLike, num_top: int) -> TailEstimate:
   return check_determined('x', make_estimate(**known, num_used=num_top))
 
 
+@checked
 def de_haan_resnick(x: ArrayLike, num_top: int) -> TailEstimate:
   """De Haan and Resnick's estimate, 1/alpha = log(y_1 / y_{k+1}) / log k.
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from htjax.checks import checked
 from htjax.training.lanes import Examples
 from htjax.types import Array, PyTree
 
@@ -14,6 +15,7 @@ Apply = Callable[[PyTree, Array], Array]
 Losses = Callable[[Array, Array], Array]
 
 
+@checked
 def cross_entropy(outputs: Array, labels: Array) -> Array:
   """Cross-entropy of each example, in nats.
 
@@ -27,6 +29,7 @@ def cross_entropy(outputs: Array, labels: Array) -> Array:
   return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
 
 
+@checked
 def evaluate(
   apply: Apply,
   params: PyTree,
