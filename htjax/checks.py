@@ -148,7 +148,11 @@ def check_real(name: str, value: Any) -> None:
     # Python integers of any size are objects to NumPy.
     is_number = dtype.kind != 'O' or host.shape != () or _is_number(value)
   real = (jnp.bool_, jnp.integer, jnp.floating)
-  known = dtype.kind == 'O' or any(jnp.issubdtype(dtype, kind) for kind in real)
+  known = getattr(dtype, 'kind', None) == 'O' or any(
+    jnp.issubdtype(dtype, kind) for kind in real
+  )
+  if getattr(dtype, 'kind', None) == 'c':
+    raise ValueError(f'{name} must be real, got dtype {dtype}')
   if not (is_number and known):
     raise ValueError(
       f'{name} must be real numbers, got {_brief(value)} of dtype {dtype}'

@@ -24,6 +24,8 @@ import htjax
 # Calls that write, draw pictures or train are not made thousands of times.
 ROOMS = sorted({*htjax.__all__, 'bounds.codes', 'floats', 'rounding', 'units'})
 SHARE = 1 / 200
+# Short forms that functions take beside their signature.
+SHORT = {'alpha', 'sigma', 'kind', 'num_replicas', 'initial', 'at_once', 'mesh'}
 CLEAR = (ValueError, TypeError, OSError, FloatingPointError, ImportError)
 
 
@@ -102,29 +104,25 @@ def example_calls(module, name, function):
 
 
 def bad_calls(function, args, kwargs):
-  """(argument, value's name, bound arguments), with one argument replaced."""
-  signature = inspect.signature(function)
-  bound = signature.bind_partial(*args, **kwargs)
-  for name, parameter in signature.parameters.items():
-    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-      continue
+  """(argument, value's name, args, kwargs), with one argument replaced."""
+  parameters = inspect.signature(function).parameters.values()
+  several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+  names = [p.name for p in parameters if p.kind not in several]
+  optional = {p.name for p in parameters if p.default is None}
+  for name in dict.fromkeys([*names, *kwargs]):
     for kind, value in values().items():
-      if value is None and parameter.default is None:
+      if value is None and name in optional:
         continue
-      replaced = inspect.BoundArguments(signature, dict(bound.arguments))
-      replaced.arguments[name] = value
-      # In the order of the signature, as Python wants them.
-      ordered = {
-        n: replaced.arguments[n]
-        for n in signature.parameters
-        if n in replaced.arguments
-      }
-      yield name, kind, inspect.BoundArguments(signature, ordered)
+      at = names.index(name) if name in names else len(args)
+      if at < len(args):
+        yield name, kind, (*args[:at], value, *args[at + 1 :]), kwargs
+      else:
+        yield name, kind, args, kwargs | {name: value}
 
 
 def is_clear(error, function):
   """Whether the error is of a clear kind and names an argument."""
-  names = set(inspect.signature(function).parameters)
+  names = set(inspect.signature(function).parameters) | SHORT
   words = set(re.findall(r'[A-Za-z_]\w*', str(error)))
   return isinstance(error, CLEAR) and bool(names & words)
 
@@ -143,13 +141,13 @@ def at_most(seconds):
     signal.signal(signal.SIGALRM, before)
 
 
-def outcome(function, bound):
+def outcome(function, args, kwargs):
   """The error of a call, None without one."""
   try:
     with at_most(30), warnings.catch_warnings():
       warnings.simplefilter('ignore')
       with contextlib.redirect_stdout(io.StringIO()):
-        jax.block_until_ready(function(*bound.args, **bound.kwargs))
+        jax.block_until_ready(function(*args, **kwargs))
   except TimeoutError:
     return None
   except Exception as error:
@@ -168,8 +166,8 @@ def tried(rooms=None, every=1):
     for i, call in enumerate(bad_calls(function, *calls[0]) if calls else ()):
       if i % every:
         continue
-      argument, kind, bound = call
-      error = outcome(function, bound)
+      argument, kind, args, kwargs = call
+      error = outcome(function, args, kwargs)
       made += 1
       if error is not None and not is_clear(error, function):
         unclear.append((f'{room}.{name}', argument, kind, error))

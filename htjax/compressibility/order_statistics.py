@@ -41,6 +41,11 @@ def largest(scores: Array, k: ArrayLike) -> Array:
     >>> compressibility.largest(jnp.array([1.0, 3.0, 2.0]), 2).tolist()
     [False, True, True]
   """
+  scores, k = jnp.asarray(scores), jnp.asarray(k)
+  if not jnp.issubdtype(scores.dtype, jnp.floating):
+    raise ValueError(f'scores must be floating, got {scores.dtype.name}')
+  if k.shape != ():
+    raise ValueError(f'k must be one number, got shape {k.shape}')
   if scores.size == 0:
     return jnp.zeros(scores.shape, bool)
   keys = _order_preserving_bits(jnp.abs(scores.reshape(-1)))
@@ -72,7 +77,7 @@ def num_true(mask: Array) -> Array:
     >>> int(compressibility.num_true(jnp.array([True, False, True])))
     2
   """
-  flat = mask.reshape(-1)
+  flat = jnp.asarray(mask).reshape(-1)
   whole = flat.size // _GROUP * _GROUP
   bits = flat[:whole].reshape(-1, _GROUP).astype(jnp.int8)
   counts = jnp.sum(bits, axis=1, dtype=jnp.int8)
@@ -91,13 +96,21 @@ def median(x: Array) -> Array:
   Returns:
     Array [] of x's dtype.
 
+  Raises:
+    ValueError: x is empty or not floating.
+
   Examples:
     >>> import jax.numpy as jnp
     >>> from htjax import compressibility
     >>> float(compressibility.median(jnp.array([1.0, 9.0, 2.0, 4.0])))
     3.0
   """
-  x = x.reshape(-1)
+  x = jnp.asarray(x).reshape(-1)
+  if x.size == 0 or not jnp.issubdtype(x.dtype, jnp.floating):
+    raise ValueError(
+      'x must be floating numbers, not empty, got '
+      f'{x.dtype.name}{list(x.shape)}'
+    )
   keys = _order_preserving_bits(x)
   upper_half = (x.size + 1) // 2
   cut, count = _cut(keys, jnp.int32(upper_half))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.checks import checked, is_concrete
+from htjax.checks import check_real, checked, is_concrete
 from htjax.pruning.results import Pruned
 from htjax.pruning.spectra import num_bytes
 from htjax.selection import path_components
@@ -102,6 +102,15 @@ def compact(
   for name, leaf in leaves.items():
     if not is_concrete(leaf):
       raise ValueError(f'{name} must be concrete: its zeros set the shapes')
+    check_real(name, leaf)
+    if np.ndim(leaf) == 0:
+      raise ValueError(
+        f'params must hold kernels and biases, got {name}={leaf!r}'
+      )
+  if len(paths) < 2 or not all(path for path, _ in paths):
+    raise ValueError(
+      f'params must be a pytree of two kernels or more, got {len(paths)} leaves'
+    )
   names = _infer_chain(leaves) if chain is None else _check_chain(chain, leaves)
   kernels = [np.asarray(leaves[name]) for name in names]
   biases = [_bias(name, leaves) for name in names]
