@@ -221,7 +221,12 @@ def check_key(key: Any, name: str = 'key') -> PRNGKey:
 
 def check_floating(name: str, dtype: Any) -> np.dtype:
   """Return `dtype` as float32 or float64, or raise."""
-  dtype = jnp.dtype(dtype)
+  try:
+    dtype = jnp.dtype(dtype)
+  except (TypeError, ValueError):
+    raise ValueError(
+      f'{name} must be float32 or float64, got {dtype!r}'
+    ) from None
   if dtype not in (jnp.float32, jnp.float64):
     raise ValueError(f'{name} must be float32 or float64, got {dtype.name}')
   if dtype == jnp.float64 and not jax.config.read('jax_enable_x64'):
@@ -273,10 +278,9 @@ def _check_for(
       annotation = eval(annotation, scope)
     except Exception:
       return None
-  if parameter.name == 'key':
-    check: Check | None = _check_key
-  else:
-    check = _check_of(annotation)
+  # A key and an array are one type.
+  is_key = annotation is jax.Array and parameter.name == 'key'
+  check = _check_key if is_key else _check_of(annotation)
   default = parameter.default
   if check is None or default is parameter.empty:
     return check

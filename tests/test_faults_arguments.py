@@ -18,8 +18,17 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import htjax
+from htjax import (
+  bounds,
+  compressibility,
+  mean_field,
+  pruning,
+  stable,
+  training,
+)
 
 # Calls that write, draw pictures or train are not made thousands of times.
 ROOMS = sorted({*htjax.__all__, 'bounds.codes', 'floats', 'rounding', 'units'})
@@ -61,7 +70,9 @@ def values():
 
 
 def _is_own(value, module):
-  return getattr(value, '__module__', None) == module.__name__
+  name = getattr(value, '__name__', '_')
+  of = getattr(value, '__module__', None)
+  return of == module.__name__ and not name.startswith('_')
 
 
 def public():
@@ -172,3 +183,106 @@ def tried(rooms=None, every=1):
       if error is not None and not is_clear(error, function):
         unclear.append((f'{room}.{name}', argument, kind, error))
   return made, unclear
+
+
+FRONT = [
+  *('compressibility', 'mean_field', 'noise', 'pruning', 'selection'),
+  *('sketching', 'stable', 'tail_index'),
+]
+
+
+@pytest.mark.slow
+def test_errors_of_bad_calls_are_clear(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  made, unclear = tried(FRONT)
+  assert made > 4000
+  shown = [(*call, repr(error)[:200]) for *call, error in unclear]
+  assert len(unclear) <= SHARE * made, shown
+
+
+def test_an_unclear_error_is_found():
+  def divide(x):
+    return 1 / x
+
+  assert not is_clear(outcome(divide, (0,), {}), divide)
+  assert not is_clear(outcome(divide, ('text',), {}), divide)
+  assert is_clear(ValueError('x must not be zero'), divide)
+  assert outcome(divide, (2,), {}) is None
+
+
+def params():
+  return {'a': jnp.ones((2, 3)), 'b': jnp.ones((3, 2))}
+
+
+CALLS = {
+  'compact of an array': (lambda: pruning.compact(jnp.ones((2, 2))), 'params'),
+  'compact of nothing': (lambda: pruning.compact({}), 'params'),
+  'compact of numbers': (lambda: pruning.compact({'a': 1.0, 'b': 2}), 'params'),
+  'median of nothing': (lambda: compressibility.median(jnp.zeros(0)), 'x'),
+  'median of integers': (lambda: compressibility.median(jnp.arange(3)), 'x'),
+  'a vector of tolerances': (
+    lambda: compressibility.pruning_ratio(
+      jnp.ones((2, 3)), tolerance=jnp.ones(3) / 4
+    ),
+    'tolerance',
+  ),
+  'a flag that is an array': (
+    lambda: compressibility.pruning_ratio(
+      jnp.ones((2, 3)), squared=jnp.ones(2, bool)
+    ),
+    'squared',
+  ),
+  'a choice that is an array': (
+    lambda: pruning.magnitude(params(), 0.5, scope=np.ones(3)),
+    'scope',
+  ),
+  'complex margins': (
+    lambda: bounds.margins(jnp.ones((2, 3)) * 1j, jnp.zeros(2, int)),
+    'logits',
+  ),
+  'complex weights': (
+    lambda: compressibility.pruning_ratio(np.ones((2, 2)) * 1j),
+    'matrix',
+  ),
+  'an array of keys': (
+    lambda: stable.sample(jax.random.split(jax.random.key(0), 2), 1.5),
+    'key',
+  ),
+  'a legacy key': (
+    lambda: stable.sample(np.array([0, 1], np.uint32), 1.5),
+    'key',
+  ),
+  'keys for numbers': (
+    lambda: compressibility.best_k(jax.random.split(jax.random.key(0), 2), 1),
+    'x',
+  ),
+  'a dtype that is none': (
+    lambda: stable.sample(jax.random.key(0), 1.5, (), 'text'),
+    'dtype',
+  ),
+  'a shape that is a number': (
+    lambda: stable.sample(jax.random.key(0), 1.5, 2.5),
+    'shape',
+  ),
+  'no labels': (
+    lambda: training.evaluate(lambda p, x: x, {}, jnp.ones((0, 2)), []),
+    'labels',
+  ),
+  'labels of others': (
+    lambda: training.evaluate(
+      lambda p, x: x, {}, jnp.ones((3, 2)), jnp.zeros(2, int)
+    ),
+    'inputs',
+  ),
+  'a problem that is none': (
+    lambda: mean_field.drift(None, jnp.ones(2), jnp.ones((3, 2))),
+    'problem',
+  ),
+}
+
+
+@pytest.mark.parametrize('name', CALLS)
+def test_bad_calls_name_the_argument(name):
+  call, argument = CALLS[name]
+  with pytest.raises(ValueError, match=rf'\b{argument}\b'):
+    call()
