@@ -13,8 +13,12 @@ demo: $(VENV)/.installed
 	  --config=experiments/implicit_compressibility/config.py:demo \
 	  --workdir=runs/demo
 
+# Where much is drawn, it pays to compile well.
 test: $(VENV)/.installed-test lint docs
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal \
+	  --ignore=tests/statistical
+	HTJAX_TEST_COMPILER=full $(BIN)/python -m pytest -n $(WORKERS) \
+	  --dist worksteal tests/statistical
 
 # Minutes of sampling and training that every change need not wait for.
 slow: $(VENV)/.installed-test

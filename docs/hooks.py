@@ -5,14 +5,10 @@ ends in a slash stands for all made pages under it.
 """
 
 import pathlib
-import sys
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from site_pages import figures, made
-
-# The studies are run from the root, and not installed.
-sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     sketching,
     tail_index,
     training,
+    units,
   )
 
 __version__ = '0.1.0'
@@ -51,6 +52,7 @@ __all__ = [
   'tail_index',
   'training',
   'types',
+  'units',
 ]
 
 

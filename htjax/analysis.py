@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax import compressibility, tail_index
+from htjax import compressibility, tail_index, units
 from htjax.checks import check_choice
 from htjax.io import files, records, tables
 from htjax.io import weights as weight_files
@@ -148,26 +148,60 @@ def load(
 
 
 def analyse(
-  params: Mapping[str, np.ndarray], progress: Progress = iter
+  params: Mapping[str, np.ndarray],
+  progress: Progress = iter,
+  layout: str = 'flax',
 ) -> list[Row]:
   """`layer_table` with compression curves; a layer that is degenerate says so.
 
   Args:
-    params: a flat dictionary of arrays of rank 2 and more.
+    params: a flat dictionary of arrays of rank 2 and more, units along the
+      last axis.
     progress: passes on the names of the layers, and may show how far it is:
       `tqdm.tqdm` does.
+    layout: of the file: in 'torch', arrays of rank 3 and more are convolutions;
+      in 'flax', names and shapes tell.
 
   Returns:
-    A row per array, by name. 'error' has the relative l_2 errors of keeping
-    the fractions `KAPPAS` of the entries less their median; null where the
-    row's 'note' says why.
+    A row per layer, by the names of arrays; of an array that stacks layers, a
+    row for each. 'error' has the relative l_2 errors of keeping the fractions
+    `KAPPAS` of the entries less their median; null where the row's 'note' says
+    why.
   """
   key, rows = jax.random.key(0), []
+  given = _convolutions(params) if layout == 'torch' else None
+  described = units.describe(given, dict(params))
+  leaves = dict(
+    zip(
+      (n for n, _ in units.named_leaves(dict(params))), described, strict=True
+    )
+  )
   for name in progress(sorted(params)):
     only = {other: other == name for other in params}
-    (row,) = tail_index.layer_table(dict(params), key=key, select=only)
-    rows.append(row | {'error': _curve(params[name])})
+    found = tail_index.layer_table(
+      dict(params), key=key, select=only, units=given
+    )
+    for k, row in enumerate(found):
+      array = params[name]
+      if len(found) > 1:
+        view = units.views_of(0, leaves[name], array.shape)[k]
+        array = np.asarray(view.of(jnp.asarray(array)))
+      rows.append(row | {'error': _curve(array)})
   return rows
+
+
+def _convolutions(params: Mapping[str, np.ndarray]) -> dict[str, units.Leaf]:
+  """PyTorch's kernels of rank 3 and more, once their units are last."""
+  return {
+    name: units.Leaf(
+      'convolution',
+      units=(array.ndim - 1,),
+      inputs=(array.ndim - 2,),
+      window=tuple(range(array.ndim - 2)),
+    )
+    for name, array in params.items()
+    if array.ndim > 2
+  }
 
 
 def left_out_rows(choice: Choice, like: Row) -> list[Row]:
@@ -285,7 +319,7 @@ def run(
   """
   choice = _choose_in(weights, layout, select, exclude, max_bytes)
   if workdir is None:
-    rows, text = _report(choice, progress)
+    rows, text = _report(choice, progress, layout)
     print(text)
     return rows
   workdir = Path(workdir)
@@ -296,7 +330,7 @@ def run(
     'exclude': list(exclude),
   }
   with records.open_run(workdir, about) as output:
-    rows, text = _report(choice, progress)
+    rows, text = _report(choice, progress, layout)
     output.write_results(rows)
     files.atomic_write(workdir / 'table.txt', text + '\n')
     with files.replacing(workdir / 'compression.png') as temporary:
@@ -320,8 +354,10 @@ def _choose_in(
     raise ValueError(f'{path}: {error}') from None
 
 
-def _report(choice: Choice, progress: Progress) -> tuple[list[Row], str]:
-  rows = analyse(choice.layers, progress)
+def _report(
+  choice: Choice, progress: Progress, layout: str
+) -> tuple[list[Row], str]:
+  rows = analyse(choice.layers, progress, layout)
   lines = [table(rows), *(f'left out: {x}' for x in left_out_lines(choice))]
   return rows + left_out_rows(choice, rows[0]), '\n'.join(lines)
 

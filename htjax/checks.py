@@ -81,8 +81,8 @@ def check_range(
     return
   try:
     x = np.asarray(value)
-  except (TypeError, ValueError):
-    raise ValueError(f'{name} must be a real number, got {value!r}') from None
+  except (TypeError, ValueError):  # keys, ragged lists
+    x = np.empty(0, object)
   if not any(jnp.issubdtype(x.dtype, d) for d in (jnp.integer, jnp.floating)):
     raise ValueError(f'{name} must be a real number, got {value!r}')
   above = x > low if open_low else x >= low
@@ -108,7 +108,9 @@ def check_finite(name: str, value: Any) -> None:
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
   """Raise unless `value` is one of the named choices."""
-  if not isinstance(value, str) or value not in choices:
+  # An array would be compared with names entry by entry.
+  named = value is None or isinstance(value, str)
+  if not named or value not in choices:
     listed = ', '.join(repr(c) for c in choices)
     raise ValueError(f'{name} must be one of {listed}, got {value!r}')
 
@@ -300,6 +302,8 @@ def _check_of(annotation: Any) -> Check | None:
   # A union that is an array of any kind, before its parts.
   if annotation == jax.typing.ArrayLike:
     return check_real
+  if hasattr(annotation, 'array_type'):
+    return check_real
   if annotation in _SIMPLE:
     return _SIMPLE[annotation]
   origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
@@ -320,10 +324,11 @@ def _check_of(annotation: Any) -> Check | None:
 def _check_of_union(annotation: Any, parts: tuple[Any, ...]) -> Check | None:
   """Whatever fits one of its parts fits."""
   array = set(typing.get_args(jax.typing.ArrayLike)) <= set(parts)
+  array |= any(hasattr(p, 'array_type') for p in parts)
   rest = [p for p in parts if p is not type(None)]
   if array:
     inside = set(typing.get_args(jax.typing.ArrayLike))
-    rest = [p for p in rest if p not in inside]
+    rest = [p for p in rest if p not in inside and not hasattr(p, 'array_type')]
   checks = [_check_of(p) for p in rest] + ([check_real] if array else [])
   if not checks or None in checks:
     return None

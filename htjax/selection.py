@@ -2,7 +2,7 @@
 
 Noise and pruning share one notion of a selection: a pytree of booleans of the
 structure of the parameters, a function that makes one, or None for every
-weight, a weight being a floating-point leaf of rank 2 or more.
+weight: a leaf that holds the incoming weights of units.
 """
 
 from collections.abc import Callable
@@ -20,13 +20,19 @@ Selection = PyTree | Callable[[PyTree], PyTree] | None
 
 @checked
 def weights(params: PyTree) -> PyTree:
-  """Select every weight: floating-point leaves of rank 2 or more.
+  """Select every weight: leaves that hold the incoming weights of units.
+
+  Kernels of dense layers, convolutions and attention are weights; embeddings,
+  biases and normalisations are not, whatever their rank. `htjax.units` tells
+  them apart.
 
   Args:
     params: any pytree of arrays.
 
   Returns:
-    A pytree of Python booleans with the structure of `params`.
+    A pytree of Python booleans with the structure of `params`. True also for
+    a leaf of rank 3 or more that may be one thing or another: what acts on it
+    refuses it by name.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -34,7 +40,11 @@ def weights(params: PyTree) -> PyTree:
     >>> selection.weights({'kernel': jnp.ones((3, 2)), 'bias': jnp.ones(2)})
     {'bias': False, 'kernel': True}
   """
-  return jax.tree.map(_is_weight, params)
+  # Descriptions of leaves are made of paths, which are named below.
+  from htjax import units
+
+  flags = units.default_flags(units.describe(None, params))
+  return jax.tree.unflatten(jax.tree.structure(params), flags)
 
 
 @checked
@@ -76,8 +86,8 @@ def exclude(*names: str) -> Callable[[PyTree], PyTree]:
           f'{", ".join(sorted({c for p in parts for c in p})) or "none"}'
         )
     chosen = [
-      _is_weight(leaf) and not set(names) & set(p)
-      for (_, leaf), p in zip(leaves, parts, strict=True)
+      flag and not set(names) & set(p)
+      for flag, p in zip(jax.tree.leaves(weights(params)), parts, strict=True)
     ]
     return jax.tree.unflatten(treedef, chosen)
 
@@ -167,13 +177,6 @@ def path_components(path: tuple[Any, ...]) -> list[str]:
     ['hidden', 'kernel']
   """
   return [jax.tree_util.keystr((entry,), simple=True) for entry in path]
-
-
-def _is_weight(leaf: Any) -> bool:
-  dtype = getattr(leaf, 'dtype', None)
-  return (
-    dtype is not None and jnp.issubdtype(dtype, jnp.floating) and leaf.ndim >= 2
-  )
 
 
 def _is_tree(selection: Any, treedef: Any) -> bool:

@@ -9,12 +9,13 @@ Pruning via Sparse Matrix Sketching" and of Dasarathy, Shah, Bhaskar, Nowak
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float, Int, Shaped
 
 from htjax.checks import (
   check_choice,
@@ -63,7 +64,7 @@ def bipartite_ensemble(
   *,
   dtype: jax.typing.DTypeLike = jnp.float32,
   variant: str = 'corrected',
-) -> Array:
+) -> Float[Array, 'm p']:
   """Random 0-1 matrix [m, p] in which each of the p columns picks delta rows.
 
   Rows are picked uniformly with replacement, so a column has at least 1 and at
@@ -110,7 +111,11 @@ def bipartite_ensemble(
 
 
 @checked
-def sketch(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
+def sketch(
+  x: Shaped[ArrayLike, 'p_1 p_2'],
+  a: Shaped[ArrayLike, 'm_1 p_1'],
+  b: Shaped[ArrayLike, 'm_2 p_2'],
+) -> Shaped[Array, 'm_1 m_2']:
   """The sketch A X B^T.
 
   Args:
@@ -150,9 +155,9 @@ def sketch(x: ArrayLike, a: ArrayLike, b: ArrayLike) -> Array:
 
 @checked
 def recover(
-  y: ArrayLike,
-  a: ArrayLike,
-  b: ArrayLike,
+  y: Float[ArrayLike, 'm_1 m_2'],
+  a: Shaped[ArrayLike, 'm_1 p_1'],
+  b: Shaped[ArrayLike, 'm_2 p_2'],
   *,
   tolerance: float | None = None,
   max_iterations: int = 20_000,
@@ -223,28 +228,41 @@ def recover(
   return _recover(y, a, b, tolerance, max_iterations, step_size)
 
 
+# Count, iterate, its gap and its solution.
+_Iteration = tuple[Array, Array, Array, Array]
+
+
 @jax.jit
-def _recover(y, a, b, tolerance, max_iterations, step_size):
+def _recover(
+  y: Float[Array, 'm n'],
+  a: Float[Array, 'm p'],
+  b: Float[Array, 'n q'],
+  tolerance: ArrayLike,
+  max_iterations: ArrayLike,
+  step_size: ArrayLike,
+) -> Recovery:
   a_inverse, b_inverse = _pseudo_inverse(a), _pseudo_inverse(b)
 
-  def lift(sketched):
+  def lift(sketched: Float[Array, 'm n']) -> Float[Array, 'p q']:
     return a_inverse @ sketched @ b_inverse.T
 
-  def project(x):
+  def project(x: Float[Array, 'p q']) -> Float[Array, 'p q']:
     return x - lift(a @ x @ b.T - y)
 
   least_squares = lift(y)
   peak = jnp.max(jnp.abs(least_squares))
   shrink = step_size * jnp.where(peak > 0, peak, 1)
 
-  def soft(z):
+  def soft(z: Float[Array, 'p q']) -> Float[Array, 'p q']:
     return jnp.sign(z) * jnp.maximum(jnp.abs(z) - shrink, 0)
 
-  def iterate(_, z):
+  def iterate(_: Any, z: Float[Array, 'p q']) -> Float[Array, 'p q']:
     x = soft(z)
     return z + project(2 * x - z) - x
 
-  def gap_and_solution(z):
+  def gap_and_solution(
+    z: Float[Array, 'p q'],
+  ) -> tuple[Float[Array, ''], Float[Array, 'p q']]:
     x = soft(z)
     solution = project(x)
     # A dual point is any combination of rows with entries in [-1, 1].
@@ -254,11 +272,11 @@ def _recover(y, a, b, tolerance, max_iterations, step_size):
     gap = size - jnp.sum(dual * solution)
     return gap / jnp.where(size > 0, size, 1), solution
 
-  def unfinished(state):
+  def unfinished(state: _Iteration) -> Array:
     count, _, gap, _ = state
     return (count < max_iterations) & (gap > tolerance)
 
-  def advance(state):
+  def advance(state: _Iteration) -> _Iteration:
     count, z, _, _ = state
     z = lax.fori_loop(0, _CHECK_EVERY, iterate, z)
     return count + _CHECK_EVERY, z, *gap_and_solution(z)
@@ -277,7 +295,7 @@ def _recover(y, a, b, tolerance, max_iterations, step_size):
   return Recovery(solution, gap, residual, count, converged)
 
 
-def _pseudo_inverse(matrix: Array) -> Array:
+def _pseudo_inverse(matrix: Float[Array, 'm p']) -> Float[Array, 'p m']:
   """Of an m x p matrix through its m x m Gram matrix."""
   values, vectors = jnp.linalg.eigh(matrix @ matrix.T)
   rounding = jnp.finfo(matrix.dtype).eps * matrix.shape[1]
@@ -287,7 +305,9 @@ def _pseudo_inverse(matrix: Array) -> Array:
 
 
 @checked
-def distributed_sparsity(x: ArrayLike) -> tuple[Array, Array]:
+def distributed_sparsity(
+  x: Shaped[ArrayLike, 'p_1 p_2'],
+) -> tuple[Int[Array, ''], Int[Array, '']]:
   """Most nonzeros in any column, and in any row.
 
   Args:

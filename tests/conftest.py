@@ -1,10 +1,11 @@
 """Strict settings for every test.
 
 Warnings are errors, a key may not be used twice, legacy keys and silent rank
-promotion are refused, and eight virtual CPU devices exist for the tests of
-sharding. Programs are compiled quickly rather than well, unless
-HTJAX_TEST_COMPILER is `full`, and kept from run to run. Statistical tests are
-in `statistical`, with a rate of false alarms that they share.
+promotion are refused, the shapes in htjax's signatures are checked, and eight
+virtual CPU devices exist for the tests of sharding. Programs are compiled
+quickly rather than well, unless HTJAX_TEST_COMPILER is `full`, and kept from
+run to run. Statistical tests are in `statistical`, with a rate of false alarms
+that they share.
 """
 
 import os
@@ -33,6 +34,10 @@ os.environ['XLA_FLAGS'] = _xla_flags()
 import chex
 import jax
 import pytest
+import shape_checks
+
+# Before anything imports htjax.
+shape_checks.install()
 
 jax.config.update('jax_legacy_prng_key', 'error')
 jax.config.update('jax_debug_key_reuse', True)

@@ -181,6 +181,51 @@ def test_decode_refuses_what_is_no_codeword():
     codes.decode(np.zeros(500), lambda s: [])
 
 
+def test_no_beginning_of_a_codeword_is_a_network():
+  for seed in range(12):
+    rng = np.random.default_rng(seed)
+    shapes = [(int(rng.integers(1, 30)),) for _ in range(3)]
+    layers = [sparse(rng, s, rng.random(), 3) for s in shapes]
+    bits = codes.encode(layers, (seed,)).bits
+    for length in range(len(bits)):
+      with pytest.raises(ValueError, match='begin with a codeword'):
+        codes.decode(bits[:length], lambda s, shapes=shapes: shapes)
+
+
+def test_what_decodes_is_what_was_encoded():
+  """Random strings, most of them no codeword: the rest are, bit by bit."""
+  shapes = lambda settings: [(4,), (2, 3)]  # noqa: E731
+  rng = np.random.default_rng(0)
+  decodable = 0
+  for _ in range(4000):
+    # Short headers: no settings, three bits of mantissa, small codebooks.
+    start = [1, *rng.integers(0, 2, 3), *rng.integers(0, 2, 2)]
+    bits = np.concatenate([start, rng.integers(0, 2, 60)])
+    try:
+      decoded = codes.decode(bits, shapes)
+    except ValueError as error:
+      assert 'begin with a codeword' in str(error)  # noqa: PT017
+      continue
+    decodable += 1
+    mantissa = int(''.join(map(str, bits[1:4])), 2)
+    again = codes.encode(decoded.layers, mantissa_bits=mantissa)
+    np.testing.assert_array_equal(again.bits, bits[: decoded.num_bits])
+    cut = codes.decode(again.bits, shapes)
+    assert cut.num_bits == decoded.num_bits
+    for one, two in zip(cut.layers, decoded.layers, strict=True):
+      np.testing.assert_array_equal(one, two)
+  assert decodable > 20
+
+
+@pytest.mark.parametrize(
+  'shapes', [None, lambda s: [(0,)], lambda s: [(2**17, 2**17)], lambda s: 3]
+)
+def test_decode_refuses_shapes(shapes):
+  bits = codes.encode([np.ones(3)]).bits
+  with pytest.raises(ValueError, match='shapes must'):
+    codes.decode(bits, shapes)
+
+
 def test_encode_refuses_tracers():
   with pytest.raises(ValueError, match='must be concrete'):
     jax.jit(lambda w: codes.encode([w]).num_bits)(jnp.ones(3))

@@ -14,7 +14,7 @@ import htjax
 
 ROOT = pathlib.Path(__file__).parents[1]
 SECTIONS = {'Args': 'parameters', 'Returns': 'returns', 'Raises': 'raises'}
-FOLDERS = ('htjax', 'tests', 'colabs', 'docs')
+FOLDERS = ('htjax', 'experiments', 'tests', 'colabs', 'docs')
 OPENERS = re.compile(r'(The same|Where|How|What)\b')
 
 

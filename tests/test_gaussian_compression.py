@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mixed_lines import SEARCH, choose, points
 from scipy import stats
 from test_resnets import torch_weights
 
@@ -26,78 +27,7 @@ from htjax import checkpoints, data, pruning, resnets, stable
 PATH = 'experiments/gaussian_compression/config.py'
 
 
-# Mixtures of lines; with one size everything is compiled once.
-
-SEARCH = {'num_restarts': 16, 'num_steps': 200}
-
-
-def choose(seed, x, y, max_lines=3):
-  return line_mixture.choose(jax.random.key(seed), x, y, max_lines, **SEARCH)
-
-
-def points(slopes, intercepts, deviation, n, seed):
-  """x, y, and which line each point is on."""
-  draws = np.random.default_rng(seed)
-  x = draws.uniform(-2, 2, n)
-  own = draws.integers(len(slopes), size=n)
-  y = np.asarray(slopes)[own] * x + np.asarray(intercepts)[own]
-  return x, y + deviation * draws.normal(size=n), own
-
-
-def check_lines(mixture, slopes, intercepts, x, own):
-  """Within five standard errors of least squares on each line's own points.
-
-  The lines must be so far apart that nearly every point shows whose it is.
-  """
-  assert len(mixture.slopes) == len(slopes)
-  for j, (slope, intercept) in enumerate(zip(slopes, intercepts, strict=True)):
-    xs = x[own == j]
-    design = np.stack([xs, np.ones_like(xs)], axis=1)
-    errors = np.sqrt(np.diag(np.linalg.inv(design.T @ design)))
-    errors = 5 * float(mixture.deviation) * errors
-    assert abs(float(mixture.slopes[j]) - slope) < errors[0]
-    assert abs(float(mixture.intercepts[j]) - intercept) < errors[1]
-
-
-def test_two_known_lines_are_found():
-  slopes, intercepts = (-3.0, 3.0), (8.0, -8.0)
-  x, y, own = points(slopes, intercepts, 0.1, 200, seed=1)
-  mixture = choose(1, x, y)
-  check_lines(mixture, slopes, intercepts, x, own)
-  # The deviation of 200 normals has standard error 0.1 / sqrt(400).
-  assert abs(float(mixture.deviation) - 0.1) < 5 * 0.1 / math.sqrt(400)
-  share = np.mean(own == 0)
-  np.testing.assert_allclose(mixture.weights, [share, 1 - share], atol=1e-3)
-  np.testing.assert_array_equal(mixture.responsibilities.argmax(1), own)
-  # Controls: the slopes of other lines, and one line for all points.
-  with pytest.raises(AssertionError):
-    check_lines(mixture, (-3.1, 3.0), intercepts, x, own)
-  one = line_mixture.fit(jax.random.key(2), x, y, 1, **SEARCH)
-  assert one.bic > mixture.bic + 100
-
-
-def test_crossing_lines_are_found():
-  slopes, intercepts = (-4.0, 4.0), (0.0, 1.0)
-  x, y, own = points(slopes, intercepts, 0.02, 200, seed=2)
-  mixture = choose(3, x, y)
-  check_lines(mixture, slopes, intercepts, x, own)
-
-
-def test_one_line_is_enough_for_one_line():
-  """A second line gains three parameters and must be worth 3 log n."""
-  chosen = []
-  for seed in range(20):
-    x, y, own = points((1.5,), (2.0,), 1.0, 200, seed=100 + seed)
-    mixture = choose(seed, x, y, 2)
-    chosen.append(len(mixture.slopes))
-    if chosen[-1] == 1:
-      check_lines(mixture, (1.5,), (2.0,), x, own)
-      slope, intercept = np.polyfit(x, y, 1)
-      np.testing.assert_allclose(mixture.slopes, [slope], rtol=1e-4)
-      np.testing.assert_allclose(mixture.intercepts, [intercept], rtol=1e-4)
-  # Twice the gain in log-likelihood would have to exceed 15.9: of a chi-square
-  # with even twice the three degrees of freedom that has probability 0.014.
-  assert chosen.count(2) <= stats.binom.isf(1e-6, 20, 0.014)
+# Mixtures of lines.
 
 
 def test_a_fit_is_a_fixed_point_with_the_likelihood_it_says():

@@ -77,6 +77,28 @@ def test_suprema_of_two_outputs():
       lambda f, y: jnp.logaddexp(f - y, y - f),
       'the gradient of the unit jumps',
     ),
+    (
+      # Its derivatives are bounded; float32 finds 10^9 for them far out.
+      lambda t, x: jax.nn.gelu(t @ x),
+      lambda f, y: jnp.logaddexp(f - y, y - f),
+      'the unit grows without bound',
+    ),
+    (
+      lambda t, x: jnp.tanh(t @ x) + 0.3 * jnp.sign(x @ t),
+      lambda f, y: jnp.logaddexp(f - y, y - f),
+      'the unit jumps',
+    ),
+    *(
+      (lambda t, x: jnp.tanh(t @ x), loss, 'the slope of the loss jumps')
+      for loss in (
+        lambda f, y: jnp.abs(f - y),
+        lambda f, y: jnp.maximum(0.0, 1 - f * y),
+        lambda f, y: jnp.maximum(0.3 * (f - y), -0.7 * (f - y)),
+        lambda f, y: jnp.maximum(jnp.abs(f - y) - 0.1, 0.0),
+        lambda f, y: jnp.abs(f - y - 20.0),
+        lambda f, y: jnp.minimum((f - y) ** 2, 1.0),
+      )
+    ),
   ],
 )
 def test_outside_the_assumption(unit, loss, reason):
@@ -92,6 +114,31 @@ def test_outside_the_assumption(unit, loss, reason):
   # The simulation takes it all the same.
   theta = jnp.ones((4, 3))
   assert np.all(np.isfinite(mean_field.drift(problem, theta, theta)))
+
+
+@pytest.mark.parametrize(
+  ('loss', 'slope', 'curvature'),
+  [
+    # Huber: its curvature jumps, but is bounded.
+    (
+      lambda f, y: jnp.where(
+        jnp.abs(f - y) < 1, 0.5 * (f - y) ** 2, jnp.abs(f - y) - 0.5
+      ),
+      1.0,
+      1.0,
+    ),
+    (lambda f, y: 5 * jax.nn.softplus(10 * (y - f)), 50.0, 125.0),
+    (lambda f, y: 1 - jnp.exp(-((f - y) ** 2)), math.sqrt(2 / math.e), 2.0),
+  ],
+)
+def test_losses_without_a_kink(loss, slope, curvature):
+  smooth = tanh_problem()
+  problem = Problem(smooth.unit, loss, smooth.inputs, smooth.targets)
+  found = mean_field.regularity(problem)
+  assert found.reason == ''
+  assert found.holds
+  np.testing.assert_allclose(found.slope, slope, rtol=1e-3)
+  np.testing.assert_allclose(found.curvature, curvature, rtol=2e-2)
 
 
 @pytest.mark.parametrize('shift', [0.01, 0.3, 3.0])

@@ -13,7 +13,7 @@ import optax
 import pytest
 from flax import nnx, serialization
 
-from htjax import noise, stable
+from htjax import noise, stable, units
 from htjax.selection import exclude
 
 ETA, ALPHA, SIGMA = 0.04, 1.5, 0.7
@@ -231,10 +231,58 @@ def test_type1_units():
   ],
 )
 def test_units_of_every_rank(shape, unit, num_units):
-  params = {'w': jnp.zeros(shape)}
-  tx = _add(unit=unit, select={'w': True})
+  params = {'conv': jnp.zeros(shape)}
+  tx = _add(unit=unit, select={'conv': True})
   (new,), _ = _run(tx, 1, params=params)
-  assert len(np.unique(new['w'])) == num_units
+  assert len(np.unique(new['conv'])) == num_units
+
+
+@pytest.mark.parametrize(
+  ('params', 'name', 'num_units'),
+  [
+    ({'query': {'kernel': (16, 4, 4)}}, 'query.kernel', 16),
+    ({'experts': {'kernel': (6, 8, 4)}}, 'experts.kernel', 24),
+    (
+      {'layers': {'query': {'kernel': (2, 8, 4, 4)}}},
+      'layers.query.kernel',
+      32,
+    ),
+  ],
+)
+def test_type1_draws_one_number_for_each_neuron(params, name, num_units):
+  params = jax.tree.map(
+    jnp.zeros, params, is_leaf=lambda x: isinstance(x, tuple)
+  )
+  (new,), _ = _run(_add(), 1, params=params)
+  (leaf,) = jax.tree.leaves(new)
+  found = units.infer(params)[name].canonical(leaf)
+  assert len(np.unique(leaf)) == num_units
+  assert np.all(np.asarray(found) == np.asarray(found)[:, :1, :1])
+
+
+def test_norms_and_biases_of_stacked_layers_get_no_noise():
+  params = {
+    'blocks': {
+      'dense': {'kernel': jnp.zeros((3, 8, 4)), 'bias': jnp.zeros((3, 4))},
+      'norm': {'scale': jnp.zeros((3, 8)), 'bias': jnp.zeros((3, 8))},
+    },
+    'embed': {'embedding': jnp.zeros((9, 8))},
+  }
+  for select in (None, exclude()):
+    (new,), _ = _run(_add(select=select), 1, params=params)
+    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), params, new)
+    assert [n for n, m in units.named_leaves(moved) if m] == [
+      'blocks.dense.kernel'
+    ]
+
+
+def test_a_leaf_that_may_be_anything_is_refused_by_name():
+  params = {'w': jnp.zeros((4, 3, 5))}
+  with pytest.raises(ValueError, match=r"units=\{'w': htjax"):
+    _add().init(params)
+  given = {'w': units.Leaf('dense', units=(2,), inputs=(1,), stacked=(0,))}
+  (new,), _ = _run(_add(units=given), 1, params=params)
+  assert len(np.unique(new['w'])) == 20
 
 
 def test_type3_radius_belongs_to_a_column():

@@ -25,14 +25,14 @@ def _smallest(costs, epsilon, p):
 def test_to_error_keeps_the_least_that_may_be_kept(method, p):
   leaf = _draw(2, 3, 4, 5, seed=2)
   for epsilon in (0.02, 0.1, 0.5, 0.9):
-    pruned = pruning.to_error({'w': leaf}, epsilon, method=method, p=p)
+    pruned = pruning.to_error({'conv': leaf}, epsilon, method=method, p=p)
     if method == 'magnitude':
       costs, per_unit = np.abs(np.float64(leaf)).ravel() ** p, 1
     else:
       costs, _ = _unit_costs(leaf, method, p)
       per_unit = leaf.size // costs.size
     assert pruned.kept == _smallest(costs, epsilon, p) * per_unit
-    removed = np.float64(leaf) - np.float64(pruned.params['w'])
+    removed = np.float64(leaf) - np.float64(pruned.params['conv'])
     error = np.linalg.norm(removed.ravel(), p) / np.linalg.norm(leaf.ravel(), p)
     assert error <= epsilon * (1 + 1e-5)
 
@@ -88,18 +88,18 @@ def test_published_figure_golden():
 def test_ends(method):
   leaf = _draw(2, 2, 3, 4)
   leaf[:, :, 1, :] = 0
-  nothing = pruning.to_error({'w': leaf}, 0.0, method=method)
-  np.testing.assert_allclose(nothing.params['w'], leaf, rtol=1e-5, atol=1e-5)
-  everything = pruning.to_error({'w': leaf}, 1.0, method=method)
+  nothing = pruning.to_error({'conv': leaf}, 0.0, method=method)
+  np.testing.assert_allclose(nothing.params['conv'], leaf, rtol=1e-5, atol=1e-5)
+  everything = pruning.to_error({'conv': leaf}, 1.0, method=method)
   assert everything.kept == 0
-  assert not np.any(everything.params['w'])
-  zero = pruning.to_error({'w': jnp.zeros((2, 2, 3, 4))}, 0.1, method=method)
+  assert not np.any(everything.params['conv'])
+  zero = pruning.to_error({'conv': jnp.zeros((2, 2, 3, 4))}, 0.1, method=method)
   assert zero.kept == 0
 
 
 @pytest.mark.parametrize('method', pruning.METHODS)
 def test_a_schedule_of_errors_is_one_program(method):
-  params = {'w': _draw(2, 2, 3, 4), 'v': _draw(3, 4, 5, seed=1)}
+  params = {'conv': _draw(2, 2, 3, 4), 'conv_1': _draw(3, 4, 5, seed=1)}
 
   traces = []
 
@@ -123,10 +123,10 @@ def test_traced_bad_epsilon():
     for bad in (-0.1, 1.1, jnp.nan):
       pruned = jax.jit(
         lambda e, m=method: pruning.to_error(
-          {'w': jnp.ones((2, 2, 2))}, e, method=m
+          {'conv': jnp.ones((2, 2, 2))}, e, method=m
         )
       )(bad)
-      assert np.all(np.isnan(pruned.params['w']))
+      assert np.all(np.isnan(pruned.params['conv']))
 
 
 W = {'layer': np.ones((3, 4))}

@@ -234,8 +234,13 @@ def _layers(*shapes):
   ('call', 'message'),
   [
     (
-      lambda: pruning.compact(pruning.columns(_layers((2, 3), (3, 2)), 0.5)),
-      'params must be a pytree of arrays, got Pruned: take .params',
+      lambda: pruning.compact(
+        {
+          'conv_0': {'kernel': np.ones((3, 3, 4, 8))},
+          'conv_1': {'kernel': np.ones((3, 3, 8, 3))},
+        }
+      ),
+      r'apply must be given: conv_0\.kernel .* may be .* with groups',
     ),
     (
       lambda: jax.jit(pruning.compact)(_layers((2, 3), (3, 2))),

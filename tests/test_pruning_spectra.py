@@ -36,15 +36,17 @@ def test_leaves_are_best_of_their_rank(protocol, shape, kappa):
   matrix = _matrix(leaf, protocol)
   r, sides = min(matrix.shape), sum(matrix.shape)
   k = int(np.ceil(np.round(kappa * r, 6)))
-  pruned = pruning.singular_values({'w': leaf}, kappa, protocol=protocol)
+  pruned = pruning.singular_values({'conv': leaf}, kappa, protocol=protocol)
   _check(
-    _matrix(np.asarray(pruned.params['w']), protocol), _best(matrix, k), leaf
+    _matrix(np.asarray(pruned.params['conv']), protocol), _best(matrix, k), leaf
   )
   # Values and vectors, or vectors alone.
   assert pruned.kept == k * (sides + (protocol == 'paper'))
   assert pruned.total == leaf.size
-  assert np.all(pruned.mask['w'])
-  counts = pruning.singular_value_counts({'w': leaf}, kappa, protocol=protocol)
+  assert np.all(pruned.mask['conv'])
+  counts = pruning.singular_value_counts(
+    {'conv': leaf}, kappa, protocol=protocol
+  )
   assert counts.values == k
   assert counts.vectors == k * sides
   assert counts.triples == k * (sides + 1)

@@ -304,14 +304,16 @@ def test_units_are_the_best_of_all_subsets(unit, shape, p):
   leaf = _draw(*shape, seed=5)
   costs, mask_of = _unit_costs(leaf, unit, p)
   for k in (1, 2, costs.size - 1):
-    pruned = getattr(pruning, unit)({'w': leaf}, k / costs.size, p=p)
+    pruned = getattr(pruning, unit)({'conv': leaf}, k / costs.size, p=p)
     best = max(
       itertools.combinations(range(costs.size), k),
       key=lambda s: costs[list(s)].sum(),
     )
     mask = mask_of(best)
-    np.testing.assert_array_equal(pruned.mask['w'], mask)
-    np.testing.assert_array_equal(pruned.params['w'], np.where(mask, leaf, 0))
+    np.testing.assert_array_equal(pruned.mask['conv'], mask)
+    np.testing.assert_array_equal(
+      pruned.params['conv'], np.where(mask, leaf, 0)
+    )
     assert pruned.kept == mask.sum()
     assert pruned.masked == leaf.size - mask.sum()
 
@@ -320,10 +322,10 @@ def test_units_are_the_best_of_all_subsets(unit, shape, p):
 @pytest.mark.parametrize('value', [0.0, -1.5])
 def test_equal_units_are_kept_by_index(unit, value):
   leaf = np.full((2, 2, 4, 5), value, np.float32)
-  pruned = getattr(pruning, unit)({'w': leaf}, 0.5)
+  pruned = getattr(pruning, unit)({'conv': leaf}, 0.5)
   costs, mask_of = _unit_costs(leaf, unit, 2)
   kept = -(-costs.size // 2)
-  np.testing.assert_array_equal(pruned.mask['w'], mask_of(np.arange(kept)))
+  np.testing.assert_array_equal(pruned.mask['conv'], mask_of(np.arange(kept)))
 
 
 def test_filters_are_the_columns_of_convolutions():
@@ -342,21 +344,21 @@ def test_filters_are_the_columns_of_convolutions():
 def test_medians_of_units(unit, axes):
   leaf = _draw(3, 3, 4, 6) + 0.3
   kernel = getattr(pruning, unit)
-  pruned = kernel({'w': leaf}, 0.5, center='median')
+  pruned = kernel({'conv': leaf}, 0.5, center='median')
   middle = np.median(leaf)
   costs, mask_of = _unit_costs(leaf - middle, unit, 2)
   mask = mask_of(np.argsort(-costs)[: costs.size // 2])
-  np.testing.assert_array_equal(pruned.mask['w'], mask)
-  np.testing.assert_array_equal(pruned.params['w'][~mask], middle)
+  np.testing.assert_array_equal(pruned.mask['conv'], mask)
+  np.testing.assert_array_equal(pruned.params['conv'][~mask], middle)
   assert pruned.kept == mask.sum() + 1
   if axes:
-    theirs = kernel({'w': leaf}, 0.5, center='median', protocol='authors')
+    theirs = kernel({'conv': leaf}, 0.5, center='median', protocol='authors')
     middle = np.median(leaf, axis=axes, keepdims=True)
     costs, mask_of = _unit_costs(leaf - middle, unit, 2)
     mask = mask_of(np.argsort(-costs)[: costs.size // 2])
-    np.testing.assert_array_equal(theirs.mask['w'], mask)
+    np.testing.assert_array_equal(theirs.mask['conv'], mask)
     np.testing.assert_allclose(
-      theirs.params['w'], np.where(mask, leaf, middle), rtol=1e-6
+      theirs.params['conv'], np.where(mask, leaf, middle), rtol=1e-6
     )
     assert theirs.kept == mask.sum()
 

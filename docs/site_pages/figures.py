@@ -10,6 +10,7 @@ import importlib
 import io
 import json
 import pathlib
+import sys
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -50,6 +51,10 @@ def draw(run: pathlib.Path) -> dict[str, bytes]:
   """The figures of one run as PNG, by name."""
   from matplotlib import pyplot
 
+  # The studies are run from the root, and not installed. Said here, because
+  # the path as hooks are loaded is not the path as they are called.
+  if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))
   study = f'experiments.{run.parent.name}'
   config = importlib.import_module(f'{study}.config').get_config(run.stem)
   report = importlib.import_module(f'{study}.report').report

@@ -1,4 +1,4 @@
-"""What all bounds cost on FCN4, 14 million weights: seconds and memory."""
+"""Cost of all bounds on FCN4, 14 million weights: seconds and memory."""
 
 import json
 import math

@@ -26,7 +26,7 @@ _NUM_SEEDS = 5
 
 
 class End(NamedTuple):
-  """Where a run stopped: gradient steps, loss and accuracy in [0, 1]."""
+  """End of a run: gradient steps, loss and accuracy in [0, 1]."""
 
   steps: int
   loss: float
@@ -117,7 +117,7 @@ class UserLoop:
         lane.alpha,
         lane.sigma,
         key=jax.random.key(lane.seed),
-        kind=recipe.kind,
+        kind=recipe.kind or 'type1',
         select=selection.exclude(*network.excluded),
       )
 

@@ -60,7 +60,7 @@ _TORCH_RUNS = flags.DEFINE_integer(
 
 
 class Target(NamedTuple):
-  """What a ratio must reach, and what it should.
+  """Limits of a ratio: the one it must reach, and the one it should.
 
   Attributes:
     faster: the ratio is baseline / ours, at least the targets; otherwise it

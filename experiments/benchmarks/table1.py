@@ -91,7 +91,7 @@ def end_to_end(
 
 
 def make_problem(preset: str) -> dict[str, Any]:
-  """What the baseline is given: data, first weights, lanes and settings."""
+  """Inputs of the baseline: data, first weights, lanes and settings."""
   # Imported here because it defines flags of its own.
   from experiments.common import tasks
   from experiments.implicit_compressibility import cells

@@ -137,7 +137,7 @@ def spread(costs: Sequence[Cost]) -> dict[str, float]:
 
 
 def environment() -> dict[str, Any]:
-  """Where and with what the figures were measured."""
+  """Machine and versions with which the figures were measured."""
   device = jax.devices()[0]
   return {
     'device': device.device_kind,

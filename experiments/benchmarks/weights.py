@@ -99,7 +99,7 @@ def _torch(python: str, arrays: Any, repeats: int) -> dict[str, Any]:
 
 
 def threshold_numpy(small: bool, repeats: int) -> Measurement:
-  """The same against a partition by NumPy, which is all that it needs."""
+  """Threshold against a partition by NumPy, which is all that it needs."""
   arrays = _layers(small)
   params = {name: {'kernel': jnp.asarray(w)} for name, w in arrays.items()}
 

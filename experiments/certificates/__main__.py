@@ -1,5 +1,3 @@
-"""Runs the study."""
-
 from experiments.certificates import cells
 from experiments.common import program
 

@@ -1,6 +1,5 @@
 """Which networks are trained, and the row of each."""
 
-import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,18 +10,18 @@ from ml_collections import ConfigDict
 from experiments.certificates.decoder import Images, evaluate, load_images
 from experiments.certificates.report import report
 from experiments.certificates.training import Lane, make_trainer, relabel
-from experiments.common.cells import Cell, Row, run_cells
+from experiments.common.cells import Row, cell, run_cells
 from htjax.bounds import certificates, codes
+
+_PARTS = ('header', 'position', 'value')
 
 
 def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
   """Train, encode, certify and report; returns the rows of results.json."""
   images = load_images(config.dataset, config.levels)
-  measure = functools.partial(
-    make_row, config, make_trainer(config, images[0]), images
-  )
+  settings = config, make_trainer(config, images[0]), images
   cells = [
-    Cell({'lane': lane.name}, functools.partial(measure, lane))
+    cell({'lane': lane.name}, make_row, *settings, lane)
     for lane in make_lanes(config)
   ]
   return run_cells(config, workdir, cells, report)
@@ -47,7 +46,7 @@ def make_row(
   images: tuple[Images, Images],
   lane: Lane,
 ) -> Row:
-  """What the codeword alone is good for."""
+  """Errors and bound of a codeword alone."""
   code = train(lane)
   seen, unseen = (relabel(x, lane, i) for i, x in enumerate(images))
   errors, kept = evaluate(code.bits, seen)
@@ -66,9 +65,7 @@ def make_row(
     **lane._asdict(),
     'kept': kept,
     'bits': code.num_bits,
-    'header_bits': code.header_bits,
-    'position_bits': code.position_bits,
-    'value_bits': code.value_bits,
+    **{f'{s}_bits': getattr(code, f'{s}_bits') for s in _PARTS},
     'train_errors': errors,
     'train_error': errors / num_train,
     'test_error': evaluate(code.bits, unseen)[0] / len(unseen.labels),

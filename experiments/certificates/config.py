@@ -1,9 +1,4 @@
-"""Presets of the certificates.
-
-  python -m experiments.certificates \
-    --config=experiments/certificates/config.py:PRESET \
-    --workdir=runs/certificates
-"""
+"""Presets of the certificates."""
 
 from typing import Any
 

@@ -23,21 +23,13 @@ _CHUNK = 2000
 
 
 class Design(NamedTuple):
-  """What the decoder reads in front of a network, and builds it from.
+  """Header that the decoder reads before a network, and builds it from."""
 
-  Attributes:
-    orientations: derivatives in the bank; a Gaussian comes with them.
-    cell: side of the squares over which the bank's outputs are averaged.
-    channels: filters of the convolution.
-    size: side of a filter.
-    pool: side of the squares over which the maximum is taken.
-  """
-
-  orientations: int
-  cell: int
-  channels: int
-  size: int
-  pool: int
+  orientations: int  # derivatives in the bank; a Gaussian comes with them
+  cell: int  # side of the squares over which the bank's outputs are averaged
+  channels: int  # filters of the convolution
+  size: int  # side of a filter
+  pool: int  # side of the squares over which the maximum is taken
 
   def shapes(self, side: int) -> list[tuple[int, ...]]:
     """Shapes of the two layers for pictures of side x side pixels."""
@@ -79,11 +71,11 @@ def evaluate(bits: np.ndarray, images: Images) -> tuple[int, int]:
   design = Design(*decoded.settings)
   layers = [jnp.asarray(w) for w in decoded.layers]
   inputs = features(design, images.pixels)
-  errors = 0
-  for i in range(0, len(inputs), _CHUNK):
-    logits = _logits(design, layers, inputs[i : i + _CHUNK])
-    guesses = np.argmax(logits, axis=1)
-    errors += int(np.sum(guesses != images.labels[i : i + _CHUNK]))
+  guesses = [
+    np.argmax(_logits(design, layers, inputs[i : i + _CHUNK]), axis=1)
+    for i in range(0, len(inputs), _CHUNK)
+  ]
+  errors = int(np.sum(np.concatenate(guesses) != images.labels))
   return errors, sum(int(np.count_nonzero(w)) for w in decoded.layers)
 
 
@@ -114,12 +106,9 @@ def _bank(orientations: int) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnums=2)
 def _rectified(bank: Array, pixels: Array, cell: int) -> Array:
+  x, layout = jnp.asarray(pixels)[..., None], ('NHWC', 'HWIO', 'NHWC')
   outputs = lax.conv_general_dilated(
-    jnp.asarray(pixels)[..., None],
-    bank,
-    (1, 1),
-    'SAME',
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    x, bank, (1, 1), 'SAME', dimension_numbers=layout
   )
   n, side, _, c = outputs.shape
   cells = side // cell

@@ -5,46 +5,35 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.common import published
+from experiments.common import frames, published
 from experiments.common.cells import Report
-from experiments.common.frames import (
-  Column,
-  Row,
-  columns,
-  group,
-  spread,
-  table,
-  tail,
-  where,
-)
+from experiments.common.figures import Axes, Figure, describe
+from experiments.common.frames import Column, Row, columns, spread, table, where
 from htjax import plotting
 
-_COLOURS = {'bound': '#D55E00', 'test_error': '#0072B2'}
-_NAMES = {'bound': 'certificate', 'test_error': 'test error'}
+# Columns that are drawn, their names and colours.
+_DRAWN = {
+  'bound': ('certificate', '#D55E00'),
+  'test_error': ('test error', '#0072B2'),
+}
 
 
 def report(config: ConfigDict, rows: list[Row]) -> Report:
   """Each network, the tail indices at equal size, and the figures."""
   del config
-  return Report(
-    [table('', _COLUMNS, rows), alpha_table(where(rows, study='alpha'))],
-    {
-      'bound_against_bits': bound_against_bits(rows),
-      'bound_against_alpha': bound_against_alpha(where(rows, study='alpha')),
-    },
-  )
+  noisy = where(rows, study='alpha')
+  figures = {
+    'bound_against_bits': bound_against_bits(rows),
+    'bound_against_alpha': bound_against_alpha(noisy),
+  }
+  return Report([table('', _COLUMNS, rows), alpha_table(noisy)], figures)
 
 
-def _percent(header: str, name: str) -> Column:
-  return Column(header, lambda row: 100 * row[name], '.2f')
-
-
-_COLUMNS = (
-  *columns('study', 'alpha:tail', 'seed', 'kept', 'bits'),
-  *columns('positions=position_bits:.0f', 'values=value_bits:.0f'),
-  *(_percent(f'{name} err.', f'{name}_error') for name in ('train', 'test')),
-  _percent('bound', 'bound'),
-  _percent('Hoeffding', 'hoeffding'),
+_COLUMNS = columns(
+  'study; alpha:tail; seed; kept; bits; positions=position_bits:.0f; '
+  'values=value_bits:.0f; train err.=train_error:percent; test '
+  'err.=test_error:percent; bound:percent; Hoeffding=hoeffding:percent',
+  percent=lambda share: f'{100 * share:.2f}',
 )
 
 
@@ -60,26 +49,25 @@ def alpha_table(rows: list[Row]) -> str:
     *(spread(name, name, 0) for name in ('kept', 'bits')),
     *(spread(header, name, unit=100) for header, name in shares.items()),
   )
-  return table('', shown, group(rows, 'alpha').values())
+  return table('', shown, frames.group(rows, 'alpha').values())
 
 
-def _axes(xlabel: str, title: str) -> tuple[Any, Any]:
+def _axes(xlabel: str, title: str) -> tuple[Figure, Axes]:
   figure, (ax,) = plotting.panels(1, size=(6.0, 4.4))
-  ax.set(xlabel=xlabel, ylabel='error')
-  ax.set_title(title, fontsize=10)
+  describe(ax, title, titlesize=10, xlabel=xlabel, ylabel='error')
   return figure, ax
 
 
-def bound_against_bits(rows: list[Row]) -> Any:
+def bound_against_bits(rows: list[Row]) -> Figure:
   """The certificate and the test error of each size."""
   figure, ax = _axes('length of the codeword (bits)', 'Numbers: kept weights')
   curve = sorted(where(rows, study='size'), key=lambda row: row['bits'])
   main = where(rows, study='main')
-  for name, colour in _COLOURS.items():
-    for own, style in ((curve, 'o-'), (main, '*')):
+  for name, (label, colour) in _DRAWN.items():
+    for own, fmt, size in ((curve, 'o-', 6), (main, '*', 14)):
       points = [row['bits'] for row in own], [row[name] for row in own]
-      label, size = (_NAMES[name], 6) if own is curve else (None, 14)
-      ax.plot(*points, style, color=colour, label=label, markersize=size)
+      style: Any = {'color': colour, 'markersize': size}
+      ax.plot(*points, fmt, label=label if own is curve else None, **style)
   beside: dict[str, Any] = {'textcoords': 'offset points'}
   for row in curve:
     place = row['bits'], row['bound']
@@ -96,18 +84,18 @@ def bound_against_bits(rows: list[Row]) -> Any:
   return figure
 
 
-def bound_against_alpha(rows: list[Row]) -> Any:
+def bound_against_alpha(rows: list[Row]) -> Figure:
   """Certificate and test error of each seed at equal size, and their mean."""
   title = 'A point for each seed, a line at the mean'
   figure, ax = _axes('tail index of the noise', title)
-  groups = group(rows, 'alpha')
-  for name, colour in _COLOURS.items():
+  groups = frames.group(rows, 'alpha')
+  for name, (label, colour) in _DRAWN.items():
     for i, own in enumerate(groups.values()):
       y = [row[name] for row in own]
       ax.plot([i] * len(y), y, 'o', color=colour, alpha=0.5)
       ax.plot([i - 0.2, i + 0.2], [np.mean(y)] * 2, color=colour, linewidth=2)
-    ax.plot([], [], 'o-', color=colour, label=_NAMES[name])
-  ax.set_xticks(range(len(groups)), map(tail, groups))
+    ax.plot([], [], 'o-', color=colour, label=label)
+  ax.set_xticks(range(len(groups)), map(frames.tail, groups))
   ax.set_ylim(bottom=0)
   ax.legend(frameon=False)
   return figure

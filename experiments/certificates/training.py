@@ -26,23 +26,14 @@ Params = tuple[list[Array], list[Array]]
 
 
 class Lane(NamedTuple):
-  """One network to be trained.
+  """One network to be trained."""
 
-  Attributes:
-    study: 'main', 'size', 'alpha' or 'random'.
-    alpha: tail index of the noise, None without noise.
-    sigma: its scale.
-    kappa: kept fraction of the weights.
-    seed: of initial weights, batches, noise and random labels.
-    epochs: of each of `STAGES`.
-  """
-
-  study: str
-  alpha: float | None
-  sigma: float
-  kappa: float
-  seed: int
-  epochs: tuple[int, int, int]
+  study: str  # 'main', 'size', 'alpha' or 'random'
+  alpha: float | None  # tail index of the noise, None without noise
+  sigma: float  # its scale
+  kappa: float  # kept fraction of the weights
+  seed: int  # of initial weights, batches, noise and random labels
+  epochs: tuple[int, int, int]  # of each of `STAGES`
 
   @property
   def name(self) -> str:
@@ -85,11 +76,9 @@ def make_trainer(
   def train_lane(lane: Lane) -> codes.Code:
     examples = training.Examples(inputs, relabel(train, lane, 0).labels)
     ends = list(itertools.accumulate(lane.epochs))
-    knobs = Knobs(
-      *(lane.seed, 2.0 if lane.alpha is None else lane.alpha, lane.sigma),
-      lane.kappa,
-      *(float(steps * n) for n in (ends[0], lane.epochs[1], ends[-1])),
-    )
+    alpha = 2.0 if lane.alpha is None else lane.alpha
+    times = [float(steps * n) for n in (ends[0], lane.epochs[1], ends[-1])]
+    knobs = Knobs(lane.seed, alpha, lane.sigma, lane.kappa, *times)
     state: Any = None
     for stage, end in zip(STAGES, ends, strict=True):
       if stage == 'quantise':
@@ -97,7 +86,7 @@ def make_trainer(
       ((_, state),) = training.epochs(
         programs[stage], knobs, examples, [end], state=state
       )
-    layers = [_tied(config, *pair) for pair in zip(*state.params, strict=True)]
+    layers = _all_tied(config, state.params)
     return codes.encode(layers, design, mantissa_bits=config.mantissa_bits)
 
   return train_lane
@@ -121,11 +110,8 @@ def _program(
     return layers, [jnp.zeros(config.num_values) for _ in layers]
 
   def logits(params: Params, inputs: Array) -> Array:
-    layers, books = params
-    if stage == 'quantise':
-      layers = [
-        _tied(config, *pair) for pair in zip(layers, books, strict=True)
-      ]
+    tied = stage == 'quantise'
+    layers = _all_tied(config, params) if tied else params[0]
     return apply(design, layers, inputs)
 
   recipe = training.Recipe(
@@ -185,6 +171,10 @@ def _kept_fraction(step: Array, knobs: Knobs) -> Array:
   """From 1 to kappa in four fifths of the stage (Zhu & Gupta 2017)."""
   part = 1.25 * (step - knobs.prune_start) / knobs.prune_steps
   return knobs.kappa + (1 - knobs.kappa) * (1 - jnp.minimum(part, 1)) ** 3
+
+
+def _all_tied(config: ConfigDict, params: Params) -> list[Array]:
+  return [_tied(config, *pair) for pair in zip(*params, strict=True)]
 
 
 def _tied(config: ConfigDict, layer: Array, book: Array) -> Array:

@@ -8,18 +8,16 @@ with the first cell that is missing and ends with the same file.
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from experiments.common.figures import Figure
 from htjax import plotting, training
 from htjax.io import files, records
 from htjax.types import PRNGKey
-
-if TYPE_CHECKING:
-  from matplotlib.figure import Figure
 
 Row = dict[str, Any]
 Measure = Callable[[], Row | Iterable[Row]]
@@ -28,11 +26,9 @@ Measure = Callable[[], Row | Iterable[Row]]
 class Cell(NamedTuple):
   """A piece of a study that is kept as soon as it is measured.
 
-  Attributes:
-    name: a text, which its rows get as their column `cell`; or the columns and
-      values that tell its rows from the others'.
-    measure: makes its row, or its rows.
-    study: of several in one run; a column of the rows, if it is not empty.
+  The name is a text, which its rows get as their column `cell`, or the columns
+  and values that tell its rows from others'; so does the study, if there are
+  several in a run. `measure` makes its row or rows.
   """
 
   name: str | Mapping[str, Any]
@@ -46,16 +42,21 @@ class Cell(NamedTuple):
     return ({'study': self.study} if self.study else {}) | dict(name)
 
 
-class Report(NamedTuple):
-  """Tables and figures of a study's rows.
+def cell(
+  name: str | Mapping[str, Any],
+  measure: Callable[..., Any],
+  *arguments: Any,
+  study: str = '',
+) -> Cell:
+  """A cell that is measured by a function of these arguments."""
+  return Cell(name, functools.partial(measure, *arguments), study)
 
-  Attributes:
-    tables: texts in their order; empty ones are left out.
-    figures: by the names of their files, without an ending.
-  """
+
+class Report(NamedTuple):
+  """Tables, empty ones left out, and figures by the names of their files."""
 
   tables: Sequence[str]
-  figures: Mapping[str, 'Figure']
+  figures: Mapping[str, Figure]
 
 
 def run_cells(
@@ -64,13 +65,7 @@ def run_cells(
   cells: Iterable[Cell],
   report: Callable[[ConfigDict, list[Row]], Report],
 ) -> list[Row]:
-  """Measure the cells that are missing, and report.
-
-  Args:
-    config: all that the run depends on.
-    workdir: where `results.json`, `table.txt` and the figures are written.
-    cells: in the order of their rows, which are returned.
-    report: of (config, rows).
+  """Measure the cells that are missing, and report; returns all rows.
 
   Raises:
     ValueError: `workdir` holds the run of another config, or rows that belong
@@ -131,8 +126,7 @@ def collect(
 
   Args:
     run: open.
-    tags: for each cell the columns and values that all its rows have; they are
-      added where a measured row lacks them.
+    tags: of each cell, columns and values; added where a row lacks them.
     missing: given the numbers of the cells that have rows, the number and the
       measurement of every other one, in any order.
     title: of the progress bar.
@@ -145,8 +139,9 @@ def collect(
     for i, measure in missing(done):
       bar.set_postfix_str(' '.join(map(str, tags[i].values())))
       found = measure()
-      rows = [found] if isinstance(found, dict) else found
-      kept[i] = [_tagged(row, tags[i]) for row in rows]
+      for row in [found] if isinstance(found, dict) else found:
+        more = {k: v for k, v in tags[i].items() if k not in row}
+        kept[i].append(more | row)
       run.write_results([row for own in kept for row in own])
       bar.update()
   return [row for own in kept for row in own]
@@ -158,10 +153,6 @@ def _owner(workdir: Path, row: Row, tags: Sequence[Mapping[str, Any]]) -> int:
       return i
   path = workdir / 'results.json'
   raise ValueError(f'{path} must have rows of this study, got {row}')
-
-
-def _tagged(row: Row, tags: Mapping[str, Any]) -> Row:
-  return {k: v for k, v in tags.items() if k not in row} | row
 
 
 def publish(report: Report, workdir: Path) -> None:

@@ -1,9 +1,8 @@
 """Compiled programs are kept on disk, for the next process that needs them.
 
-Three quarters of the time of the tests, and most of that of a small study, is
-compilation. JAX can keep what it has compiled, but does so only when asked.
-This file asks. It imports nothing but the standard library, as XLA reads how
-much it may say when jax is first imported.
+Three quarters of the time of the tests is compilation. This file imports
+nothing but the standard library: XLA reads how much it may say when jax is
+first imported.
 """
 
 import os
@@ -26,15 +25,7 @@ _SETTINGS = {
 
 
 def folder(environment: MutableMapping[str, str] | None = None) -> pathlib.Path:
-  """Where the programs lie, unless the user has said otherwise.
-
-  Args:
-    environment: variables of the process, `os.environ` if None.
-
-  Returns:
-    `htjax/jax` in the user's cache folder, which is XDG_CACHE_HOME if that is
-    set and ~/.cache otherwise.
-  """
+  """`htjax/jax` in the user's cache folder."""
   environment = os.environ if environment is None else environment
   home = environment.get('XDG_CACHE_HOME') or '~/.cache'
   return pathlib.Path(home).expanduser() / 'htjax' / 'jax'
@@ -43,17 +34,11 @@ def folder(environment: MutableMapping[str, str] | None = None) -> pathlib.Path:
 def keep(environment: MutableMapping[str, str] | None = None) -> None:
   """Make JAX keep compiled programs, here and in the processes started here.
 
-  To be called before jax is imported; later, it holds for what is compiled
-  from then on, but XLA is as talkative as it was. Variables that are set
-  already stay as they are: JAX_COMPILATION_CACHE_DIR for another folder,
-  JAX_ENABLE_COMPILATION_CACHE=false for none. A folder of one's own is not
-  trimmed.
-
-  Processes may share the folder. One that meets a file which another is just
-  writing or deleting compiles for itself, with a warning from JAX.
-
-  Args:
-    environment: variables to set, `os.environ` if None.
+  To be called before jax is imported; later, XLA is as talkative as it was.
+  Variables that are set already stay as they are: JAX_COMPILATION_CACHE_DIR
+  for another folder, which is not trimmed, and
+  JAX_ENABLE_COMPILATION_CACHE=false for none. A process that meets a file which
+  another is just writing compiles for itself, with a warning from JAX.
   """
   environment = os.environ if environment is None else environment
   if _FOLDER not in environment:
@@ -76,10 +61,6 @@ def trim(path: pathlib.Path, max_bytes: int = MAX_BYTES) -> None:
   JAX has a limit of its own, jax_compilation_cache_max_size, but reads the
   whole folder at every write, which for thousands of programs takes longer
   than to compile them.
-
-  Args:
-    path: a folder of files.
-    max_bytes: what they may take together, >= 0.
   """
   files = []
   for entry in os.scandir(path):

@@ -1,6 +1,6 @@
 """Rows of `results.json` picked, grouped, and shown as tables.
 
-A table is a list of columns over a list of items, and an item is a row or the
+A table is a list of columns over items; an item is a row, or the
 group of rows that one line sums up.
 """
 
@@ -22,15 +22,9 @@ def where(rows: Iterable[RowT], **values: Any) -> list[RowT]:
 
 
 def group(rows: Iterable[RowT], *columns: str) -> dict[Any, list[RowT]]:
-  """Rows by their value in a column, or by their values in several.
+  """Rows by their value in a column, or by their tuple of values in several.
 
-  Args:
-    rows: any.
-    columns: at least one.
-
-  Returns:
-    {value: rows}, or {(value, value, ..): rows}, in the order in which the
-    values come first.
+  Groups come in the order in which the values do.
   """
   groups: dict[Any, list[RowT]] = {}
   for row in rows:
@@ -42,17 +36,14 @@ def group(rows: Iterable[RowT], *columns: str) -> dict[Any, list[RowT]]:
 class Column(NamedTuple):
   """A column of a table.
 
-  Attributes:
-    header: its title.
-    value: a column of the rows (of a group its first row counts), or a
-      function of the item.
-    format: of the value: a format specification, with which None is shown as
-      nothing, or a function that gives the text.
+  The value is a column of the rows (of a group its first row counts), or a
+  function of the item; the format a function that gives the text, or a
+  specification, with which None is shown as nothing.
   """
 
   header: str
   value: str | Callable[[Item], Any]
-  format: str | Callable[[Any], str] = ''
+  format: str | Callable[[Any], Any] = ''
 
   def text(self, item: Item) -> str:
     """The cell of an item."""
@@ -65,20 +56,20 @@ class Column(NamedTuple):
     return '' if value is None else format(value, self.format)
 
 
-def columns(*texts: str) -> list[Column]:
-  """Columns in short: 'header=column:format', or less of it.
+def columns(text: str, **formats: Callable[[Any], Any]) -> list[Column]:
+  """Columns in short: 'header=column:format', or less of it, parted by '; '.
 
   'd=strength:.4g' is Column('d', 'strength', '.4g'), 'width' is
-  Column('width', 'width'), and 'holds:yes' has `yes` as its format; there is
-  `tail`, too.
+  Column('width', 'width'). A format may be the name of one of `formats`, or
+  `yes` or `tail`.
   """
-  functions = {'yes': yes, 'tail': tail}
-  parts = [text.partition(':') for text in texts]
-  names = [(head.partition('='), format) for head, _, format in parts]
-  return [
-    Column(header, value or header, functions.get(format, format))
-    for (header, _, value), format in names
-  ]
+  functions = {'yes': yes, 'tail': tail} | formats
+  found = []
+  for part in text.split('; '):
+    head, _, format = part.partition(':')
+    header, _, value = head.partition('=')
+    found.append(Column(header, value or header, functions.get(format, format)))
+  return found
 
 
 def table(
@@ -88,17 +79,10 @@ def table(
   *,
   beneath: Callable[[Item], Mapping[str, str] | None] | None = None,
 ) -> str:
-  """Aligned text with a line for each item.
+  """Aligned text with a line for each item; '' if there are none.
 
-  Args:
-    title: above the table; may be empty.
-    columns: from left to right.
-    items: rows, or lists of rows.
-    beneath: gives the line that stands under an item's, such as the published
-      one, as {header: text}; None or nothing where there is no such line.
-
-  Returns:
-    The table, '' if there are no items.
+  `beneath` gives the line that stands under an item's, such as the published
+  one, as {header: text}; None or nothing where there is no such line.
   """
   lines = []
   for item in items:
@@ -118,15 +102,10 @@ def spread(
   unit: float = 1.0,
   over: Callable[[Any], Sequence[Any]] = list,
 ) -> Column:
-  """A column with mean and standard deviation over the rows of a group.
+  """A column with `mean_sd` of a value over the rows of a group.
 
-  Args:
-    header: its title.
-    value: a column of the rows, or a function of a row.
-    digits: after the point; None is 3 for means below 10, 0 from 1000 on, and
-      2 between.
-    unit: the values are multiplied by it, by 100 for %.
-    over: picks those rows of a group that count.
+  The value is a column or a function of a row; `over` picks those rows of a
+  group that count.
   """
 
   def values(own: list[Row]) -> list[Any]:
@@ -138,7 +117,11 @@ def spread(
 def mean_sd(
   values: Sequence[float], digits: int | None = 2, unit: float = 1.0
 ) -> str:
-  """'mean+-sd', the sd of a single value 0; '-' of none."""
+  """'mean+-sd', the sd of a single value 0; '-' of none.
+
+  Digits after the point: None is 3 for means below 10, 0 from 1000 on, and 2
+  between. The values are multiplied by the unit, by 100 for %.
+  """
   if not len(values):
     return '-'
   x = unit * np.asarray(values, float)

@@ -1,4 +1,4 @@
-"""Looking up a preset by its name, for every study."""
+"""Look-up of presets by their names."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,15 +13,8 @@ def getter(
 ) -> Callable[..., ConfigDict]:
   """Make the `get_config` of a config file.
 
-  Args:
-    base: every setting, as it is unless a preset says otherwise; the name of
-      the preset is added to it.
-    presets: by name, what differs from `base`.
-    default: the preset of a flag that names none.
-
-  Returns:
-    A function of a preset's name, to a ConfigDict with every value that a run
-    depends on; a ValueError if there is no such preset.
+  It gives `base`, with what differs in a preset, and the preset's name;
+  `default` is the preset of a flag that names none.
   """
 
   def get_config(preset: str = default) -> ConfigDict:

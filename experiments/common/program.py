@@ -8,17 +8,12 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file('config', lock_config=True)
-_WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Where the results are written.'
-)
-
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the results.')
 _COORDINATOR = flags.DEFINE_string(
   'coordinator', None, 'host:port of the first process, to join several hosts.'
 )
 _NUM_HOSTS = flags.DEFINE_integer('num_hosts', None, 'How many processes join.')
-_HOST = flags.DEFINE_integer(
-  'host', None, 'The number of this process, from 0.'
-)
+_HOST = flags.DEFINE_integer('host', None, 'This process, from 0.')
 
 
 def main(run: Callable[..., Any]) -> None:

@@ -20,16 +20,10 @@ _PATH = Path(__file__).resolve().parents[1] / 'published.json'
 
 
 def row(table: str, *key: Any) -> dict[str, Any] | None:
-  """A printed row.
+  """A printed row: {column: number, or (mean, standard deviation)}.
 
-  Args:
-    table: its number, such as 'IC-TB1'.
-    key: what names the row: texts and numbers, joined by spaces; None is
-      'none'.
-
-  Returns:
-    {column: number, or (mean, standard deviation)}, without columns in which
-    nothing is printed; None if there is no such table or row.
+  The key is made of texts and numbers; None is 'none'. Columns in which nothing
+  is printed are left out; None if there is no such table or row.
   """
   found = _tables().get(table, {'rows': {}})
   values = found['rows'].get(' '.join(map(_word, key)))

@@ -27,13 +27,8 @@ def network(
 ) -> models.Network:
   """The network for the shape of the data.
 
-  Args:
-    settings: with `network`, 'fcn' or 'cnn'; and `width` and `hidden_layers`
-      of the first, or `channels` of the second.
-    dataset: gives the sizes of inputs and outputs.
-
-  Raises:
-    ValueError: another network.
+  The settings have `network`: 'fcn' with `width` and `hidden_layers`, or 'cnn'
+  with `channels`.
   """
   shape = dataset.input_shape
   if settings['network'] == 'cnn':

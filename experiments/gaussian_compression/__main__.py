@@ -1,5 +1,3 @@
-"""Runs the study."""
-
 from experiments.common import program
 from experiments.gaussian_compression import cells
 

@@ -1,18 +1,16 @@
 """Figure 2: many entries of one size in a row, the bound and the truth."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from experiments.common.figures import Figure, describe
 from experiments.common.frames import Column, table
 from htjax import plotting, stable
 from htjax.bounds.gaussian_compression import bracket_tail, nonzero_tail
-
-if TYPE_CHECKING:
-  from matplotlib.figure import Figure
 
 
 def bracket_values(
@@ -58,16 +56,15 @@ def bracket_table(config: ConfigDict, alpha: float = 1.75) -> str:
     Column('binomial', lambda i: values['binomial'][i, 0], '.3f'),
     Column('and exact p', lambda i: values['exact'][i, 0], '.3f'),
   )
-  return table(
+  title = (
     f'P(c^(M - i) entries of size c^i in a row), c = {config.base:g}, M = '
     f'{config.top}, N = {config.row_length}, alpha = {alpha:g}; * no bound: '
-    'c^(M - i) <= N p',
-    columns,
-    indices,
+    'c^(M - i) <= N p'
   )
+  return table(title, columns, indices)
 
 
-def bracket_figure(config: ConfigDict) -> 'Figure':
+def bracket_figure(config: ConfigDict) -> Figure:
   """Figure 2, hatched where (16) is no bound, beside what it bounds."""
   alphas = np.linspace(0.5, 1.99, config.grid)
   indices = np.linspace(0, config.top, config.grid)
@@ -82,8 +79,7 @@ def bracket_figure(config: ConfigDict) -> 'Figure':
     ax.grid(visible=False)
     # No contours: the binomial jumps wherever c^(M - i) is a whole number.
     drawn = ax.pcolormesh(alphas, indices, values[name], vmin=0, vmax=1)
-    ax.set_title(title, fontsize='medium')
-    ax.set_xlabel('alpha')
+    describe(ax, title, xlabel='alpha')
   invalid = (values['valid'] == 0).astype(float)
   if invalid.any():
     style: dict[str, Any] = {'colors': 'none', 'hatches': ['///']}

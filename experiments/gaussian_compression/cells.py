@@ -1,4 +1,4 @@
-"""What is measured: the layers of a file, and trials in its last one."""
+"""Measurements of the layers of a file, and trials in its last one."""
 
 import functools
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.common.cells import Cell, Row, run_cells
+from experiments.common.cells import Cell, Row, cell, run_cells
 from experiments.gaussian_compression.report import report
 from experiments.gaussian_compression.weights import Model, load_models
 from htjax import data, pruning, resnets, tail_index
@@ -26,17 +26,16 @@ def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
 def cells(config: ConfigDict, models: list[Model]) -> Iterator[Cell]:
   """One cell for the layers of a file, one for each trial in its last layer."""
   for model in models:
-    layers = functools.partial(layer_rows, config, model)
-    yield Cell(f'{model.name}/layers', layers)
+    yield cell(f'{model.name}/layers', layer_rows, config, model)
   for model in models:
     if model.network is None:
       continue
     known = LastLayer(config, model)
-    yield Cell(f'{model.name}/original', known.original)
+    yield cell(f'{model.name}/original', known.original)
     for variant in config.variants:
       for trial in range(1 if variant == 'zeros' else config.num_trials):
-        measure = functools.partial(known.trial, variant, trial)
-        yield Cell(f'{model.name}/{variant}/{trial}', measure)
+        name = f'{model.name}/{variant}/{trial}'
+        yield cell(name, known.trial, variant, trial)
 
 
 def layer_rows(config: ConfigDict, model: Model) -> Iterator[Row]:
@@ -84,7 +83,7 @@ def positive_exponent(matrix: np.ndarray) -> Row:
 
 
 class LastLayer:
-  """The last layer of a network that is known, and what it sees."""
+  """The last layer of a network that is known, and its inputs."""
 
   def __init__(self, config: ConfigDict, model: Model):
     self.config, self.model = config, model
@@ -109,7 +108,7 @@ class LastLayer:
     return jnp.concatenate(batches), jnp.asarray(labels)
 
   def hits(self, kernel: Array) -> tuple[int, int]:
-    """How many examples it gets right with other weights, and of how many."""
+    """Examples that it gets right with other weights, and all examples."""
     output = self.output | {'kernel': kernel}
     return int(count_hits(output, *self.examples)), len(self.examples[1])
 
@@ -165,7 +164,7 @@ def load_pictures(dataset: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
 
 @jax.jit
 def count_hits(output: PyTree, features: Array, labels: Array) -> Array:
-  """How many examples the last layer classifies correctly."""
+  """Number of examples that the last layer classifies correctly."""
   product = jnp.matmul(features, output['kernel'], precision='highest')
   logits = product + output['bias'][None, :]
   return jnp.sum(logits.argmax(-1) == labels, dtype=jnp.int32)

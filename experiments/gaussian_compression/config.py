@@ -1,11 +1,4 @@
-"""Presets of the study of compressed last layers.
-
-  python -m experiments.gaussian_compression \
-    --config=experiments/gaussian_compression/config.py:PRESET \
-    --config.weights=FILE,FILE --workdir=runs/gaussian_compression
-
-Without weights, the figures that need none are drawn.
-"""
+"""Presets of the study of compressed last layers."""
 
 from typing import Any
 

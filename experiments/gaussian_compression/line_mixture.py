@@ -10,7 +10,7 @@ Source: "Compressing Heavy-Tailed Weight Matrices for Non-Vacuous
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,31 +28,18 @@ _TINY = 1e-12
 class LineMixture(NamedTuple):
   """k lines y = slope x + intercept, by increasing slope.
 
-  Attributes:
-    weights: [k], shares of the points, sum 1.
-    slopes: [k].
-    intercepts: [k].
-    deviation: [], of the noise in y.
-    log_likelihood: [], natural logarithm, of all points.
-    bic: [], 3 k log(n) - 2 log_likelihood; of two fits to the same points the
-      smaller is the better.
-    responsibilities: [n, k], probability of each line, given the point.
+  Weights, slopes and intercepts are [k], responsibilities [n, k] the
+  probability of each line given the point; bic is 3 k log(n) less twice the
+  natural logarithm of the likelihood. The last three are those of a fit.
   """
 
   weights: Array
   slopes: Array
   intercepts: Array
   deviation: Array
-  log_likelihood: Array
-  bic: Array
-  responsibilities: Array
-
-
-class _State(NamedTuple):
-  weights: Array
-  slopes: Array
-  intercepts: Array
-  deviation: Array
+  log_likelihood: Any = None
+  bic: Any = None
+  responsibilities: Any = None
 
 
 def choose(
@@ -103,7 +90,7 @@ def fit(
 
 
 def _standardised(values: ArrayLike) -> tuple[Array, float, float]:
-  """The values with mean 0 and variance 1, and what they had."""
+  """The values with mean 0 and variance 1, and their own mean and root."""
   v = np.asarray(values, np.float64)
   mean, spread = float(v.mean()), float(v.std())
   return jnp.asarray((v - mean) / spread), mean, spread
@@ -124,7 +111,7 @@ def _fit(key, x, y, num_lines, num_restarts, num_steps):
   return jax.tree.map(lambda a: a[best], states), log_likelihoods[best]
 
 
-def _start(key: PRNGKey, x: Array, y: Array, num_lines: int) -> _State:
+def _start(key: PRNGKey, x: Array, y: Array, num_lines: int) -> LineMixture:
   """Lines through pairs of points."""
   pairs = jax.random.permutation(key, x.size)[: 2 * num_lines]
   (x0, x1), (y0, y1) = (a[pairs.reshape(2, num_lines)] for a in (x, y))
@@ -132,10 +119,10 @@ def _start(key: PRNGKey, x: Array, y: Array, num_lines: int) -> _State:
   slopes = jnp.where(run == 0, 0, (y1 - y0) / jnp.where(run == 0, 1, run))
   weights = jnp.full(num_lines, 1 / num_lines, x.dtype)
   deviation = jnp.asarray(1 / num_lines, x.dtype)
-  return _State(weights, slopes, y0 - slopes * x0, deviation)
+  return LineMixture(weights, slopes, y0 - slopes * x0, deviation)
 
 
-def _step(state: _State, x: Array, y: Array) -> _State:
+def _step(state: LineMixture, x: Array, y: Array) -> LineMixture:
   """Weighted least squares with the responsibilities of `state`."""
   shares, _ = _expect(state, x, y)
   mass = jnp.sum(shares, axis=0) + _TINY
@@ -147,10 +134,10 @@ def _step(state: _State, x: Array, y: Array) -> _State:
   intercepts = y_mean - slopes * x_mean
   square = jnp.sum(shares * _residuals(slopes, intercepts, x, y) ** 2) / x.size
   deviation = jnp.maximum(jnp.sqrt(square), _LEAST_DEVIATION)
-  return _State(mass / jnp.sum(mass), slopes, intercepts, deviation)
+  return LineMixture(mass / jnp.sum(mass), slopes, intercepts, deviation)
 
 
-def _expect(state: _State, x: Array, y: Array) -> tuple[Array, Array]:
+def _expect(state: LineMixture, x: Array, y: Array) -> tuple[Array, Array]:
   """Responsibilities [n, k], and the log-likelihood."""
   z = _residuals(state.slopes, state.intercepts, x, y) / state.deviation
   log_density = jax.scipy.stats.norm.logpdf(z) - jnp.log(state.deviation)

@@ -2,73 +2,58 @@
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.common import published
+from experiments.common import frames, published
 from experiments.common.cells import Report
-from experiments.common.frames import (
-  Column,
-  Row,
-  columns,
-  group,
-  mean_sd,
-  table,
-  where,
-)
-from experiments.gaussian_compression import line_mixture
-from experiments.gaussian_compression.brackets import (
-  bracket_figure,
-  bracket_table,
-)
+from experiments.common.figures import Axes, Figure, curves, describe
+from experiments.common.frames import Column, Row, columns, table, where
+from experiments.gaussian_compression import brackets, line_mixture
 from htjax import plotting, stable
 
-if TYPE_CHECKING:
-  from matplotlib.axes import Axes
-  from matplotlib.figure import Figure
-
-  Mixture = line_mixture.LineMixture | None
+Mixture = line_mixture.LineMixture | None
 
 
 def report(config: ConfigDict, rows: list[Row]) -> Report:
   """All tables and figures that the rows allow."""
   points = layer_points(config, rows)
-  mixture = fit_points(config, points)
   tables = [accuracy_table(rows), layer_table(rows)]
   figures = {
     'densities': density_figure(config),
-    'brackets': bracket_figure(config),
+    'brackets': brackets.bracket_figure(config),
   }
   if points:
+    mixture = fit_points(config, points)
     tables.append(mixture_text(points, mixture))
     figures['stable_rank'] = rank_figure(points, mixture)
-  return Report([*tables, bracket_table(config)], figures)
+  return Report([*tables, brackets.bracket_table(config)], figures)
 
 
-def _exponent(row: Row, shift: int) -> str:
-  """Of the density, or the tail index, one less."""
-  exponent, error = row.get('pdf_exponent'), row.get('tail_index_se')
-  if exponent is None:
-    return ''
-  return f'{exponent - shift:.2f}' + (f'+-{error:.2f}' if error else '')
+def _exponent(header: str, shift: int) -> Column:
+  """The exponent of the density, or the tail index, one less."""
+
+  def text(row: Row) -> str:
+    exponent, error = row.get('pdf_exponent'), row.get('tail_index_se')
+    if exponent is None:
+      return ''
+    return f'{exponent - shift:.2f}' + (f'+-{error:.2f}' if error else '')
+
+  return Column(header, text)
 
 
-_EXPONENTS = (
-  Column('density exponent', lambda row: _exponent(row, 0)),
-  Column('tail index', lambda row: _exponent(row, 1)),
-)
+_EXPONENTS = _exponent('density exponent', 0), _exponent('tail index', 1)
 
 
 def accuracy_table(rows: list[Row]) -> str:
   """Table 1: accuracies in %, before and after, ours above the published."""
   shown = (
-    *columns('weights', 'variant'),
-    *_EXPONENTS,
-    *columns('errors', 'accuracy:.2f', 'compressed', 'replaced %=replaced:.1f'),
+    *(*columns('weights; variant'), *_EXPONENTS),
+    *columns('errors; accuracy:.2f; compressed; replaced %=replaced:.1f'),
   )
   title = 'last layer compressed, accuracies in %'
   return table(title, shown, _accuracies(rows))
@@ -80,7 +65,7 @@ def _accuracies(rows: list[Row]) -> Iterator[Row]:
   for original in where(rows, study='original'):
     name, depth = original['weights'], original['depth']
     trials = where(rows, study='trial', weights=name)
-    for variant, own in group(trials, 'variant').items():
+    for variant, own in frames.group(trials, 'variant').items():
       found = [100 * row['accuracy'] for row in own]
       yield {
         'weights': name,
@@ -88,7 +73,9 @@ def _accuracies(rows: list[Row]) -> Iterator[Row]:
         'pdf_exponent': exponents.get(name),
         'errors': original['errors'],
         'accuracy': 100 * original['accuracy'],
-        'compressed': mean_sd(found) if len(own) > 1 else f'{found[0]:.2f}',
+        'compressed': frames.mean_sd(found)
+        if len(own) > 1
+        else f'{found[0]:.2f}',
         'replaced': 100 * own[0]['replaced'],
       }
     # Other weights than those in PyTorch's layout that are read here.
@@ -105,12 +92,14 @@ def layer_table(rows: list[Row]) -> str:
   """The power law of each file's final dense layer."""
 
   def in_tail(row):
-    found = row.get('num_tail')
-    return '' if found is None else f'{found}/{math.prod(row["shape"])}'
+    size = math.prod(row['shape'])
+    return f'{row["num_tail"]}/{size}' if 'num_tail' in row else ''
+
+  def joined(sides: list[int]) -> str:
+    return 'x'.join(map(str, sides))
 
   shown = (
-    *columns('weights', 'final layer=layer'),
-    Column('shape', 'shape', lambda sides: 'x'.join(map(str, sides))),
+    *columns('weights; final layer=layer; shape:joined', joined=joined),
     *_EXPONENTS,
     *columns('exponent of w > 0=pdf_exponent_positive:.2f'),
     Column('in the tail', in_tail),
@@ -135,35 +124,32 @@ def layer_points(config: ConfigDict, rows: list[Row]) -> list[Row]:
   ]
 
 
-def fit_points(config: ConfigDict, points: list[Row]) -> 'Mixture':
+def fit_points(config: ConfigDict, points: list[Row]) -> Mixture:
   """The mixture of lines with the smallest BIC, None for too few points."""
   x, y = _coordinates(points)
   if len(points) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
     return None
-  return line_mixture.choose(
-    jax.random.key(config.seed),
-    x,
-    y,
-    config.max_lines,
-    num_restarts=config.num_restarts,
-  )
+  key, restarts = jax.random.key(config.seed), config.num_restarts
+  return line_mixture.choose(key, x, y, config.max_lines, num_restarts=restarts)
 
 
-def mixture_text(points: list[Row], mixture: 'Mixture') -> str:
+def mixture_text(points: list[Row], mixture: Mixture) -> str:
   """The lines of Figure 3 in words."""
   head = f'stable rank against density exponent, {len(points)} layers'
   if mixture is None:
     return f'{head}: too few for a line'
   correlation = np.corrcoef(*_coordinates(points))[0, 1]
   head += f': correlation {correlation:.2f}, deviation '
-  names = ('share', 'slope', 'intercept')
-  found = np.transpose(mixture[:3])
-  lines = [dict(zip(names, line, strict=True)) for line in found]
-  shown = columns('share:.2f', 'slope:.3g', 'intercept:.3g')
+  shown = [
+    Column('share', lambda line: line[0], '.2f'),
+    Column('slope', lambda line: line[1], '.3g'),
+    Column('intercept', lambda line: line[2], '.3g'),
+  ]
+  lines = np.transpose(mixture[:3])
   return table(f'{head}{float(mixture.deviation):.3g}', shown, lines)
 
 
-def rank_figure(points: list[Row], mixture: 'Mixture') -> 'Figure':
+def rank_figure(points: list[Row], mixture: Mixture) -> Figure:
   """Figure 3: stable ranks against density exponents, and the fitted lines."""
   figure, (ax,) = plotting.panels(1, size=(6.4, 4.4))
   x, y = _coordinates(points)
@@ -177,19 +163,18 @@ def rank_figure(points: list[Row], mixture: 'Mixture') -> 'Figure':
     (final, '*', 110, 'black', 'final dense layers'),
   ):
     if chosen.any():
-      style: dict[str, Any] = {'marker': marker, 'label': label}
-      style |= {'c': colours[chosen], 'edgecolors': edge, 'linewidths': 0.6}
+      style: Any = {'marker': marker, 'label': label, 'linewidths': 0.6}
+      style |= {'c': colours[chosen], 'edgecolors': edge}
       ax.scatter(x[chosen], y[chosen], size, **style)
   if mixture is not None:
     for j in np.unique(nearest):
       _draw_line(ax, mixture, j, x[nearest == j])
   ax.set(xlabel='density exponent of |w| (tail index + 1)')
-  ax.set(ylabel='stable rank')
-  ax.legend(fontsize='small')
+  describe(ax, legend={'fontsize': 'small'}, ylabel='stable rank')
   return figure
 
 
-def _draw_line(ax: 'Axes', mixture: Any, j: int, own: np.ndarray) -> None:
+def _draw_line(ax: Axes, mixture: Any, j: int, own: np.ndarray) -> None:
   weight, slope, intercept = (float(values[j]) for values in mixture[:3])
   ends = np.array([own.min(), own.max()])
   label = f'slope {slope:.2g}, share {weight:.2f}'
@@ -203,15 +188,16 @@ def _coordinates(points: list[Row]) -> tuple[np.ndarray, np.ndarray]:
   return x, y
 
 
-def density_figure(config: ConfigDict) -> 'Figure':
+def density_figure(config: ConfigDict) -> Figure:
   """Figure 1: symmetric stable densities, and their tails."""
   figure, (centre, tail) = plotting.panels(2, size=(4.2, 3.4))
   near, far = np.linspace(-5, 5, 401), np.geomspace(0.1, 100, 201)
-  for i, alpha in enumerate(config.density_alphas):
-    colour = plotting.COLOURS[i % len(plotting.COLOURS)]
-    for ax, x in ((centre, near), (tail, far)):
-      density = stable.pdf(jnp.asarray(x), alpha)
-      ax.plot(x, density, color=colour, label=f'alpha {alpha:g}')
+  for ax, x in ((centre, near), (tail, far)):
+    densities = {
+      f'alpha {alpha:g}': np.asarray(stable.pdf(jnp.asarray(x), alpha))
+      for alpha in config.density_alphas
+    }
+    curves(ax, x, densities, ('-',), plotting.COLOURS)
   centre.set(xlabel='w', ylabel='density, scale 1')
   tail.set(xlabel='w', xscale='log', yscale='log', ylim=(1e-6, 1))
   centre.legend(fontsize='small')

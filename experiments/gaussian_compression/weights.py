@@ -27,12 +27,7 @@ class Model(NamedTuple):
 
 
 def load_models(config: ConfigDict) -> list[Model]:
-  """All files of `config.weights`, read before anything is measured.
-
-  Raises:
-    FileNotFoundError: no such file.
-    ValueError: a damaged file, two of one name, or no such final layer.
-  """
+  """All files of `config.weights`, read before anything is measured."""
   paths = [Path(name) for name in config.weights.split(',') if name]
   names = [path.stem for path in paths]
   if len(set(names)) < len(names):
@@ -69,12 +64,9 @@ def load_model(path: Path, final: str = '') -> Model:
 
 
 def as_matrix(name: str, array: np.ndarray) -> np.ndarray:
-  """A layer as [fan_in, fan_out], float32.
-
-  Flax calls its weights kernels and has the outputs last; PyTorch has them
-  first.
-  """
+  """A layer as [fan_in, fan_out], float32."""
   array = np.asarray(array, np.float32)
+  # Flax has outputs last and calls its weights kernels; PyTorch has them first.
   if name.endswith('kernel'):
     return array.reshape(-1, array.shape[-1])
   return array.reshape(array.shape[0], -1).T

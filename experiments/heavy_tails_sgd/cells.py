@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from scipy import stats
 
 from experiments.common import tasks
-from experiments.common.cells import Cell, Row, run_cells, train_lanes
+from experiments.common.cells import Cell, Row, cell, run_cells, train_lanes
 from experiments.heavy_tails_sgd import synthetic
 from experiments.heavy_tails_sgd.report import report
 from htjax import (
@@ -39,7 +39,7 @@ def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
   """Train, prune, simulate and report; returns the rows of results.json."""
   workdir = Path(workdir)
   plan = [*synthetic.cells(config), *panel_cells(config, workdir)]
-  wanted = [cell for cell in plan if cell.study in config.studies]
+  wanted = [own for own in plan if own.study in config.studies]
   return run_cells(config, workdir, wanted, report)
 
 
@@ -57,13 +57,9 @@ def panel_cells(config: ConfigDict, workdir: Path) -> Iterator[Cell]:
     # Read when it is needed, once for all batch sizes.
     task = functools.cache(functools.partial(make_task, config, panel))
     for batch_size, rates in panel['rates']:
-      yield Cell(
-        {'panel': panel['name'], 'batch_size': batch_size},
-        functools.partial(
-          train, config, panel, batch_size, rates, task, workdir
-        ),
-        'training',
-      )
+      name = {'panel': panel['name'], 'batch_size': batch_size}
+      settings = config, panel, batch_size, rates, task, workdir
+      yield cell(name, train, *settings, study='training')
 
 
 def make_task(config: ConfigDict, panel: Mapping[str, Any]) -> Task:
@@ -113,27 +109,21 @@ def train(
     return make_row(panel, batch_size, lane) | task.analyse(lane)
 
   name = f'{panel["name"]}_b{batch_size}'
+  program = training.make_program(task.network.init, task.network.apply, recipe)
   about = {'panel': panel, 'batch_size': batch_size} | {
     key: value
     for key, value in config.to_dict().items()
     if key not in _OTHER_SETTINGS
   }
+  plan = program, lanes, training.Examples(*task.dataset.train)
   with records.open_run(workdir / name, about) as output:
-    return train_lanes(
-      output,
-      training.make_program(task.network.init, task.network.apply, recipe),
-      lanes,
-      training.Examples(*task.dataset.train),
-      measure,
-      config,
-      name,
-    )
+    return train_lanes(output, *plan, measure, config, name)
 
 
 def make_row(
   panel: Mapping[str, Any], batch_size: int, lane: training.Finished
 ) -> Row:
-  """All that is known of a lane before it is analysed."""
+  """Facts about a lane before it is analysed."""
   return {
     'study': 'training',
     'panel': panel['name'],
@@ -161,12 +151,11 @@ def make_analysis(
   dataset: data.Dataset,
 ) -> Callable[[training.Finished], Row]:
   """A function from a lane that met the rule to all that is measured of it."""
-  train, test = (
-    jax.tree.map(jnp.asarray, split) for split in (dataset.train, dataset.test)
-  )
+  train, test = jax.tree.map(jnp.asarray, (dataset.train, dataset.test))
   layers = (*network.hidden, 'output')
   kernels = methods(config, panel['network'])
 
+  @jax.jit
   def evaluate(params, examples):
     return training.evaluate(
       network.apply, params, *examples, batch_size=config.eval_batch
@@ -179,8 +168,6 @@ def make_analysis(
     kept = jax.lax.map(lambda p: evaluate(p, test)[1], pruned.params)
     return jax.vmap(lambda p: p.network_ratio)(pruned), kept
 
-  evaluate = jax.jit(evaluate)
-
   def analyse(lane: training.Finished) -> Row:
     if lane.average is None:
       return {}
@@ -190,17 +177,12 @@ def make_analysis(
       ratios, accuracies = curve(lane.params, test, method)
       curves[f'{method}_ratios'] = np.asarray(ratios).round(6).tolist()
       curves[f'{method}_accuracies'] = np.asarray(accuracies).tolist()
+    keys = [jax.random.fold_in(key, i) for i in range(len(layers) + 1)]
     tails = [
-      layer_tails(
-        jax.random.fold_in(key, i), lane.average[name]['kernel'], name
-      )
-      for i, name in enumerate(layers)
+      layer_tails(own, lane.average[name]['kernel'], name)
+      for own, name in zip(keys, layers, strict=False)
     ]
-    centred = [
-      lane.params[name]['kernel']
-      - compressibility.median(lane.params[name]['kernel'])
-      for name in layers
-    ]
+    centred = [_centred(lane.params[name]['kernel']) for name in layers]
     return {
       'test_accuracy': float(evaluate(lane.params, test)[1]),
       'average_train_loss': float(evaluate(lane.average, train)[0]),
@@ -211,12 +193,14 @@ def make_analysis(
         for w in centred
       ],
       **curves,
-      'histogram': histogram(
-        jax.random.fold_in(key, len(layers)), centred[len(layers) // 2]
-      ),
+      'histogram': histogram(keys[-1], centred[len(layers) // 2]),
     }
 
   return analyse
+
+
+def _centred(weights: Any) -> Any:
+  return weights - compressibility.median(weights)
 
 
 def methods(
@@ -224,7 +208,7 @@ def methods(
 ) -> dict[str, Callable[..., pruning.Pruned]]:
   """The five ways of pruning; nodes for matrices, kernels for convolutions."""
   both = {'center': 'median', 'protocol': config.protocol}
-  ways: dict[str, Callable[..., pruning.Pruned]] = {
+  ways: dict[str, Any] = {
     'magnitude': pruning.magnitude,
     'global': functools.partial(pruning.magnitude, scope='global'),
     'singular': pruning.singular_values,
@@ -233,18 +217,15 @@ def methods(
     ways['nodes'] = pruning.rows
   else:
     ways['kernels'] = functools.partial(pruning.kernels, select=convolutions)
-  found: dict[str, Callable[..., pruning.Pruned]] = {
-    name: functools.partial(way, **both) for name, way in ways.items()
-  }
-  if config.protocol == 'authors':
-    for name in found.keys() - {'nodes'}:
-      found[name] = _without_output(found[name])
-  return found
+  for name, way in ways.items():
+    ways[name] = functools.partial(way, **both)
+    if config.protocol == 'authors' and name != 'nodes':
+      ways[name] = _without_output(ways[name])
+  return ways
 
 
 def _without_output(way: Callable[..., pruning.Pruned]) -> Any:
-  """As the authors' program prunes: the output layer's share is counted, but
-  never reaches the network."""
+  """As the authors' program: the output layer's pruning is only counted."""
 
   def prune(params: Any, kappa: Any) -> pruning.Pruned:
     pruned = way(params, kappa)
@@ -262,8 +243,7 @@ def layer_tails(key: Any, kernel: Any, name: str) -> Row:
   """Tail indices of one layer; the samples of the last are its inputs."""
   samples = 'inputs' if name == 'output' else 'units'
   protocol = tail_index.layer_protocol(key, kernel, samples=samples)
-  entries = kernel.ravel() - compressibility.median(kernel)
-  fitted = tail_index.stable_mle(entries)
+  fitted = tail_index.stable_mle(_centred(kernel).ravel())
   return {
     'layer_alphas': float(protocol.alpha),
     'layer_alpha_errors': float(protocol.standard_error),
@@ -278,15 +258,17 @@ def histogram(key: Any, weights: Any) -> Row:
   w = jax.random.permutation(first, weights.ravel())
   halves = np.split(np.asarray(w[: w.size // 2 * 2]), 2)
   fitted = tail_index.stable_mle(w)
-  law = np.asarray(stable.sample(second, fitted.alpha, w.shape)) * float(
-    fitted.scale
-  )
+  draws = np.asarray(stable.sample(second, fitted.alpha, w.shape))
   edges = np.linspace(-1, 1, _BINS + 1) * float(np.abs(w).max())
+
+  def counts(values: Any) -> list[int]:
+    return np.histogram(values, edges)[0].tolist()
+
   return {
     'edges': edges.tolist(),
-    'halves': [np.histogram(half, edges)[0].tolist() for half in halves],
-    'layer': np.histogram(w, edges)[0].tolist(),
-    'law': np.histogram(law, edges)[0].tolist(),
+    'halves': list(map(counts, halves)),
+    'layer': counts(w),
+    'law': counts(draws * float(fitted.scale)),
     'law_alpha': float(fitted.alpha),
     'law_distance': float(fitted.ks_distance),
     'halves_p_value': float(stats.ks_2samp(*halves).pvalue),

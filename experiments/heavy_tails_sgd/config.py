@@ -1,8 +1,4 @@
-"""Presets: panels, each one network on one data set, with its step sizes.
-
-  python -m experiments.heavy_tails_sgd \
-    --config=experiments/heavy_tails_sgd/config.py:PRESET --workdir=runs/ht
-"""
+"""Presets: panels, each one network on one data set, with its step sizes."""
 
 from typing import Any
 
@@ -12,10 +8,7 @@ from experiments.common.presets import getter
 STUDIES = ('training', 'networks', 'matrices', 'limits')
 
 # The pruned fractions of the authors' programs.
-_MAGNITUDE = (
-  *(0.0, 0.1, 0.2, 0.3, 0.4),
-  *(0.5 + i / 40 for i in range(21)),
-)
+_MAGNITUDE = (0.0, 0.1, 0.2, 0.3, 0.4, *(0.5 + i / 40 for i in range(21)))
 _SINGULAR = (
   *(0.0, 0.25, 0.5, 0.6),
   *(0.65 + i / 20 for i in range(6)),
@@ -67,7 +60,7 @@ BASE: dict[str, Any] = {
     'repeats': 40,
     'size': 500,
     'singular_size': 800,
-    'largest': 1_000_000,
+    'largest': 10**6,
   },
 }
 
@@ -143,7 +136,7 @@ PRESETS: dict[str, dict[str, Any]] = {
       'repeats': 20,
       'size': 50,
       'singular_size': 40,
-      'largest': 10_000,
+      'largest': 10**4,
     },
   },
   # Does pruning of kernels run? 35 s: alpha 1.91.
@@ -183,13 +176,8 @@ PRESETS: dict[str, dict[str, Any]] = {
   'paper': {'panels': tuple(PANELS.values()), 'eval_batch': 1000},
 }
 # And one of them alone.
-PRESETS |= {
-  f'paper_{name}': {
-    'panels': (panel,),
-    'studies': ('training',),
-    'eval_batch': 1000,
-  }
-  for name, panel in PANELS.items()
-}
+for _name, _own in PANELS.items():
+  _alone = {'panels': (_own,), 'studies': ('training',)}
+  PRESETS[f'paper_{_name}'] = PRESETS['paper'] | _alone
 
 get_config = getter(BASE, PRESETS, 'cpu')

@@ -3,42 +3,38 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.common import frames
-from experiments.common.figures import ColourMap
-from experiments.common.frames import Row
-from experiments.heavy_tails_sgd.networks import (
-  METHODS,
-  capped,
-  model_alpha,
-  survival,
+from experiments.common.figures import (
+  Axes,
+  ColourMap,
+  Figure,
+  describe,
+  panel_each,
 )
+from experiments.common.frames import Row
+from experiments.heavy_tails_sgd import networks
+from experiments.heavy_tails_sgd.networks import METHODS, model_alpha
 from experiments.heavy_tails_sgd.synthetic import AGREEMENTS, STRUCTURES
 from htjax import stable
 from htjax.bounds import heavy_tails
 from htjax.plotting import COLOURS, panels
 
-if TYPE_CHECKING:
-  from matplotlib.axes import Axes
-  from matplotlib.figure import Figure
-
 _EPSILONS = (0.001, 0.01, 0.05, 0.1, 0.3)
+_LEGEND = {'frameon': False}
 
 
 def figures(
   config: ConfigDict, of: dict[str, list[Row]], usable: list[Row]
-) -> 'dict[str, Figure]':
+) -> dict[str, Figure]:
   """All that there is something to draw for.
 
-  Args:
-    config: of the run.
-    of: rows by study.
-    usable: of the trained networks those that count.
+  `of` has the rows by study, and `usable` those of networks that count.
   """
   drawn = {
     'FS4_volume_factor': volume_factors(),
@@ -64,48 +60,44 @@ def figures(
 
 
 def grid(
-  rows: list[Row], draw: 'Callable[[Axes, list[Row]], None]', title: str = ''
-) -> 'Figure':
+  rows: list[Row], draw: Callable[[Axes, list[Row]], None], title: str = ''
+) -> Figure:
   """One panel per network, each with its own colour bar or legend."""
-  networks = frames.group(rows, 'panel')
-  figure, axes = panels(len(networks), title=title)
-  for ax, (name, own) in zip(axes, networks.items(), strict=True):
+  figure, own_panels = panel_each(frames.group(rows, 'panel'), title=title)
+  for ax, (name, own) in own_panels:
     draw(ax, own)
-    ax.set_title(f'{name}, {len(own)} networks', fontsize='medium')
+    describe(ax, f'{name}, {len(own)} networks')
   return figure
 
 
-def _draw_tail_index(ax: 'Axes', rows: list[Row]) -> None:
+def _draw_tail_index(ax: Axes, rows: list[Row]) -> None:
   sizes = frames.group(rows, 'batch_size')
   for i, (batch_size, own) in enumerate(sizes.items()):
     x, y = [row['eta_over_b'] for row in own], list(map(model_alpha, own))
-    style: dict[str, Any] = {
-      'color': COLOURS[4 * (i + 1) % 6],
-      'label': f'b = {batch_size}',
-    }
-    ax.plot(x, y, 'os'[i % 2], **style)
+    colour = COLOURS[4 * (i + 1) % 6]
+    ax.plot(x, y, 'os'[i % 2], color=colour, label=f'b = {batch_size}')
   ax.set(xscale='log', xlabel='step size / batch size')
-  ax.set_ylabel('mean tail index of the layers')
-  ax.legend(frameon=False)
+  describe(ax, '', _LEGEND, ylabel='mean tail index of the layers')
 
 
-def _draw_layers(ax: 'Axes', rows: list[Row]) -> None:
+def _draw_layers(ax: Axes, rows: list[Row]) -> None:
   layers = rows[0]['layers']
   colours = ColourMap('viridis', range(len(layers)))
   ratios = np.array([row['layer_ratios'] for row in rows])
-  alphas = np.array([capped(row) for row in rows])
+  alphas = np.array([networks.capped(row) for row in rows])
   for i, layer in enumerate(layers):
-    style = {'color': colours(i), 'ms': 4, 'label': layer}
-    ax.plot(100 * ratios[:, i], alphas[:, i], 'o', **style)
+    x, y = 100 * ratios[:, i], alphas[:, i]
+    ax.plot(x, y, 'o', color=colours(i), ms=4, label=layer)
   ax.set(xlabel='prunable entries (%)', ylabel='tail index of the layer')
   ax.legend(fontsize='x-small', frameon=False)
 
 
-def _draw_survival(ax: 'Axes', rows: list[Row], method: str) -> None:
+def _draw_survival(ax: Axes, rows: list[Row], method: str) -> None:
   colours = ColourMap('plasma', map(model_alpha, rows))
   for row in rows:
     x = 100 * np.asarray(row[f'{method}_ratios'])
-    ax.plot(x, survival(row, method), color=colours(model_alpha(row)), lw=1)
+    y, colour = networks.survival(row, method), colours(model_alpha(row))
+    ax.plot(x, y, color=colour, lw=1)
   ax.set_xlabel('pruned parameters (%)')
   ax.set_ylabel('test accuracy, pruned / unpruned')
   if method == 'singular':
@@ -113,7 +105,7 @@ def _draw_survival(ax: 'Axes', rows: list[Row], method: str) -> None:
   colours.bar(ax, 'mean tail index')
 
 
-def _draw_accuracy(ax: 'Axes', rows: list[Row]) -> None:
+def _draw_accuracy(ax: Axes, rows: list[Row]) -> None:
   logs = [math.log10(row['eta_over_b']) for row in rows]
   colours = ColourMap('viridis', logs)
   y = [100 * row['test_accuracy'] for row in rows]
@@ -122,7 +114,7 @@ def _draw_accuracy(ax: 'Axes', rows: list[Row]) -> None:
   colours.bar(ax, 'log10 of step size / batch size')
 
 
-def weights(rows: list[Row]) -> 'Figure':
+def weights(rows: list[Row]) -> Figure:
   """A middle layer's weights: two random halves, and a fitted stable law."""
   row = max(rows, key=lambda row: row['eta_over_b'])
   parts = row['histogram']
@@ -133,25 +125,21 @@ def weights(rows: list[Row]) -> 'Figure':
   first, second = parts['halves']
   halves.stairs(first, edges, color=COLOURS[4], label='one half')
   halves.stairs(second, edges, color=COLOURS[0], label='the other')
-  halves.set_title(
-    f'random halves, Kolmogorov-Smirnov p = {parts["halves_p_value"]:.2f}',
-    fontsize='medium',
-  )
-  law.stairs(
-    parts['layer'], edges, fill=True, color='#bbbbbb', label='the layer'
-  )
+  filled: Any = {'fill': True, 'color': '#bbbbbb', 'label': 'the layer'}
+  law.stairs(parts['layer'], edges, **filled)
   label = f'stable, alpha = {parts["law_alpha"]:.2f}'
   law.stairs(parts['law'], edges, color=COLOURS[0], label=label)
-  law.set_title(
-    f'fitted law, distance {parts["law_distance"]:.3f}', fontsize='medium'
-  )
-  for ax in (halves, law):
-    ax.set(yscale='log', xlabel='weight less the median', ylabel='count')
-    ax.legend(frameon=False)
+  p_value, distance = parts['halves_p_value'], parts['law_distance']
+  labels = {'xlabel': 'weight less the median', 'ylabel': 'count'}
+  for ax, title in (
+    (halves, f'random halves, Kolmogorov-Smirnov p = {p_value:.2f}'),
+    (law, f'fitted law, distance {distance:.3f}'),
+  ):
+    describe(ax, title, _LEGEND, yscale='log', **labels)
   return figure
 
 
-def random_networks(config: ConfigDict, rows: list[Row]) -> 'Figure':
+def random_networks(config: ConfigDict, rows: list[Row]) -> Figure:
   """Mean agreement after pruning, a curve for each alpha."""
   settings = config.networks
   repeats = len({row['seed'] for row in rows})
@@ -164,14 +152,13 @@ def random_networks(config: ConfigDict, rows: list[Row]) -> 'Figure':
       mean = np.mean([row[name] for row in own], axis=0)
       x = 100 * np.asarray(settings.fractions)
       ax.plot(x, mean, color=colours(alpha))
-    ax.set_title(title, fontsize='medium')
-    ax.set_xlabel('pruned parameters of each layer (%)')
+    describe(ax, title, xlabel='pruned parameters of each layer (%)')
   axes[0].set_ylabel('agreement with the unpruned network')
   colours.bar(axes[1], 'tail index of the weights')
   return figure
 
 
-def random_matrices(config: ConfigDict, rows: list[Row]) -> 'Figure':
+def random_matrices(config: ConfigDict, rows: list[Row]) -> Figure:
   """Pruning ratio against tail index for three kinds of dependence."""
   titles = ('independent entries', 'independent columns', 'one vector')
   figure, axes = panels(3, size=(4.3, 4), sharex=True, sharey=True)
@@ -180,13 +167,13 @@ def random_matrices(config: ConfigDict, rows: list[Row]) -> 'Figure':
     own = frames.where(rows, structure=name)
     x = [100 * row['pruning_ratio'] for row in own]
     ax.plot(x, [row['alpha'] for row in own], 'o', ms=3, color=COLOURS[4])
-    ax.set_title(f'{title}, {size} x {size}', fontsize='medium')
-    ax.set_xlabel(f'prunable entries (%) at error {config.error:g}')
+    xlabel = f'prunable entries (%) at error {config.error:g}'
+    describe(ax, f'{title}, {size} x {size}', xlabel=xlabel)
   axes[0].set_ylabel('tail index')
   return figure
 
 
-def volume_factors(num_weights: int = 10_000) -> 'Figure':
+def volume_factors(num_weights: int = 10_000) -> Figure:
   """rho_epsilon of Theorem S6, and the simpler bound on it."""
   kappas = np.linspace(0, 1, 201)
   figure, (ax,) = panels(1, size=(7, 4.5))
@@ -198,16 +185,15 @@ def volume_factors(num_weights: int = 10_000) -> 'Figure':
     simple = np.minimum(3 * epsilon ** (1 - kappas), 1)
     ax.plot(kappas, simple, ':', color=colour)
   ax.set(xlabel='kept fraction kappa', ylabel='rho(kappa)')
-  ax.set_title('dotted: min(3 epsilon^(1 - kappa), 1)', fontsize='medium')
-  ax.legend(frameon=False)
+  describe(ax, 'dotted: min(3 epsilon^(1 - kappa), 1)', _LEGEND)
   return figure
 
 
-def stable_draws(alpha: float = 1.7, num: int = 10_000) -> 'Figure':
+def stable_draws(alpha: float = 1.7, num: int = 10_000) -> Figure:
   """Histogram of the magnitudes of stable draws."""
   sizes = np.abs(np.asarray(stable.sample(jax.random.key(0), alpha, (num,))))
   figure, (ax,) = panels(1, size=(7, 4))
   ax.hist(sizes, np.linspace(0, sizes.max(), 200).tolist(), color=COLOURS[4])
-  ax.set(yscale='log', xlabel='|x|', ylabel='count')
-  ax.set_title(f'{num} stable draws, alpha = {alpha:g}', fontsize='medium')
+  title = f'{num} stable draws, alpha = {alpha:g}'
+  describe(ax, title, yscale='log', xlabel='|x|', ylabel='count')
   return figure

@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.common.frames import Row
 
-# How each way of pruning is called, and in which figure the paper shows it.
+# Name of each way of pruning, and the figure in which the paper shows it.
 METHODS = {
   'magnitude': ('magnitude, layer by layer', 'F4'),
   'singular': ('singular values', 'F5'),

@@ -12,15 +12,8 @@ from scipy import stats
 from experiments.common import frames
 from experiments.common.cells import Report
 from experiments.common.frames import Column, Row
-from experiments.heavy_tails_sgd import figures
-from experiments.heavy_tails_sgd.networks import (
-  METHODS,
-  admitted,
-  capped,
-  model_alpha,
-  survival,
-  survival_at,
-)
+from experiments.heavy_tails_sgd import figures, networks
+from experiments.heavy_tails_sgd.networks import METHODS, model_alpha, survival
 from experiments.heavy_tails_sgd.synthetic import AGREEMENTS, STRUCTURES
 
 _RESAMPLES = 2000
@@ -31,7 +24,7 @@ def report(config: ConfigDict, rows: list[Row]) -> Report:
   """A part for each study of which there are rows."""
   of = frames.group(rows, 'study')
   trained = of.get('training', [])
-  usable = admitted(trained, config.target_loss)
+  usable = networks.admitted(trained, config.target_loss)
   tables = [
     training_table(config, trained),
     relations_table(usable),
@@ -48,7 +41,7 @@ def report(config: ConfigDict, rows: list[Row]) -> Report:
 
 def training_table(config: ConfigDict, rows: list[Row]) -> str:
   """A line per network, step and batch size: mean +- sd over seeds."""
-  good = functools.partial(admitted, target_loss=config.target_loss)
+  good = functools.partial(networks.admitted, target_loss=config.target_loss)
   measured: dict[str, Callable[[Row], Any]] = {
     'steps': lambda row: row['steps'],
     'test acc.': lambda row: 100 * row['test_accuracy'],
@@ -59,7 +52,7 @@ def training_table(config: ConfigDict, rows: list[Row]) -> str:
     'rel. acc.': lambda row: survival(row, 'magnitude').mean(),
   }
   columns = [
-    *frames.columns('network=panel', 'b=batch_size', 'eta=learning_rate:g'),
+    *frames.columns('network=panel; b=batch_size; eta=learning_rate:g'),
     *frames.columns('eta/b=eta_over_b:.3g'),
     Column('met', lambda own: f'{len(good(own))}/{len(own)}'),
     *(
@@ -81,16 +74,15 @@ Pairs = Callable[[Row], Iterable[tuple[float, float]]]
 def relations_table(rows: list[Row]) -> str:
   """Spearman's rho of what each figure sets against each other."""
   columns = frames.columns(
-    *('network', 'figure', 'what', 'paper', 'n', 'rho:.2f', 'low:.2f'),
-    'high:.2f',
+    'network; figure; what; paper; n; rho:.2f; low:.2f; high:.2f'
   )
+  names = [column.header for column in columns]
   lines = []
   for panel, own in frames.group(rows, 'panel').items():
     for figure, what, pairs in relations(own[0]):
       points = pairs_of(own, pairs)
-      found = dict(zip(('rho', 'low', 'high'), spearman(points), strict=True))
-      line = {'network': panel, 'figure': figure, 'what': what, 'paper': '-'}
-      lines.append(line | {'n': len(points)} | found)
+      values = panel, figure, what, '-', len(points), *spearman(points)
+      lines.append(dict(zip(names, values, strict=True)))
   title = (
     "Spearman's rho with 95 % bootstrap intervals (settings are resampled, "
     'with their seeds)'
@@ -105,52 +97,44 @@ def relations(row: Row) -> Iterator[tuple[str, str, Pairs]]:
   """
   yield 'F1', 'eta/b, alpha', lambda r: [(r['eta_over_b'], model_alpha(r))]
   what = 'prunable entries, alpha; '
-  yield 'F3', f'{what}all layers', _layers
+  yield 'F3', f'{what}all layers', functools.partial(_layers, None)
   for i, layer in enumerate(row['layers']):
-    yield 'F3', f'{what}{layer}', functools.partial(_layer, i)
+    yield 'F3', f'{what}{layer}', functools.partial(_layers, i)
   for method, (title, figure) in METHODS.items():
     if f'{method}_ratios' in row:
-      what = f'alpha, relative accuracy; {title}'
-      yield figure, what, functools.partial(_mean_survival, method)
-  accuracy = 'alpha, test accuracy'
-  yield 'F7', accuracy, lambda r: [(model_alpha(r), r['test_accuracy'])]
+      mean = functools.partial(_mean_survival, method)
+      yield figure, f'alpha, relative accuracy; {title}', _alpha_and(mean)
+  yield 'F7', 'alpha, test accuracy', _alpha_and(lambda r: r['test_accuracy'])
 
 
-def _layers(row: Row) -> list[tuple[float, float]]:
-  return list(zip(row['layer_ratios'], capped(row), strict=True))
+def _layers(i: int | None, row: Row) -> list[tuple[float, float]]:
+  pairs = list(zip(row['layer_ratios'], networks.capped(row), strict=True))
+  return pairs if i is None else pairs[i : i + 1]
 
 
-def _layer(i: int, row: Row) -> list[tuple[float, float]]:
-  return _layers(row)[i : i + 1]
+def _mean_survival(method: str, row: Row) -> float:
+  return float(survival(row, method).mean())
 
 
-def _mean_survival(method: str, row: Row) -> list[tuple[float, float]]:
-  return [(model_alpha(row), float(survival(row, method).mean()))]
+def _alpha_and(value: Callable[[Row], float]) -> Pairs:
+  return lambda row: [(model_alpha(row), value(row))]
 
 
 def survival_table(rows: list[Row]) -> str:
   """Spearman's rho of alpha and relative accuracy at equal shares pruned."""
 
-  def rho(share: float, item: tuple[str, list[Row]]) -> str:
-    method, own = item
-    return _interval(
-      pairs_of(own, lambda r: [(model_alpha(r), survival_at(r, method, share))])
-    )
-
-  columns = [
-    Column('network', lambda item: item[1][0]['panel']),
-    Column('figure', lambda item: METHODS[item[0]][1]),
-    Column('pruned', lambda item: METHODS[item[0]][0]),
-    *(Column(f'{s:.0%}', functools.partial(rho, s)) for s in _PRUNED),
-  ]
-  items = [
-    (method, own)
-    for own in frames.group(rows, 'panel').values()
-    for method in METHODS
-    if f'{method}_ratios' in own[0]
-  ]
+  names = ('network', 'figure', 'pruned', *(f'{s:.0%}' for s in _PRUNED))
+  lines = []
+  for panel, own in frames.group(rows, 'panel').items():
+    for method, (title, figure) in METHODS.items():
+      if f'{method}_ratios' in own[0]:
+        at = functools.partial(networks.survival_at, method=method)
+        pairs = [_alpha_and(functools.partial(at, share=s)) for s in _PRUNED]
+        found = (pairs_of(own, one) for one in pairs)
+        values = panel, figure, title, *map(_interval, found)
+        lines.append(dict(zip(names, values, strict=True)))
   title = 'the same of alpha and relative accuracy, by the parameters pruned'
-  return frames.table(title, columns, items)
+  return frames.table(title, frames.columns('; '.join(names)), lines)
 
 
 Point = tuple[Any, float, float]
@@ -174,24 +158,18 @@ def spearman(points: list[Point]) -> tuple[float, float, float]:
   groups: dict[Any, list[tuple[float, float]]] = {}
   for setting, x, y in points:
     groups.setdefault(setting, []).append((x, y))
-  clusters = list(groups.values())
-  generator = np.random.default_rng(0)
+  clusters, num = list(groups.values()), len(groups)
 
-  def rho(pairs: list[tuple[float, float]]) -> float:
-    x, y = np.array(pairs).T
+  def rho(chosen: Iterable[int]) -> float:
+    x, y = np.array([pair for i in chosen for pair in clusters[i]]).T
     if len(set(x)) < 2 or len(set(y)) < 2:
       return math.nan
     return float(stats.spearmanr(x, y).statistic)
 
-  draws = [
-    rho([pair for i in chosen for pair in clusters[i]])
-    for chosen in generator.integers(
-      len(clusters), size=(_RESAMPLES, len(clusters))
-    )
-  ]
-  draws = [value for value in draws if not math.isnan(value)] or [math.nan]
-  low, high = np.quantile(draws, (0.025, 0.975))
-  return rho([pair for c in clusters for pair in c]), float(low), float(high)
+  resamples = np.random.default_rng(0).integers(num, size=(_RESAMPLES, num))
+  draws = [value for value in map(rho, resamples) if not math.isnan(value)]
+  low, high = np.quantile(draws or [math.nan], (0.025, 0.975)).tolist()
+  return rho(range(num)), low, high
 
 
 # Exactly stable weights.
@@ -203,43 +181,40 @@ def networks_table(config: ConfigDict, rows: list[Row]) -> str:
   The repeats share their random numbers across alpha, and differ much more
   from each other than alphas do: the slope is taken within each repeat.
   """
-  columns = [
-    *frames.columns('pruned=title', 'alpha'),
-    *(
-      Column(f'{100 * f:g} %', functools.partial(_at, i), _reach)
-      for i, f in enumerate(config.networks.fractions)
-      if f in (0.5, 0.7, 0.8, 0.9)
-    ),
-    Column('all fractions', lambda item: item['curves'].mean(axis=1), _reach),
-  ]
-  items = []
+  shown = {
+    f'{100 * f:g} %': i
+    for i, f in enumerate(config.networks.fractions)
+    if f in (0.5, 0.7, 0.8, 0.9)
+  }
+  names = 'pruned', 'alpha', *shown, 'all fractions'
+  lines = []
   for name, title in AGREEMENTS.items() if rows else ():
     curves = {
       f'{alpha:g}': np.array([row[name] for row in own])
       for alpha, own in frames.group(rows, 'alpha').items()
     }
     for alpha, found in (curves | {'slope': _slopes(rows, name)}).items():
-      items.append({'title': title, 'alpha': alpha, 'curves': found})
+      chosen = *found.T[list(shown.values())], found.mean(axis=1)
+      values = title, alpha, *map(_reach, chosen)
+      lines.append(dict(zip(names, values, strict=True)))
   title = (
     'random networks with stable weights: agreement after pruning, mean with '
     '95 % interval\nover repeats; last, the change of agreement per unit of '
     'alpha within a repeat'
   )
-  return frames.table(title, columns, items)
-
-
-def _at(i: int, item: Row) -> np.ndarray:
-  return item['curves'][:, i]
+  return frames.table(title, frames.columns('; '.join(names)), lines)
 
 
 def _slopes(rows: list[Row], name: str) -> np.ndarray:
   """[repeats, fractions], least-squares slopes of agreement against alpha."""
-  slopes = []
-  for own in frames.group(rows, 'seed').values():
-    alphas = np.array([row['alpha'] for row in own])
-    curves = np.array([row[name] for row in own])
-    slopes.append(np.polyfit(alphas, curves, 1)[0])
-  return np.array(slopes)
+
+  def slope(own: list[Row]) -> np.ndarray:
+    alphas, curves = (
+      [row[column] for row in own] for column in ('alpha', name)
+    )
+    return np.polyfit(alphas, curves, 1)[0]
+
+  return np.array(list(map(slope, frames.group(rows, 'seed').values())))
 
 
 def _reach(values: np.ndarray) -> str:
@@ -252,39 +227,32 @@ def _reach(values: np.ndarray) -> str:
 def matrices_table(rows: list[Row]) -> str:
   """Median pruning ratio in windows of alpha, and its correlation with it."""
 
-  def median(centre: float, own: list[Row]) -> float | None:
-    near = [
-      row['pruning_ratio'] for row in own if abs(row['alpha'] - centre) <= 0.025
+  def line(own: list[Row]) -> Row:
+    points = [
+      (i, row['alpha'], row['pruning_ratio']) for i, row in enumerate(own)
     ]
-    return float(np.median(near)) if near else None
+    found: Row = {'drawn': own[0]['structure'], 'rho': _interval(points)}
+    for name, centre in windows.items():
+      near = [
+        ratio for _, alpha, ratio in points if abs(alpha - centre) <= 0.025
+      ]
+      found[name] = np.median(near) if near else None
+    return found
 
-  def rho(own: list[Row]) -> str:
-    return _interval(
-      [(i, row['alpha'], row['pruning_ratio']) for i, row in enumerate(own)]
-    )
-
-  columns = [
-    Column('drawn', 'structure'),
-    *(
-      Column(
-        f'{c - 0.025:.2f}-{c + 0.025:.2f}', functools.partial(median, c), '.3f'
-      )
-      for c in np.arange(1.775, 2.0, 0.05)
-    ),
-    Column('rho', rho),
-  ]
+  centres = np.arange(1.775, 2.0, 0.05)
+  windows = {f'{c - 0.025:.2f}-{c + 0.025:.2f}': c for c in centres}
+  shown = '; '.join(f'{name}:.3f' for name in windows)
+  columns = frames.columns(f'drawn; {shown}; rho')
   found = frames.group(rows, 'structure')
-  return frames.table(
-    'random matrices: median pruning ratio by alpha',
-    columns,
-    [found[name] for name in STRUCTURES if name in found],
-  )
+  lines = [line(found[name]) for name in STRUCTURES if name in found]
+  title = 'random matrices: median pruning ratio by alpha'
+  return frames.table(title, columns, lines)
 
 
 def limits_table(rows: list[Row]) -> str:
   """Stable weights beside what theorems, and another program, say of them."""
   columns = frames.columns(
-    *('statement', 'what', 'alpha:g', 'measured=value:.4g', 'low:.4g'),
-    *('high:.4g', 'expected=predicted:.4g', 'holds:yes'),
+    'statement; what; alpha:g; measured=value:.4g; low:.4g; high:.4g; '
+    'expected=predicted:.4g; holds:yes'
   )
   return frames.table('independent stable weights', columns, rows)

@@ -1,14 +1,13 @@
 """Studies of exactly stable weights: networks, matrices and limit theorems.
 
 Parts of "Heavy Tails in SGD and Compressibility of Overparametrized Neural
-Networks" that need no training: how random networks survive pruning (supplement
-S1.6.1), which random matrices are prunable (S1.6.2), and the limits and rates
-behind both.
+Networks" that need no training: supplements S1.6.1 (networks) and S1.6.2
+(matrices), and the limits and rates behind both.
 """
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.common.cells import Cell, Row
+from experiments.common.cells import Cell, Row, cell
 from htjax import compressibility, mean_field, models, pruning, stable
 from htjax.selection import exclude
 
@@ -31,15 +30,10 @@ AGREEMENTS = {
 
 _DRAWS_IN_A_CELL = 25
 # Values that another program found, of 250,000 entries at relative error 0.1.
+_ALPHAS = (1.75, 1.8, 1.85, 1.9, 1.95, 2.0)
 _RATIOS = {
-  'independent': {
-    **{1.75: 0.45, 1.8: 0.38, 1.85: 0.35, 1.9: 0.315, 1.95: 0.286},
-    2.0: 0.2653,
-  },
-  'columns': {
-    **{1.75: 0.34, 1.8: 0.33, 1.85: 0.31, 1.9: 0.28, 1.95: 0.27},
-    2.0: 0.265,
-  },
+  'independent': (0.45, 0.38, 0.35, 0.315, 0.286, 0.2653),
+  'columns': (0.34, 0.33, 0.31, 0.28, 0.27, 0.265),
 }
 # And of single draws of 800 by 800 entries, half of the singular values kept.
 _SINGULAR = {1.2: 0.050, 1.6: 0.134, 1.9: 0.290, 2.0: 0.326}
@@ -47,22 +41,16 @@ _SINGULAR = {1.2: 0.050, 1.6: 0.134, 1.9: 0.290, 2.0: 0.326}
 
 def cells(config: ConfigDict) -> Iterator[Cell]:
   """Everything but the trained networks."""
-  measure = network_measure(config)
-  for repeat in range(config.networks.repeats):
-    yield Cell(
-      f'repeat {repeat}', functools.partial(measure, repeat), 'networks'
-    )
-  for first in range(0, config.matrices.draws, _DRAWS_IN_A_CELL):
-    yield Cell(
-      f'draws from {first}',
-      functools.partial(matrix_rows, config, first),
-      'matrices',
-    )
+  settings = config, _agreement(config)
+  for i in range(config.networks.repeats):
+    yield cell(f'repeat {i}', network_rows, *settings, i, study='networks')
+  for i in range(0, config.matrices.draws, _DRAWS_IN_A_CELL):
+    yield cell(f'draws from {i}', matrix_rows, config, i, study='matrices')
   for name, limit in LIMITS.items():
-    yield Cell(name, functools.partial(limit, config), 'limits')
+    yield cell(name, limit, config, study='limits')
 
 
-def _key(study: str, *numbers: int) -> Any:
+def _key(study: str, *numbers: Any) -> Any:
   key = jax.random.key(STUDIES.index(study))
   return functools.reduce(jax.random.fold_in, numbers, key)
 
@@ -70,36 +58,27 @@ def _key(study: str, *numbers: int) -> Any:
 # Networks.
 
 
-def network_measure(config: ConfigDict) -> Callable[[int], Iterator[Row]]:
-  """A function of the number of the repeat, a row for each tail index."""
-  settings = config.networks
-  network = models.fcn(
-    settings.dim,
-    settings.width,
-    settings.num_classes,
-    hidden_layers=settings.hidden_layers,
-  )
-  agreement = _make_agreement(network, settings.fractions)
-
-  def measure(repeat: int) -> Iterator[Row]:
-    key = _key('networks', repeat)
-    shape = (settings.num_inputs, settings.dim)
-    inputs = jax.random.normal(jax.random.fold_in(key, 0), shape)
-    for alpha in settings.alphas:
-      # One key for all: the curves differ by alpha alone.
-      curves = agreement(jax.random.fold_in(key, 1), alpha, inputs)
-      yield {
-        'alpha': alpha,
-        'seed': repeat,
-        'width': settings.width,
-        **{name: np.asarray(curves[name]).tolist() for name in AGREEMENTS},
-      }
-
-  return measure
+def network_rows(
+  config: ConfigDict, agreement: Callable[..., Row], repeat: int
+) -> Iterator[Row]:
+  """A row for each tail index."""
+  settings, key = config.networks, _key('networks', repeat)
+  shape = (settings.num_inputs, settings.dim)
+  inputs = jax.random.normal(jax.random.fold_in(key, 0), shape)
+  for alpha in settings.alphas:
+    # One key for all: the curves differ by alpha alone.
+    curves = agreement(jax.random.fold_in(key, 1), alpha, inputs)
+    row = {'alpha': alpha, 'seed': repeat, 'width': settings.width}
+    yield row | {name: np.asarray(curves[name]).tolist() for name in AGREEMENTS}
 
 
-def _make_agreement(network: models.Network, fractions: Any) -> Any:
+def _agreement(config: ConfigDict) -> Callable[..., Row]:
   """(key, alpha, inputs) -> agreement with itself at each pruned fraction."""
+  sizes = config.networks
+  network = models.fcn(
+    *(sizes.dim, sizes.width, sizes.num_classes),
+    hidden_layers=sizes.hidden_layers,
+  )
 
   @jax.jit
   def agreement(key, alpha, inputs):
@@ -115,10 +94,9 @@ def _make_agreement(network: models.Network, fractions: Any) -> Any:
       return jnp.mean(labels(pruned.params) == own)
 
     selections = (exclude(*network.excluded), None)
+    fractions = jnp.asarray(sizes.fractions)
     return {
-      name: jax.lax.map(
-        functools.partial(at, select=select), jnp.asarray(fractions)
-      )
+      name: jax.lax.map(functools.partial(at, select=select), fractions)
       for name, select in zip(AGREEMENTS, selections, strict=True)
     }
 
@@ -133,11 +111,14 @@ def stable_network(key: Any, network: models.Network, alpha: Any) -> Any:
   params = dict(network.init(jax.random.fold_in(key, 0)))
   for i, name in enumerate(network.hidden, 1):
     shape = params[name]['kernel'].shape
-    w = stable.sample(jax.random.fold_in(key, i), alpha, shape)
-    # By the largest entry first: squares of the tail overflow.
-    w = w / jnp.max(jnp.abs(w))
+    w = _scaled(stable.sample(jax.random.fold_in(key, i), alpha, shape))
     params[name] = {'kernel': w / jnp.linalg.norm(w)}
   return params
+
+
+def _scaled(w: Any) -> Any:
+  """Over the largest entry: squares of the tail would overflow."""
+  return w / jnp.max(jnp.abs(w))
 
 
 # Matrices.
@@ -147,19 +128,14 @@ def matrix_rows(config: ConfigDict, first: int) -> Iterator[Row]:
   """Random tail indices, and what can be pruned at each."""
   settings = config.matrices
   for i in range(first, min(first + _DRAWS_IN_A_CELL, settings.draws)):
-    alpha_key, key = (
-      jax.random.fold_in(_key('matrices', i), j) for j in (0, 1)
-    )
+    alpha_key, key = (_key('matrices', i, j) for j in (0, 1))
     alpha = jax.random.uniform(
       alpha_key, minval=settings.low, maxval=settings.high
     )
     ratios = _matrix_ratios(key, alpha, config.error, settings.size)
     for name, ratio in ratios.items():
-      yield {
-        'structure': name,
-        'alpha': float(alpha),
-        'pruning_ratio': float(ratio),
-      }
+      row = {'structure': name, 'alpha': float(alpha)}
+      yield row | {'pruning_ratio': float(ratio)}
 
 
 @functools.partial(jax.jit, static_argnames='size')
@@ -181,12 +157,12 @@ def _matrix_ratios(key: Any, alpha: Any, error: float, size: int) -> Any:
 
 
 def _repeats(
-  config: ConfigDict, cell: int, measure: Callable[[Any], Any]
+  config: ConfigDict, cell: int, measure: Callable[..., Any], *arguments: Any
 ) -> Any:
-  """`measure(key)` of each repeat, one after the other; in float64."""
-  numbers = jnp.arange(config.limits.repeats)
+  """`measure(*arguments, key)` of each repeat, one by one; in float64."""
   found = jax.lax.map(
-    lambda i: measure(jax.random.fold_in(_key('limits', cell), i)), numbers
+    lambda i: measure(*arguments, _key('limits', cell, i)),
+    jnp.arange(config.limits.repeats),
   )
   return jax.tree.map(lambda a: np.asarray(a, np.float64), found)
 
@@ -198,24 +174,18 @@ def _row(
   statement: str,
   what: str,
   alpha: float,
-  interval: Interval,
+  interval: Sequence[float],
   predicted: float | None,
   slack: float = 0.0,
 ) -> Row:
   """It holds if the prediction lies in the interval, or as near as slack."""
+  row = {'statement': statement, 'what': what, 'alpha': alpha}
   value, low, high = interval
-  return {
-    'statement': statement,
-    'what': what,
-    'alpha': alpha,
-    'value': value,
-    'low': low,
-    'high': high,
-    'predicted': predicted,
-    'holds': None
-    if predicted is None
-    else bool((1 - slack) * low <= predicted <= (1 + slack) * high),
-  }
+  row |= {'value': value, 'low': low, 'high': high, 'predicted': predicted}
+  if predicted is None:
+    return row | {'holds': None}
+  ends = (1 - slack) * low, (1 + slack) * high
+  return row | {'holds': bool(ends[0] <= predicted <= ends[1])}
 
 
 def _mean(values: np.ndarray, bias: float = 0.0) -> Interval:
@@ -235,22 +205,24 @@ def _median(values: np.ndarray) -> Interval:
 
 def _range(values: np.ndarray) -> Interval:
   """A median, and between which values 98 % of the draws lie."""
-  low, middle, high = np.quantile(values, (0.01, 0.5, 0.99))
-  return float(middle), float(low), float(high)
+  low, middle, high = np.quantile(values, (0.01, 0.5, 0.99)).tolist()
+  return middle, low, high
+
+
+def _draw_error(
+  sample: Any, size: int, kappa: Any, p: float, alpha: float, key: Any
+) -> Any:
+  """The error of a fresh sample with a kept fraction."""
+  x = sample(key, alpha, (size,))
+  return compressibility.compression_error(x, kappa, p=p)
 
 
 def _gaussian(config: ConfigDict) -> Iterator[Row]:
   """alpha = 2: the error has a limit at every kept fraction."""
-  kappas = (0.1, 0.25, 0.5, 0.75, 0.9)
-  shape = (config.limits.largest,)
-  found = _repeats(
-    config,
-    0,
-    lambda key: compressibility.compression_error(
-      stable.sample(key, 2.0, shape), jnp.asarray(kappas)
-    ),
-  )
-  limits = np.asarray(compressibility.gaussian_limit(jnp.asarray(kappas)))
+  kappas = jnp.asarray((0.1, 0.25, 0.5, 0.75, 0.9))
+  settings = stable.sample, config.limits.largest, kappas, 2, 2.0
+  found = _repeats(config, 0, _draw_error, *settings)
+  limits = np.asarray(compressibility.gaussian_limit(kappas))
   for kappa, errors, limit in zip(kappas, found.T, limits, strict=True):
     what = f'error, kappa = {kappa:g}'
     yield _row('Gaussian limit', what, 2.0, _mean(errors), float(limit))
@@ -260,14 +232,9 @@ def _rates(config: ConfigDict) -> Iterator[Row]:
   """alpha < 2: the error decays like d^(1/2 - 1/alpha), slowly near 2."""
   largest = round(math.log10(config.limits.largest))
   sizes = [10**k for k in range(3, largest + 1)]
-
-  def error(alpha: float, size: int, key: Any) -> Any:
-    sample = stable.sample(key, alpha, (size,))
-    return compressibility.compression_error(sample, 0.5)
-
   for alpha in (1.2, 1.5, 1.75, 1.9):
     errors = [
-      _repeats(config, 1, functools.partial(error, alpha, size))
+      _repeats(config, 1, _draw_error, stable.sample, size, 0.5, 2, alpha)
       for size in sizes
     ]
     rate = mean_field.fit_rate(
@@ -286,7 +253,7 @@ def _ratios(config: ConfigDict) -> Iterator[Row]:
   """Prunable shares of matrices with more and less independence."""
   size, error = config.limits.size, config.error
   gaussian = _gaussian_ratio(error)
-  for alpha in _RATIOS['independent']:
+  for i, alpha in enumerate(_ALPHAS):
     ratios = functools.partial(
       _matrix_ratios, alpha=alpha, error=error, size=size
     )
@@ -297,7 +264,7 @@ def _ratios(config: ConfigDict) -> Iterator[Row]:
         # entries a ratio is a multiple of 1 / d.
         judged: Any = _mean(found[name], 1 / size**2), gaussian
       else:
-        known = _RATIOS[name][alpha] if (size, error) == (500, 0.1) else None
+        known = _RATIOS[name][i] if (size, error) == (500, 0.1) else None
         judged = _median(found[name]), known, 0.05
       yield _row('Section S1.6.2', f'pruning ratio, {name}', alpha, *judged)
 
@@ -318,16 +285,15 @@ def _singular(config: ConfigDict) -> Iterator[Row]:
   size = config.limits.singular_size
 
   def error(alpha: float, key: Any) -> Any:
-    matrix = stable.sample(key, alpha, (size, size))
-    # By the largest entry first: squares of the tail overflow.
-    s = jnp.linalg.svd(matrix / jnp.max(jnp.abs(matrix)), compute_uv=False)
+    matrix = _scaled(stable.sample(key, alpha, (size, size)))
+    s = jnp.linalg.svd(matrix, compute_uv=False)
     return jnp.sqrt(jnp.sum(s[size // 2 :] ** 2) / jnp.sum(s**2))
 
   for alpha, known in _SINGULAR.items():
-    found = _repeats(config, 3, functools.partial(error, alpha))
+    interval = _range(_repeats(config, 3, error, alpha))
     predicted = known if size == 800 else None
     what = 'error, half the values'
-    yield _row('Theorem 2', what, alpha, _range(found), predicted)
+    yield _row('Theorem 2', what, alpha, interval, predicted)
 
 
 def _finite_moment(config: ConfigDict) -> Iterator[Row]:
@@ -337,22 +303,17 @@ def _finite_moment(config: ConfigDict) -> Iterator[Row]:
   d^(1/alpha - 1) of it, and so is the error.
   """
   kappa, size = 0.3, config.limits.largest
+
+  def pareto_share(alpha: float, kappa: float) -> float:
+    return 1 - kappa ** (1 - 1 / alpha)
+
   laws: dict[str, Any] = {
     'stable': (stable.sample, stable_share, (1.2, 1.4, 1.5, 1.6, 1.8, 2.0)),
-    'Pareto': (
-      jax.random.pareto,
-      lambda alpha, kappa: 1 - kappa ** (1 - 1 / alpha),
-      (1.2, 1.5, 1.8),
-    ),
+    'Pareto': (jax.random.pareto, pareto_share, (1.2, 1.5, 1.8)),
   }
-
-  def error(sample: Any, alpha: float, key: Any) -> Any:
-    x = sample(key, alpha, (size,))
-    return compressibility.compression_error(x, kappa, p=1)
-
   for name, (sample, limit, alphas) in laws.items():
     for alpha in alphas:
-      found = _repeats(config, 4, functools.partial(error, sample, alpha))
+      found = _repeats(config, 4, _draw_error, sample, size, kappa, 1, alpha)
       predicted = limit(alpha, kappa)
       interval = _mean(found, predicted * size ** (1 / alpha - 1))
       what = f'l1 error, kappa = {kappa:g}, {name}'

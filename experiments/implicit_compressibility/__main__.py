@@ -1,5 +1,3 @@
-"""Runs the study."""
-
 from experiments.common import program
 from experiments.implicit_compressibility import cells
 

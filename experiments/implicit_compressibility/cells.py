@@ -1,4 +1,4 @@
-"""Training, pruning, and what is measured of a network."""
+"""Training, pruning, and the measurements of a network."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,17 +12,10 @@ from ml_collections import ConfigDict
 from experiments.common import tasks
 from experiments.common.cells import Row, publish, train_lanes
 from experiments.implicit_compressibility.report import published_row, report
-from htjax import (
-  compressibility,
-  data,
-  models,
-  plotting,
-  pruning,
-  selection,
-  training,
-)
+from htjax import compressibility, data, models, plotting, pruning, training
 from htjax.io import records
 from htjax.noise import StableNoise
+from htjax.selection import exclude
 
 # Settings that go from a preset to the training program as they are.
 _RECIPE = (
@@ -36,11 +29,9 @@ def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
   dataset = load_data(config)
   network = tasks.network(config, dataset)
   lanes = make_lanes(config)
+  recipe = training.Recipe(**{name: config[name] for name in _RECIPE})
   program = training.make_program(
-    network.init,
-    network.apply,
-    training.Recipe(**{name: config[name] for name in _RECIPE}),
-    select=selection.exclude(*network.excluded),
+    network.init, network.apply, recipe, select=exclude(*network.excluded)
   )
   analyse = make_analysis(config, network, dataset)
 
@@ -79,9 +70,8 @@ def make_analysis(
   config: ConfigDict, network: models.Network, dataset: data.Dataset
 ) -> Callable[[Any], Row]:
   """A compiled function from weights to all that is measured of them."""
-  prunable = selection.exclude(*network.excluded)
-  train = jax.tree.map(jnp.asarray, dataset.train)
-  test = jax.tree.map(jnp.asarray, dataset.test)
+  prunable = exclude(*network.excluded)
+  train, test = jax.tree.map(jnp.asarray, (dataset.train, dataset.test))
   fractions = jnp.asarray(config.fractions)
 
   def accuracy(params, examples):
@@ -107,22 +97,17 @@ def make_analysis(
   compiled = jax.jit(measure)
 
   def analyse(params):
-    measured = jax.tree.map(np.asarray, compiled(params, train, test))
-    norms = np.concatenate(
-      [
-        np.asarray(compressibility.column_norms(leaf)).ravel()
-        for leaf, flag in zip(
-          jax.tree.leaves(params),
-          jax.tree.leaves(prunable(params)),
-          strict=True,
-        )
-        if flag
-      ]
-    )
+    measured = compiled(params, train, test)
+    row = {name: np.asarray(value).tolist() for name, value in measured.items()}
+    leaves = zip(*map(jax.tree.leaves, (params, prunable(params))), strict=True)
+    all_norms = [
+      np.asarray(compressibility.column_norms(leaf)).ravel()
+      for leaf, flag in leaves
+      if flag
+    ]
+    norms = np.concatenate(all_norms)
     counts, _ = np.histogram(norms / np.median(norms), plotting.NORM_BINS)
-    return {k: v.tolist() for k, v in measured.items()} | {
-      'column_norm_counts': counts.tolist()
-    }
+    return row | {'column_norm_counts': counts.tolist()}
 
   return analyse
 

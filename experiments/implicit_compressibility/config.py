@@ -1,9 +1,5 @@
 """Presets: a row block of the paper's tables, with the settings of its Table 7.
 
-  python -m experiments.implicit_compressibility \
-    --config=experiments/implicit_compressibility/config.py:PRESET \
-    --workdir=runs/PRESET
-
 Over each preset stand its time on 2 cores and the pruning ratios in % that come
 out, without noise and at alpha 1.75, 1.8 and 1.9: means over the preset's seeds
 where no other number is said, `.. seeds` is `--config.num_seeds`.
@@ -49,22 +45,16 @@ BASE: dict[str, Any] = {
 
 
 def _ecg5000(width, sigmas, split='ucr', variant='z_normalised', **more):
+  options = {'labels': 'binary', 'split': split, 'variant': variant}
   return {
-    'dataset': 'ecg5000',
-    'dataset_options': {
-      'labels': 'binary',
-      'split': split,
-      'variant': variant,
-    },
-    'width': width,
-    'learning_rate': 1e-4,
-    'batch_size': 500,
-    'eval_every': 10,
+    **{'dataset': 'ecg5000', 'dataset_options': options, 'width': width},
+    **{'learning_rate': 1e-4, 'batch_size': 500, 'eval_every': 10},
     'sigmas': sigmas,
     **more,
   }
 
 
+_2K, _10K = (2000, (0.5, 0.3, 0.25)), (10_000, (1.25, 1.0, 0.75))
 # The authors' Type III sampler has characteristic function
 # exp(-2^(-alpha/2) |u|^alpha): their sigma is sqrt(2) times ours.
 _TYPE3 = tuple(s / math.sqrt(2) for s in (3.0, 3.0, 2.0))
@@ -79,6 +69,8 @@ _DIGITS = {
   'sigmas': (0.018, 0.021, 0.026),
   'max_steps': 1000,
 }
+
+_LAST = (1024, 1024, 'M')
 
 PRESETS: dict[str, dict[str, Any]] = {
   # Does it run? 7 s: 13.3, and 19.5 at alpha 1.75.
@@ -95,13 +87,9 @@ PRESETS: dict[str, dict[str, Any]] = {
   'demo': _DIGITS,
   # Table 1. 35 s: 11.4; 38.0, 21.8, 17.6. Medians of 64 seeds: 11.4; 37.2,
   # 21.2, 17.4.
-  'ecg5000_type1_2k': _ecg5000(
-    2000, (0.5, 0.3, 0.25), table='IC-TB1', law_draws=50
-  ),
+  'ecg5000_type1_2k': _ecg5000(*_2K, table='IC-TB1', law_draws=50),
   # Table 2. 1-2 min. Medians of 64 seeds: 11.4; 48.1, 36.4, 24.0.
-  'ecg5000_type1_10k': _ecg5000(
-    10_000, (1.25, 1.0, 0.75), table='IC-TB2', law_draws=50
-  ),
+  'ecg5000_type1_10k': _ecg5000(*_10K, table='IC-TB2', law_draws=50),
   # Table 3. 1-2 min. Medians of 20 seeds: 37.1, 30.2, 18.8.
   'ecg5000_type2_10k': _ecg5000(
     10_000, (1.5, 1.75, 2.25), table='IC-TB3', kind='type2'
@@ -111,20 +99,18 @@ PRESETS: dict[str, dict[str, Any]] = {
   # Another split: the first 500 of all 5,000 series in a seeded order.
   # Table 1. 3 min: 11.4; 57.6, 43.9, 35.6.
   'ecg5000_resplit_type1_2k': _ecg5000(
-    2000, (0.5, 0.3, 0.25), split=1, table='IC-TB1', law_draws=50
+    *_2K, split=1, table='IC-TB1', law_draws=50
   ),
   # Table 2.
   'ecg5000_resplit_type1_10k': _ecg5000(
-    10_000, (1.25, 1.0, 0.75), split=1, table='IC-TB2', law_draws=50
+    *_10K, split=1, table='IC-TB2', law_draws=50
   ),
   # The same noise where the network can see it: inputs with a constant
   # coordinate. 1-2 min, 10 seeds: 11.4; 42.3, 23.7, 18.7.
-  'ecg5000_bias_type1_2k': _ecg5000(2000, (0.5, 0.3, 0.25), variant='bias'),
+  'ecg5000_bias_type1_2k': _ecg5000(*_2K, variant='bias'),
   # And series standardised per time step instead of per series. 1-2 min, 10
   # seeds: 11.4; 61.0, 44.9, 34.5.
-  'ecg5000_per_time_type1_2k': _ecg5000(
-    2000, (0.5, 0.3, 0.25), variant='per_time'
-  ),
+  'ecg5000_per_time_type1_2k': _ecg5000(*_2K, variant='per_time'),
   # Table 5. 1.5-2 h: 10.6; 30.9, 30.7, 19.5.
   'mnist': {
     'table': 'IC-TB5',
@@ -147,10 +133,7 @@ PRESETS: dict[str, dict[str, Any]] = {
   'cifar10_cnn': {
     'dataset': 'cifar10',
     'network': 'cnn',
-    'channels': (
-      *(128, 'M', 256, 'M', 512, 512, 'M'),
-      *(1024, 1024, 'M', 1024, 1024, 'M'),
-    ),
+    'channels': (*(128, 'M', 256, 'M', 512, 512, 'M'), *_LAST, *_LAST),
     'learning_rate': 0.01,
     'batch_size': 100,
     'eval_batch': 500,

@@ -1,24 +1,21 @@
 """The figures of Tables 1-6, one point for each network."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from experiments.common import frames
-from experiments.common.figures import legend_once
+from experiments.common.figures import Axes, Figure, describe, legend_once
 from htjax import plotting
 from htjax.checks import check_range
 from htjax.plotting import GREY, Group, Row
 
 Style = dict[str, Any]
-
-if TYPE_CHECKING:
-  from matplotlib.axes import Axes
-  from matplotlib.figure import Figure
+_RATIO = 'pruning ratio (% of the columns)'
 
 
-def ratio_against_alpha(rows: Sequence[Row]) -> 'Figure':
+def ratio_against_alpha(rows: Sequence[Row]) -> Figure:
   """Draw the pruning ratio of every network, by tail index.
 
   Beside the points stand their median and quartiles; the quartiles and the 5 %
@@ -46,14 +43,13 @@ def ratio_against_alpha(rows: Sequence[Row]) -> 'Figure':
       style |= {'linewidth': 1, 'label': 'published mean, sd'}
       ax.errorbar(star, 100 * mark[0], 100 * mark[1], fmt='*', **style)
   ax.set_xticks(range(len(groups)), list(map(_category, groups)))
-  ax.set_xlabel('tail index α of the noise')
-  ax.set_ylabel('pruning ratio (% of the columns)')
+  ax.set(xlabel='tail index α of the noise', ylabel=_RATIO)
   ax.set(xlim=(-0.6, len(groups) - 0.4), ylim=(0, 104))
   legend_once(figure, ax)
   return figure
 
 
-def _draw_points(ax: 'Axes', x: float, group: Group) -> None:
+def _draw_points(ax: Axes, x: float, group: Group) -> None:
   ratios = 100 * np.array([row['pruning_ratio'] for row in group.rows])
   # Spread so that any neighbours are apart, the same way at every call.
   golden = 0.5 * (np.sqrt(5.0) - 1.0)
@@ -66,7 +62,7 @@ def _draw_points(ax: 'Axes', x: float, group: Group) -> None:
 
 
 def _quartiles(
-  ax: 'Axes', x: float, values: np.ndarray, colour: Any, label: str
+  ax: Axes, x: float, values: np.ndarray, colour: Any, label: str
 ) -> None:
   low, median, high = np.percentile(values, (25, 50, 75))
   ends = [[median - low], [high - median]]
@@ -89,7 +85,7 @@ def _category(group: Group) -> str:
 def _law(group: Group) -> np.ndarray:
   """All draws of a group's closed-form law, in %."""
   draws = [row.get('law_pruning_ratios') or [] for row in group.rows]
-  return 100 * np.concatenate([np.empty(0), *draws])
+  return 100 * np.concatenate([[], *draws])
 
 
 def _published(group: Group) -> tuple[float, float] | None:
@@ -101,7 +97,7 @@ def _published(group: Group) -> tuple[float, float] | None:
   return None
 
 
-def sweep(rows: Sequence[Row]) -> 'Figure':
+def sweep(rows: Sequence[Row]) -> Figure:
   """Draw what a larger noise scale buys, and where training ends.
 
   Left, accuracy after pruning against pruning ratio, the area of a point
@@ -131,13 +127,11 @@ def sweep(rows: Sequence[Row]) -> 'Figure':
   for group in groups:
     if group.alpha is None and group.rows:
       _draw_clean(trade, scale, group)
-  trade.set_xlabel('pruning ratio (% of the columns)')
-  trade.set_ylabel('test accuracy after pruning (%)')
-  trade.set_title('the larger a point, the larger σ', fontsize=10)
-  scale.set_xlabel('noise scale σ')
-  scale.set_ylabel('pruning ratio (% of the columns)')
+  trade.set(xlabel=_RATIO, ylabel='test accuracy after pruning (%)')
+  describe(trade, 'the larger a point, the larger σ', titlesize=10)
+  title = 'dotted: the largest σ at which all converge'
   scale.set_ylim(feet[-1] - 6 if any(lost) else 0, 104)
-  scale.set_title('dotted: the largest σ at which all converge', fontsize=10)
+  describe(scale, title, titlesize=10, xlabel='noise scale σ', ylabel=_RATIO)
   if any(lost):
     percents = range(0, 101, 20)
     names = [*map(str, percents), 'all\ndiverged']
@@ -153,8 +147,10 @@ def _setting(rows: Sequence[Row]) -> dict[str, Any]:
   statuses = {row['status'] for row in rows}
   worst = [s for s in ('diverged', 'out of steps') if s in statuses]
   finished = plotting.finished(rows)
-  ratios = [100 * row['pruning_ratio'] for row in finished]
-  accuracies = [100 * row['test_accuracy_pruned'] for row in finished]
+  ratios, accuracies = (
+    [100 * row[name] for row in finished]
+    for name in ('pruning_ratio', 'test_accuracy_pruned')
+  )
   return {
     'sigma': rows[0]['sigma'],
     'status': (worst or ['converged'])[0],
@@ -165,7 +161,7 @@ def _setting(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _draw_alpha(
-  trade: 'Axes', scale: 'Axes', group: Group, sigmas: list[float], foot: float
+  trade: Axes, scale: Axes, group: Group, sigmas: list[float], foot: float
 ) -> bool:
   """Draw one alpha; whether at some sigma all of it diverged."""
   by_sigma = frames.group(group.all_rows, 'sigma')
@@ -175,11 +171,11 @@ def _draw_alpha(
   drawn = [s for s in settings if s['ratios']]
   good = [s for s in drawn if s['status'] == 'converged']
   line = {'color': group.colour, 'linewidth': 1.2, 'alpha': 0.6}
-  for ax, known, x, y in (
+  for ax, known, *names in (
     (trade, good, 'ratio', 'accuracy'),
     (scale, drawn, 'sigma', 'ratio'),
   ):
-    ax.plot([s[x] for s in known], [s[y] for s in known], **line)
+    ax.plot(*([s[name] for s in known] for name in names), **line)
   dots = {'color': group.colour, 'alpha': 0.6, 'linewidths': 0}
   for s in settings:
     paint = _paint(s['status'], group.colour)
@@ -205,7 +201,7 @@ def _paint(status: str, colour: Any) -> dict[str, Any]:
   return paint | {'linewidths': 1.4, 'zorder': 3}
 
 
-def _draw_clean(trade: 'Axes', scale: 'Axes', group: Group) -> None:
+def _draw_clean(trade: Axes, scale: Axes, group: Group) -> None:
   mean = _setting(group.rows)
   style = {'color': group.colour, 'marker': 's', 'zorder': 3}
   trade.scatter(mean['ratio'], mean['accuracy'], 70, **style)
@@ -214,7 +210,7 @@ def _draw_clean(trade: 'Axes', scale: 'Axes', group: Group) -> None:
   scale.axhline(mean['ratio'], **line)
 
 
-def _sweep_legend(figure: 'Figure', groups: list[Group]) -> None:
+def _sweep_legend(figure: Figure, groups: list[Group]) -> None:
   """Colours are tail indices, shapes are what became of the networks."""
   from matplotlib.lines import Line2D
 

@@ -20,7 +20,7 @@ _MEASURED = {
   'train_accuracy_pruned': 'train a.p.',
   'test_accuracy_pruned': 'test a.p.',
 }
-_SETTING = frames.columns('alpha:tail', 'sigma:.4g')
+_SETTING = frames.columns('alpha:tail; sigma:.4g')
 _percent = functools.partial(frames.spread, unit=100, over=plotting.finished)
 
 
@@ -31,14 +31,12 @@ def report(config: ConfigDict, rows: list[Row]) -> Report:
     tables.append(sweep_table(rows))
     return Report(tables, {'sigma_sweep': figures.sweep(rows)})
   curve = plotting.accuracy_against_ratio(rows, list(config.fractions))
-  return Report(
-    tables,
-    {
-      'accuracy_against_pruning_ratio': curve,
-      'pruning_ratio': figures.ratio_against_alpha(rows),
-      'column_norms': plotting.column_norms(rows),
-    },
-  )
+  drawn = {
+    'accuracy_against_pruning_ratio': curve,
+    'pruning_ratio': figures.ratio_against_alpha(rows),
+    'column_norms': plotting.column_norms(rows),
+  }
+  return Report(tables, drawn)
 
 
 def main_table(config: ConfigDict, rows: list[Row]) -> str:
@@ -78,18 +76,16 @@ def spread_table(rows: list[Row]) -> str:
     for header, percent in quantiles.items()
   ]
   groups = frames.group(plotting.finished(rows), 'alpha', 'sigma').values()
-  return frames.table('pruning ratio over seeds', [*_SETTING, *columns], groups)
+  return frames.table('pruning ratio over seeds', _SETTING + columns, groups)
 
 
 def law_table(rows: list[Row]) -> str:
   """Trained rows against the closed-form law of noise that is not seen."""
-  columns = [
-    *_SETTING,
-    Column('runs', 'runs'),
-    Column('trained 25/50/75 %', 'trained', _quartiles),
-    Column('closed form 25/50/75 %', 'law', _quartiles),
-    *frames.columns('KS=distance:.3f', 'p:.3g'),
-  ]
+  columns = frames.columns(
+    'alpha:tail; sigma:.4g; runs; trained 25/50/75 %=trained:quartiles; '
+    'closed form 25/50/75 %=law:quartiles; KS=distance:.3f; p:.3g',
+    quartiles=_quartiles,
+  )
   with_law = [row for row in rows if row.get('law_pruning_ratios')]
   groups = frames.group(with_law, 'alpha', 'sigma').values()
   title = 'trained networks against the law of invisible Type I noise'
@@ -100,15 +96,8 @@ def _compare(rows: list[Row]) -> Row:
   trained = [row['pruning_ratio'] for row in rows]
   law = np.concatenate([row['law_pruning_ratios'] for row in rows])
   test = stats.ks_2samp(trained, law)
-  return {
-    'alpha': rows[0]['alpha'],
-    'sigma': rows[0]['sigma'],
-    'runs': len(rows),
-    'trained': trained,
-    'law': law,
-    'distance': test.statistic,
-    'p': test.pvalue,
-  }
+  found = {'runs': len(rows), 'trained': trained, 'law': law}
+  return rows[0] | found | {'distance': test.statistic, 'p': test.pvalue}
 
 
 def _quartiles(ratios: np.ndarray) -> str:

@@ -1,5 +1,3 @@
-"""Runs the study."""
-
 from experiments.common import program
 from experiments.mean_field import cells
 

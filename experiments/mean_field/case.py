@@ -13,23 +13,14 @@ from experiments.common import program
 from experiments.common.cells import Row
 from htjax import mean_field
 from htjax.mean_field import Problem
-from htjax.types import Array, PRNGKey
+from htjax.types import Array, ArrayLike, PRNGKey
 
 # Bounds drawn, and the variant of the theorem that each is.
 VARIANTS = {'bound': 'corrected', 'sharp_bound': 'sharp'}
 
 
 class Case(NamedTuple):
-  """The settings of one cell.
-
-  Attributes:
-    config: of the run.
-    problem: the data.
-    constants: gives B and its parts, of the problem.
-    key: typed key of the cell.
-    alpha: tail index of the noise.
-    kind: its type.
-  """
+  """The settings of one cell; `constants` gives B and its parts."""
 
   config: ConfigDict
   problem: Problem
@@ -64,7 +55,7 @@ class Case(NamedTuple):
     return mean_field.simulate(key, particles=start, **settings).particles[-1]
 
   def replicas(self, num: int) -> dict[str, Any]:
-    """How a study spreads its replicas over devices."""
+    """Number of replicas, and their spread over devices."""
     mesh = program.mesh()
     share = num if mesh is None else num // mesh.size
     usual = 1 if jax.default_backend() == 'cpu' else share
@@ -93,20 +84,24 @@ def make_problem(config: ConfigDict) -> Problem:
 
 
 def rate_row(
-  names: tuple[str, str],
+  statement: str,
+  what: str,
   x: Sequence[float],
-  rate: mean_field.Rate,
-  predicted: float | None,
-  holds: bool | None,
-  **more: Any,
+  samples: ArrayLike,
+  predicted: float | None = None,
+  holds: Callable[[mean_field.Rate], bool] | None = None,
+  *,
+  bound: Callable[[str], list[float]] | None = None,
+  statistic: str = 'mean',
 ) -> Row:
-  """The points of a fitted rate, its slope, and what a theorem says.
+  """The rate fitted to samples [k, R] at x, and what a theorem says of it.
 
-  The names are those of the statement and of what is measured.
+  `holds` judges the rate; `bound`, given its variant, has one for each point.
   """
-  return {
-    'statement': names[0],
-    'what': names[1],
+  rate = mean_field.fit_rate(np.asarray(x), samples, statistic=statistic)
+  row = {
+    'statement': statement,
+    'what': what,
     'x': np.asarray(x, float).tolist(),
     'levels': rate.levels.tolist(),
     'errors': rate.level_errors.tolist(),
@@ -115,35 +110,32 @@ def rate_row(
     'high': rate.high,
     'local_slopes': rate.local_slopes.tolist(),
     'predicted': predicted,
-    'holds': holds,
-    **more,
+    'holds': holds and holds(rate),
   }
+  if bound is None:
+    return row
+  bounds = {name: bound(variant) for name, variant in VARIANTS.items()}
+  below = bool(np.all(rate.levels <= np.array(bounds['sharp_bound'])))
+  return row | {'bound_holds': below, **bounds}
 
 
 def value_row(
-  names: tuple[str, str],
+  statement: str,
+  what: str,
   value: float,
   reach: float,
   predicted: float,
-  holds: bool,
+  holds: bool | None = None,
 ) -> Row:
-  """A number with its interval value +- reach, and what a theorem says."""
+  """A number with its interval, in which the prediction should lie."""
+  if holds is None:
+    holds = abs(value - predicted) <= reach
   return {
-    'statement': names[0],
-    'what': names[1],
+    'statement': statement,
+    'what': what,
     'slope': float(value),
     'low': value - reach,
     'high': value + reach,
     'predicted': predicted,
     'holds': bool(holds),
   }
-
-
-def below(levels: np.ndarray, bound: Callable[[str], list[float]]) -> Row:
-  """Bounds of each point, and whether the sharp one holds at all of them.
-
-  A bound is given its variant.
-  """
-  bounds = {name: bound(variant) for name, variant in VARIANTS.items()}
-  holds = bool(np.all(levels <= np.array(bounds['sharp_bound'])))
-  return {'bound_holds': holds, **bounds}

@@ -1,4 +1,4 @@
-"""What is measured, cell by cell.
+"""Measurements, cell by cell.
 
 A row of a study of rates holds the points that its figure shows, the fitted
 slope with its interval, what the theorem predicts, and whether it holds:
@@ -10,13 +10,14 @@ slope with its interval, what the theorem predicts, and whether it holds:
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
-from experiments.common.cells import Cell, Row, key_for, run_cells
+from experiments.common.cells import Cell, Row, cell, key_for, run_cells
 from experiments.mean_field import coupled, extremes, laws
 from experiments.mean_field.case import Case, make_problem
 from experiments.mean_field.report import report
@@ -35,59 +36,51 @@ def cells(config: ConfigDict) -> list[Cell]:
   problem, plans = make_problem(config), _plans(config)
   constants = functools.cache(lambda: mean_field.regularity(problem))
 
-  def rows(name: str, study: Study, alpha: float, kind: str) -> list[Row]:
-    key = key_for(config.seed, f'{name} {alpha:g} {kind}')
+  def rows(title: str, name: str, alpha: float, kind: str) -> Iterator[Row]:
+    key = key_for(config.seed, title)
     common = {'study': name, 'alpha': alpha, 'kind': kind}
-    case = Case(config, problem, constants, key, alpha, kind)
-    return [common | row for row in study(case)]
+    for row in plans[name][0](
+      Case(config, problem, constants, key, alpha, kind)
+    ):
+      yield common | row
 
-  return [
-    Cell(
-      f'{name} {alpha:g} {kind}',
-      functools.partial(rows, name, plans[name][0], alpha, kind),
-    )
+  titles = {
+    f'{name} {alpha:g} {kind}': (name, alpha, kind)
     for name in config.studies
     for alpha, kind in plans[name][1]
-  ]
+  }
+  return [cell(title, rows, title, *own) for title, own in titles.items()]
 
 
 def _plans(
   config: ConfigDict,
 ) -> dict[str, tuple[Study, list[tuple[float, str]]]]:
   """By name, each study and the (alpha, kind) that it is made for."""
-  alphas, kinds = config.alphas, config.kinds
-  first, last = kinds[0], kinds[-1]
-
-  def grid(alphas, kinds):
-    return [(a, k) for a in alphas for k in kinds]
-
-  both = grid(alphas, kinds)
-  light = config.tail_alphas[-1]
+  kinds, first, last = config.kinds, config.kinds[:1], config.kinds[-1:]
+  alphas, light = config.alphas, config.tail_alphas[-1:]
+  plans = {
+    'chaos': (coupled.chaos, alphas, kinds),
+    'euler': (coupled.euler, alphas, kinds),
+    'euler_width': (coupled.euler_width, alphas, last),
+    'linear': (laws.linear, alphas, kinds),
+    'tail': (laws.tail, config.tail_alphas, first),
+    'second_moment': (laws.second_moment, alphas, first),
+    'compressibility': (laws.compression, [a for a in alphas if a < 2], first),
+    'gaussian_limit': (laws.gaussian_limit, [2.0], ['type2']),
+    'step_condition': (laws.step_condition, light, first),
+    'gradient': (extremes.gradient, [config.gradient_alpha], first),
+    'infinite_mean': (extremes.infinite_mean, config.mean_alphas, ['type1']),
+    'largest_norm': (extremes.largest_norm, config.mean_alphas, kinds),
+    'controls': (_controls, light, last),
+  }
   return {
-    'chaos': (coupled.chaos, both),
-    'euler': (coupled.euler, both),
-    'euler_width': (coupled.euler_width, grid(alphas, [last])),
-    'linear': (laws.linear, both),
-    'tail': (laws.tail, grid(config.tail_alphas, [first])),
-    'second_moment': (laws.second_moment, grid(alphas, [first])),
-    'compressibility': (
-      laws.compression,
-      grid([a for a in alphas if a < 2], [first]),
-    ),
-    'gaussian_limit': (laws.gaussian_limit, [(2.0, 'type2')]),
-    'step_condition': (laws.step_condition, [(light, first)]),
-    'gradient': (extremes.gradient, [(config.gradient_alpha, first)]),
-    'infinite_mean': (
-      extremes.infinite_mean,
-      grid(config.mean_alphas, ['type1']),
-    ),
-    'largest_norm': (extremes.largest_norm, grid(config.mean_alphas, kinds)),
-    'controls': (_controls, [(light, last)]),
+    name: (study, list(itertools.product(*settings)))
+    for name, (study, *settings) in plans.items()
   }
 
 
 def _controls(case: Case) -> Iterator[Row]:
-  """What must fail the checks, and does."""
+  """Settings that must fail the checks, and do."""
   chaos, euler, path, linear = jax.random.split(case.key, 4)
   yield from coupled.chaos_controls(case._replace(key=chaos), path)
   yield from coupled.euler_control(case._replace(key=euler))

@@ -1,8 +1,4 @@
-"""Presets of the mean-field studies.
-
-  python -m experiments.mean_field \
-    --config=experiments/mean_field/config.py:PRESET --workdir=runs/mean_field
-"""
+"""Presets of the mean-field studies."""
 
 from typing import Any
 

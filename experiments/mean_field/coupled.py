@@ -1,5 +1,6 @@
 """Theorems 4.1 and 4.2: how far systems that meet the same noise part."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.common.cells import Row
-from experiments.mean_field.case import Case, below, rate_row
+from experiments.mean_field.case import Case, rate_row
 from htjax import mean_field
 from htjax.types import PRNGKey
 
@@ -17,6 +18,7 @@ from htjax.types import PRNGKey
 def chaos(case: Case) -> Iterator[Row]:
   """Theorem 4.2, and the dependence between particles."""
   widths = case.config.widths
+  row = functools.partial(rate_row, 'Theorem 4.2')
 
   def bound(variant: str) -> list[float]:
     constant = mean_field.gronwall_constant(
@@ -25,21 +27,15 @@ def chaos(case: Case) -> Iterator[Row]:
     return [constant / math.sqrt(n) for n in widths]
 
   errors = _chaos_errors(case, case.key, reference=case.config.reference)
-  for what, distances in (
-    ('mean over i', errors.typical),
-    ('sup over i', errors.largest),
-  ):
-    rate = mean_field.fit_rate(widths, distances)
-    holds = _is_half(rate) if distances is errors.typical else None
-    more = below(rate.levels, bound)
-    yield rate_row(('Theorem 4.2', what), widths, rate, -0.5, holds, **more)
+  yield row('mean over i', widths, errors.typical, -0.5, _is_half, bound=bound)
+  yield row('sup over i', widths, errors.largest, -0.5, bound=bound)
   # The sign of the dependence depends on the loss; its size decays.
   dependence = np.asarray(errors.correlation)
   dependence = dependence * np.sign(dependence.mean())
   if np.all(dependence.mean(axis=1) > 0):
-    rate = mean_field.fit_rate(widths, dependence)
-    names, holds = ('Theorem 4.2', 'correlation'), rate.covers(-1.0)
-    yield rate_row(names, widths, rate, -1.0, holds)
+    yield row(
+      'correlation', widths, dependence, -1.0, lambda rate: rate.covers(-1.0)
+    )
 
 
 def chaos_controls(case: Case, path_key: PRNGKey) -> Iterator[Row]:
@@ -54,9 +50,8 @@ def chaos_controls(case: Case, path_key: PRNGKey) -> Iterator[Row]:
     ('drift frozen at t = 0', {'reference': path._replace(outputs=first)}),
   ):
     errors = _chaos_errors(case, jax.random.clone(case.key), **changes)
-    rate = mean_field.fit_rate(config.widths, errors.typical)
     names = 'Theorem 4.2', f'control: {what}'
-    yield rate_row(names, config.widths, rate, -0.5, _is_half(rate))
+    yield rate_row(*names, config.widths, errors.typical, -0.5, _is_half)
 
 
 def _chaos_errors(
@@ -76,14 +71,15 @@ def euler(case: Case, **changes: Any) -> Iterator[Row]:
   """Theorem 4.1 in the step size."""
   n, steps = case.config.euler_particles, case.config.step_sizes
   error_key, norm_key = jax.random.split(case.key)
-  errors = _euler_errors(case, error_key, steps, n, **changes)
-  rate = mean_field.fit_rate(steps, errors)
-  names, predicted = ('Theorem 4.1', f'sup over i, n = {n}'), 1 / case.alpha
-  more = below(
-    rate.levels, _euler_bounds(case, norm_key, [(n, step) for step in steps])
+  predicted = 1 / case.alpha
+  yield rate_row(
+    *('Theorem 4.1', f'sup over i, n = {n}'),
+    steps,
+    _euler_errors(case, error_key, steps, n, **changes),
+    predicted,
+    lambda rate: rate.slope >= predicted - 0.05,
+    bound=_euler_bounds(case, norm_key, [(n, step) for step in steps]),
   )
-  holds = rate.slope >= predicted - 0.05
-  yield rate_row(names, steps, rate, predicted, holds, **more)
 
 
 def euler_width(case: Case) -> Iterator[Row]:
@@ -91,17 +87,18 @@ def euler_width(case: Case) -> Iterator[Row]:
   steps, widths = case.config.step_sizes, case.config.euler_widths
   step, predicted = steps[len(steps) // 2], 1 / case.alpha
   norm_key, *keys = jax.random.split(case.key, 1 + len(widths))
-  levels = [
+  errors = [
     _euler_errors(case, own, [step], n)[0]
     for n, own in zip(widths, keys, strict=True)
   ]
-  rate = mean_field.fit_rate(widths, jnp.stack(levels))
-  names = 'Theorem 4.1', f'sup over i, step {step:g}'
-  more = below(
-    rate.levels, _euler_bounds(case, norm_key, [(n, step) for n in widths])
+  yield rate_row(
+    *('Theorem 4.1', f'sup over i, step {step:g}'),
+    widths,
+    jnp.stack(errors),
+    predicted,
+    lambda rate: rate.slope <= predicted,
+    bound=_euler_bounds(case, norm_key, [(n, step) for n in widths]),
   )
-  holds = rate.slope <= predicted
-  yield rate_row(names, widths, rate, predicted, holds, **more)
 
 
 def euler_control(case: Case) -> Iterator[Row]:
@@ -132,22 +129,20 @@ def _euler_bounds(
   case: Case, key: PRNGKey, settings: Sequence[tuple[int, float]]
 ) -> Callable[[str], list[float]]:
   """By variant, a bound for each (width, step size) of the settings."""
+  config = case.config
   widths = sorted({1, *(n for n, _ in settings)})
   norms = {n: case.largest_norm(key, n) for n in widths}
 
-  def of(variant: str) -> list[float]:
-    return [
-      mean_field.euler_bound(
-        case.constants(),
-        alpha=case.alpha,
-        sigma=case.config.sigma,
-        step_size=step_size,
-        horizon=case.config.horizon,
-        largest_norm=norms[n],
-        mean_norm=norms[1],
-        variant=variant,
-      ).value
-      for n, step_size in settings
-    ]
+  def bound(variant: str, n: int, step_size: float) -> float:
+    return mean_field.euler_bound(
+      case.constants(),
+      alpha=case.alpha,
+      sigma=config.sigma,
+      step_size=step_size,
+      horizon=config.horizon,
+      largest_norm=norms[n],
+      mean_norm=norms[1],
+      variant=variant,
+    ).value
 
-  return of
+  return lambda variant: [bound(variant, *setting) for setting in settings]

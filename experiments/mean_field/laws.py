@@ -87,9 +87,7 @@ def _scale_row(
   exponent = -math.log(phi)
   scale = expected * exponent ** (1 / case.alpha)
   reach = 5 * (scale * deviation / (case.alpha * phi * exponent))
-  return value_row(
-    names, scale, reach, expected, abs(scale - expected) <= reach
-  )
+  return value_row(*names, scale, reach, expected)
 
 
 def tail(case: Case) -> Iterator[Row]:
@@ -104,17 +102,17 @@ def tail(case: Case) -> Iterator[Row]:
     theta = case.end(key, theta, eta, until - since)
     norms = np.asarray(_top_norms(theta, top + 1), np.float64)
     index = top / np.sum(np.log(norms[:top] / norms[top]))
+    # A count of `top` has a relative error of top^(-1/2).
     names = 'Theorem 4.3', f'tail index at t = {time:g}'
-    reach = 1.96 * index / math.sqrt(top)
-    yield value_row(names, index, reach, alpha, abs(index - alpha) <= reach)
+    yield value_row(*names, index, 1.96 * index / math.sqrt(top), alpha)
     exact = mean_field.norm_tail_constant(alpha, config.dim, case.kind)
     exact *= config.sigma**alpha * time
     constant = top / n * norms[top] ** alpha
     names = 'Theorem 4.3', f'tail constant at t = {time:g}'
-    # A count of `top` has a relative error of top^(-1/2).
     reach = 1.96 * constant / math.sqrt(top)
-    holds = abs(constant / exact - 1) <= 0.1
-    yield value_row(names, constant, reach, exact, holds)
+    yield value_row(
+      *names, constant, reach, exact, abs(constant / exact - 1) <= 0.1
+    )
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -132,8 +130,7 @@ def _systems(
 ) -> np.ndarray:
   """A quantity of the norms in whole systems at a time: [sizes, num, ..].
 
-  The number of steps may depend on that of particles; the scale of the noise
-  is `size_sigma`.
+  The number of steps may depend on that of particles.
   """
 
   def of_size(n: int) -> np.ndarray:
@@ -152,10 +149,12 @@ def _systems(
 
 def _over_sizes(case: Case, measure: Callable[[Array], Array]) -> np.ndarray:
   """A quantity of the norms at the horizon, [sizes, size_replicas, ..]."""
-  c, num = case.config, case.config.size_replicas
-  return _systems(
-    case, c.sizes, num, c.horizon, lambda n: c.size_steps, measure
-  )
+  c = case.config
+  settings = c.sizes, c.size_replicas, c.horizon, lambda n: c.size_steps
+  return _systems(case, *settings, measure)
+
+
+_median_row = functools.partial(rate_row, statistic='median')
 
 
 def second_moment(case: Case) -> Iterator[Row]:
@@ -168,9 +167,10 @@ def second_moment(case: Case) -> Iterator[Row]:
 
   levels = np.exp(_over_sizes(case, log_mean_square).astype(float))
   sizes, predicted = case.config.sizes, 2 / case.alpha - 1
-  rate = mean_field.fit_rate(sizes, levels, statistic='median')
-  names, holds = ('Theorem 4.3', 'mean square norm'), rate.covers(predicted)
-  yield rate_row(names, sizes, rate, predicted, holds)
+  names = 'Theorem 4.3', 'mean square norm'
+  yield _median_row(
+    *names, sizes, levels, predicted, lambda rate: rate.covers(predicted)
+  )
 
 
 def _errors(norms: Array, kappas: float | Array) -> Array:
@@ -182,11 +182,13 @@ def compression(case: Case) -> Iterator[Row]:
   sizes, kappas = case.config.sizes, case.config.kappas
   levels = _over_sizes(case, lambda norms: _errors(norms, jnp.array(kappas)))
   predicted = 1 / 2 - 1 / case.alpha
+
+  def holds(rate: mean_field.Rate) -> bool:
+    return abs(rate.slope - predicted) <= 0.05
+
   for i, kappa in enumerate(kappas):
-    rate = mean_field.fit_rate(sizes, levels[:, :, i], statistic='median')
     names = 'Theorem 3.1', f'compression error, kappa = {kappa:g}'
-    holds = abs(rate.slope - predicted) <= 0.05
-    yield rate_row(names, sizes, rate, predicted, holds)
+    yield _median_row(*names, sizes, levels[:, :, i], predicted, holds)
 
 
 def step_condition(case: Case) -> Iterator[Row]:
@@ -197,17 +199,10 @@ def step_condition(case: Case) -> Iterator[Row]:
     ('n^(-alpha/2-1)', lambda n: math.ceil(time * n ** (case.alpha / 2 + 1))),
     ('time / 10', lambda n: 10),
   ):
-    levels = _systems(
-      case,
-      sizes,
-      config.step_condition_replicas,
-      time,
-      steps,
-      lambda norms: _errors(norms, kappa),
-    )
-    rate = mean_field.fit_rate(sizes, levels, statistic='median')
+    settings = sizes, config.step_condition_replicas, time, steps
+    levels = _systems(case, *settings, lambda norms: _errors(norms, kappa))
     names = 'Theorem 3.1', f'error at step {what}, kappa = {kappa:g}'
-    yield rate_row(names, sizes, rate, None, bool(rate.slope < 0))
+    yield _median_row(*names, sizes, levels, None, lambda rate: rate.slope < 0)
 
 
 def gaussian_limit(case: Case) -> Iterator[Row]:

@@ -1,11 +1,10 @@
 """The table and the figures, from the rows."""
 
-from typing import Any
-
 import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.common.cells import Report
+from experiments.common.figures import Axes, Figure, describe, panel_each
 from experiments.common.frames import Column, Row, columns, group, table
 from htjax import plotting
 
@@ -23,18 +22,18 @@ AXES = {
 }
 
 
-def _interval(ends: list[float | None]) -> str:
+def _interval(row: Row) -> str:
+  ends = (row.get('low'), row.get('high'))
   low, high = ('' if end is None else f'{end:.4g}' for end in ends)
   return f'[{low}, {high}]'
 
 
-_COLUMNS = (
-  *columns('statement', 'what', 'alpha:g'),
-  Column('kind', 'kind', plotting.KINDS.__getitem__),
+_COLUMNS = [
+  *columns('statement; what; alpha:g; kind:name', name=plotting.KINDS.get),
   *columns('measured=slope:.4g'),
-  Column('interval', lambda row: [row.get('low'), row.get('high')], _interval),
-  *columns('predicted:.4g', 'holds:yes', 'below bound=bound_holds:yes'),
-)
+  Column('interval', _interval),
+  *columns('predicted:.4g; holds:yes; below bound=bound_holds:yes'),
+]
 
 
 def report(config: ConfigDict, rows: list[Row]) -> Report:
@@ -47,15 +46,14 @@ def report(config: ConfigDict, rows: list[Row]) -> Report:
   )
 
 
-def figure(rows: list[Row]) -> Any:
+def figure(rows: list[Row]) -> Figure:
   """Log-log points with intervals, the fitted line, the predicted one, bounds.
 
   One panel per quantity and kind of noise, one colour per tail index.
   """
   titled = [row | {'title': row['what'].split(', n')[0]} for row in rows]
-  groups = group(titled, 'title', 'kind')
-  drawn, axes = plotting.panels(len(groups), size=(4.2, 3.4))
-  for ax, ((what, kind), own) in zip(axes, groups.items(), strict=True):
+  drawn, panels = panel_each(group(titled, 'title', 'kind'), size=(4.2, 3.4))
+  for ax, ((what, kind), own) in panels:
     for i, row in enumerate(own):
       _curve(ax, row, plotting.COLOURS[i])
     x = own[0]['x']
@@ -65,13 +63,12 @@ def figure(rows: list[Row]) -> Any:
     x_label, y_label = AXES[own[0]['study']]
     if what == 'correlation':
       y_label = 'correlation of two particles'
-    ax.set(xlabel=x_label, ylabel=y_label)
-    ax.set_title(f'{what}, {plotting.KINDS[kind]}', fontsize='medium')
-    ax.legend(fontsize='x-small')
+    title, legend = f'{what}, {plotting.KINDS[kind]}', {'fontsize': 'x-small'}
+    describe(ax, title, legend, xlabel=x_label, ylabel=y_label)
   return drawn
 
 
-def _curve(ax: Any, row: Row, colour: str) -> None:
+def _curve(ax: Axes, row: Row, colour: str) -> None:
   x, y = np.array(row['x']), np.array(row['levels'])
   is_rate, predicted = row.get('local_slopes') is not None, row['predicted']
   label = f'alpha {row["alpha"]:g}'

@@ -1,5 +1,3 @@
-"""Runs the study."""
-
 from experiments.common import program
 from experiments.sketching_bounds import cells
 

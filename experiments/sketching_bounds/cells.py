@@ -1,4 +1,4 @@
-"""What is measured, cell by cell.
+"""Measurements, cell by cell.
 
 A row of the studies `bounds`, `trace` (one per epoch) and `pruned` (the network
 after Algorithm 1) holds a network's errors and, for each method,
@@ -11,7 +11,7 @@ after Algorithm 1) holds a network's errors and, for each method,
 """
 
 import dataclasses
-import functools
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.common.cells import Cell, Row, key_for, run_cells
+from experiments.common.cells import Cell, Row, cell, key_for, run_cells
 from experiments.sketching_bounds import lemmas, methods, networks
 from experiments.sketching_bounds.networks import Network
 from experiments.sketching_bounds.recovery import recovery
@@ -37,19 +37,19 @@ def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
 
 def cells(config: ConfigDict) -> list[Cell]:
   """Everything that the config asks for, in the order of the tables."""
-  sketches = [(p, j) for p in config.sides for j in config.sparsities]
-  plans: list[tuple[Callable[..., list[Row]], str, Any]] = [
-    *((_network, 'network', pair) for pair in config.networks),
-    *((_trace, 'trace', pair) for pair in config.traced),
-    *((recovery, 'recovery', pair) for pair in sketches),
+  plans: dict[str, tuple[Callable[..., list[Row]], Any]] = {
+    'network': (_network, config.networks),
+    'trace': (_trace, config.traced),
+    'recovery': (recovery, itertools.product(config.sides, config.sparsities)),
+  }
+
+  def of(kind: str, study: Callable[..., list[Row]], pair: Any) -> Cell:
+    name = ' '.join(map(str, (kind, *pair)))
+    return cell(name, study, config, key_for(config.seed, name), *pair)
+
+  return [
+    of(k, study, pair) for k, (study, pairs) in plans.items() for pair in pairs
   ]
-
-  def cell(study: Callable[..., list[Row]], *words: Any) -> Cell:
-    name = ' '.join(map(str, words))
-    key = key_for(config.seed, name)
-    return Cell(name, functools.partial(study, config, key, *words[1:]))
-
-  return [cell(study, kind, *pair) for study, kind, pair in plans]
 
 
 def _network(

@@ -1,9 +1,4 @@
-"""Presets of the study of bounds for pruned networks.
-
-  python -m experiments.sketching_bounds \
-    --config=experiments/sketching_bounds/config.py:PRESET \
-    --workdir=runs/sketching_bounds
-"""
+"""Presets of the study of bounds for pruned networks."""
 
 from typing import Any
 

@@ -6,48 +6,51 @@ from typing import Any
 
 import numpy as np
 
+from experiments.common.figures import Figure, curves, describe, panel_each
 from experiments.common.frames import Row, group
+from experiments.sketching_bounds import numbers
 from experiments.sketching_bounds.lemmas import BINS
-from experiments.sketching_bounds.numbers import (
-  LABELS,
-  METHODS,
-  complexities,
-  printed,
-)
+from experiments.sketching_bounds.numbers import LABELS, METHODS
 from htjax import plotting
 
-# Where a legend stands above the title.
-_ABOVE: dict[str, Any] = {
-  **{'loc': 'lower left', 'bbox_to_anchor': (0, 1.08)},
-  **{'fontsize': 'xx-small', 'ncols': 2},
-}
 _COLOURS = (*plotting.COLOURS, '#A6761D', '#7570B3', '#999999', '#000000')
 _COLOUR = dict(zip(LABELS, _COLOURS, strict=True))
 
 
+def _legend(loc: str, size: str = 'x-small', **more: Any) -> dict[str, Any]:
+  return {'fontsize': size, 'loc': loc, **more}
+
+
+# Above the title.
+_ABOVE = _legend('lower left', 'xx-small', bbox_to_anchor=(0, 1.08), ncols=2)
+
+
+def _column(rows: list[Row], name: str) -> list[Any]:
+  return [row.get(name, np.nan) for row in rows]
+
+
 def _by_dataset(
   rows: list[Row], panels: int = 1
-) -> tuple[Any, Iterator[tuple[Any, list[Row]]]]:
-  """A figure, and (axes, rows) of each data set: one axis or a list."""
+) -> tuple[Figure, Iterator[tuple[list[Any], list[Row]]]]:
+  """A figure, and (so many axes, rows) of each data set."""
   groups = group(rows, 'dataset')
   figure, axes = plotting.panels(panels * len(groups), columns=2)
   for i, ax in enumerate(axes):
     first = list(groups.values())[i // panels][0]
-    title = f'{first["dataset"]}, width {first["width"]}'
-    ax.set_title(title, fontsize='medium')
-  own = axes if panels == 1 else zip(*[iter(axes)] * panels, strict=True)
-  return figure, zip(own, groups.values(), strict=True)
+    describe(ax, f'{first["dataset"]}, width {first["width"]}')
+  own = (axes[i : i + panels] for i in range(0, len(axes), panels))
+  return figure, zip(own, groups.values(), strict=False)
 
 
-def methods_figure(rows: list[Row]) -> Any:
+def methods_figure(rows: list[Row]) -> Figure:
   """Figure 3 (a, b): bars by method, the published beside ours."""
   chosen = [
     min(own, key=lambda row: abs(row['width'] - 784))
     for own in group(rows, 'dataset').values()
   ]
   figure, panels = _by_dataset(chosen)
-  for ax, (row,) in panels:
-    ours, theirs = complexities(row), printed(row)
+  for (ax,), (row,) in panels:
+    ours, theirs = numbers.complexities(row), numbers.printed(row)
     places = np.arange(len(ours))
     for values, shift, colour, label in (
       (ours, -0.2, '#0072B2', 'ours'),
@@ -58,60 +61,58 @@ def methods_figure(rows: list[Row]) -> Any:
     ax.set_yticks(places, [LABELS[name] for name in ours])
     ax.invert_yaxis()
     ax.axvline(0, color='black', lw=0.8)
-    ax.set_xlabel('ln of the complexity term')
-    ax.legend(fontsize='x-small', loc='lower right')
+    legend = _legend('lower right')
+    describe(ax, legend=legend, xlabel='ln of the complexity term')
   return figure
 
 
-def width_figure(rows: list[Row]) -> Any:
+def width_figure(rows: list[Row]) -> Figure:
   """Figure 3 (c): logarithms against width; dotted is published."""
   dataset, own = max(group(rows, 'dataset').items(), key=lambda x: len(x[1]))
   figure, (ax,) = plotting.panels(1, size=(6.4, 5))
-  widths = [row['width'] for row in own]
+  widths = _column(own, 'width')
   for name, label in LABELS.items():
-    for function, style, shown in (
-      (complexities, 'o-', label),
-      (printed, 's:', None),
-    ):
-      values = [function(row).get(name, np.nan) for row in own]
-      colour = _COLOUR[name]
-      ax.plot(widths, values, style, ms=3, color=colour, label=shown)
+    ours, theirs = (
+      [function(row).get(name, np.nan) for row in own]
+      for function in (numbers.complexities, numbers.printed)
+    )
+    lines = {label: ours, '_published': theirs}
+    curves(ax, widths, lines, ('o-', 's:'), (_COLOUR[name],))
   ax.set_xscale('log')
   ax.set_xticks(widths, [str(width) for width in widths])
   ax.minorticks_off()
   ax.axhline(0, color='black', lw=0.5)
   ax.set(xlabel='width', ylabel='ln of the complexity term')
-  ax.set_title(f'{dataset}; dotted: published', fontsize='medium')
-  ax.legend(fontsize='x-small', loc='center left', bbox_to_anchor=(1, 0.5))
+  legend = _legend('center left', bbox_to_anchor=(1, 0.5))
+  describe(ax, f'{dataset}; dotted: published', legend)
   return figure
 
 
-def epochs_figure(rows: list[Row]) -> Any:
+def epochs_figure(rows: list[Row]) -> Figure:
   """Figure 5: bounds, and errors with the margin, from epoch to epoch."""
   figure, panels = _by_dataset(rows, panels=2)
   for (bounds, errors), own in panels:
-    epochs = [row['epoch'] for row in own]
-    for name in (n for n in METHODS if n != 'reading'):
-      values = [
-        row['methods'].get(name, {}).get('bound', np.nan) for row in own
-      ]
-      style = {'color': _COLOUR[name], 'label': METHODS[name]}
-      bounds.plot(epochs, values, 'o-', ms=3, **style)
-    bounds.set(xlabel='epoch', ylabel='ln of the bound')
-    bounds.legend(**_ABOVE)
-    for name, label in (('train_error', 'training'), ('test_error', 'test')):
-      values = [row[name] for row in own]
-      errors.plot(epochs, values, 'o-', ms=3, label=label)
-    errors.set(xlabel='epoch', ylabel='error')
-    errors.legend(fontsize='x-small', loc='upper center')
+    epochs = _column(own, 'epoch')
+    shown = {
+      name: label for name, label in METHODS.items() if name != 'reading'
+    }
+    lines = {
+      label: [row['methods'].get(name, {}).get('bound', np.nan) for row in own]
+      for name, label in shown.items()
+    }
+    curves(bounds, epochs, lines, colours=[_COLOUR[name] for name in shown])
+    describe(bounds, legend=_ABOVE, xlabel='epoch', ylabel='ln of the bound')
+    train, test = (_column(own, f'{name}_error') for name in ('train', 'test'))
+    curves(errors, epochs, {'training': train, 'test': test})
+    legend = _legend('upper center')
+    describe(errors, legend=legend, xlabel='epoch', ylabel='error')
     twin = errors.twinx()
-    margins = [row.get('gamma', np.nan) for row in own]
-    twin.plot(epochs, margins, 's:', ms=3, color='black')
+    curves(twin, epochs, {'margin': _column(own, 'gamma')}, ('s:',), ('black',))
     twin.set_ylabel('margin (dotted)')
   return figure
 
 
-def weights_figure(rows: list[Row]) -> Any:
+def weights_figure(rows: list[Row]) -> Figure:
   """Figures 1 and 6: histograms of the layers with the normal density."""
   figure, axes = plotting.panels(len(rows), columns=5, size=(2.6, 2.6))
   centres = (BINS[1:] + BINS[:-1]) / 2
@@ -121,65 +122,68 @@ def weights_figure(rows: list[Row]) -> Any:
     ax.plot(centres, normal, color='black', lw=0.8)
     ax.set(yscale='log', ylim=(1e-6, 10), xlabel='weight / deviation')
     title = f'{row["dataset"]}, layer {row["layer"]}'
-    ax.set_title(f'{title}, kurtosis {row["kurtosis"]:.3g}', fontsize='small')
+    describe(ax, f'{title}, kurtosis {row["kurtosis"]:.3g}', titlesize='small')
   return figure
 
 
-def error_figure(rows: list[Row]) -> Any:
+def error_figure(rows: list[Row]) -> Figure:
   """Figure 2: change of the outputs and its bounds against the strength."""
   figure, panels = _by_dataset(rows)
-  for ax, own in panels:
-    d = [row['strength'] for row in own]
-    for name, colour in (('change_max', '#000000'), ('change_mean', '#999999')):
-      values = np.log(np.maximum([row[name] for row in own], 1e-30))
-      label = name.replace('_', ' ')
-      ax.plot(d, values, 'o-', ms=3, color=colour, label=label)
+  for (ax,), own in panels:
+    d = _column(own, 'strength')
+    changes = {
+      f'change {name}': np.log(
+        np.maximum(_column(own, f'change_{name}'), 1e-30)
+      )
+      for name in ('max', 'mean')
+    }
+    curves(ax, d, changes, colours=('#000000', '#999999'))
     for name, colour, label in (
       ('markov', '#D55E00', 'Lemma 4.1, Markov'),
       ('mean', '#E69F00', 'Lemma 4.1, in the mean'),
       ('measured', '#0072B2', 'from the measured norms'),
     ):
-      found = [row[f'bound_{name}'] for row in own]
+      found = _column(own, f'bound_{name}')
       label += ' (dots: premise holds)'
       ax.plot(d, [f['log'] for f in found], '-', color=colour, label=label)
       valid = [f['log'] if f['premise'] else np.nan for f in found]
       ax.plot(d, valid, 'o', color=colour)
-    ax.set(xscale='log', xlabel='strength d', ylabel='ln change of the output')
-    ax.legend(**_ABOVE)
+    ax.set(xscale='log', xlabel='strength d')
+    describe(ax, legend=_ABOVE, ylabel='ln change of the output')
   return figure
 
 
-def sparsity_figure(rows: list[Row]) -> Any:
+def sparsity_figure(rows: list[Row]) -> Figure:
   """Figure 4: most nonzeros in a row or column, over all layers."""
   figure, panels = _by_dataset(rows)
-  for ax, own in panels:
-    d = [row['strength'] for row in own]
-    for name, label, style in (
-      ('most_nonzeros', 'trained network', 'o-'),
-      ('most_claimed', 'Lemma 5.1, lambda = 1', 's--'),
-      ('most_quantile', 'normal weights, 95 %', '^:'),
-    ):
-      ax.plot(d, [max(row[name]) for row in own], style, ms=3, label=label)
+  labels = {
+    'trained network': 'most_nonzeros',
+    'Lemma 5.1, lambda = 1': 'most_claimed',
+    'normal weights, 95 %': 'most_quantile',
+  }
+  for (ax,), own in panels:
+    lines = {
+      label: map(max, _column(own, name)) for label, name in labels.items()
+    }
+    curves(ax, _column(own, 'strength'), lines, ('o-', 's--', '^:'))
     ax.set(xscale='log', xlabel='strength d')
     ax.set(yscale='log', ylabel='most nonzeros in a row or column')
-    ax.legend(fontsize='x-small', loc='lower left')
+    ax.legend(**_legend('lower left'))
   return figure
 
 
-def recovery_figure(rows: list[Row]) -> Any:
+def recovery_figure(rows: list[Row]) -> Figure:
   """Share of matrices that come back against m / p; dotted is the theorem."""
   groups = dict(sorted(group(rows, 'j', 'p').items()))
   columns = len({p for _, p in groups})
-  figure, axes = plotting.panels(len(groups), columns=columns, size=(3.2, 3))
-  for ax, ((j, p), own) in zip(axes, groups.items(), strict=True):
+  figure, panels = panel_each(groups, columns=columns, size=(3.2, 3))
+  for ax, ((j, p), own) in panels:
     for ones, curve in group(own, 'ones').items():
-      x = [row['m'] / p for row in curve]
       y = [row['recovered'] / row['draws'] for row in curve]
-      ax.plot(x, y, 'o-', ms=3, label=f'{ones} ones')
-    limit = own[0]['theorem'] / p
-    ax.set_title(f'p = {p}, j = {j}; theorem: {limit:.1f}', fontsize='small')
+      curves(ax, [row['m'] / p for row in curve], {f'{ones} ones': y})
+    title = f'p = {p}, j = {j}; theorem: {own[0]["theorem"] / p:.1f}'
     ax.set(xlabel='m / p', ylabel='recovered')
-    ax.legend(fontsize='xx-small', loc='upper left')
+    describe(ax, title, _legend('upper left', 'xx-small'), titlesize='small')
   return figure
 
 

@@ -22,7 +22,7 @@ BINS = np.linspace(-6, 6, 121)
 
 
 def prune(net: Network, strength: float) -> pruning.Pruned:
-  """By Algorithm 1; the same draws at every strength."""
+  """By Algorithm 1; draws are equal at every strength."""
   key = jax.random.fold_in(net.key, PRUNING)
   return pruning.randomized_magnitude(key, list(net.layers), strength)
 

@@ -27,24 +27,22 @@ def evaluate(net: Network) -> Bounds:
   shared = {'delta': config.delta, 'constant': config.constant}
   shared['gamma'] = net.gamma
   longest = shared | {'input_norm': float(jnp.max(sizes))}
+  spectral: Any = {'spectral': of.spectral}
+  frobenius: Any = {'frobenius': of.frobenius}
   width = int(of.fan_out.max())
   return {
     'neyshabur_2015': baselines.neyshabur_2015(
-      net.margins, frobenius=of.frobenius, **longest
+      net.margins, **frobenius, **longest
     ),
     'neyshabur_2017': baselines.neyshabur_2017(
-      net.margins,
-      spectral=of.spectral,
-      frobenius=of.frobenius,
-      width=width,
-      **longest,
+      net.margins, width=width, **spectral, **frobenius, **longest
     ),
     'bartlett_2017': baselines.bartlett_2017(
       net.margins,
-      spectral=of.spectral,
       two_one=of.two_one,
       width=max(width, int(of.fan_in.max())),
       data_norm=float(jnp.linalg.norm(sizes)),
+      **spectral,
       **shared,
     ),
     **_arora(net, shared),
@@ -65,12 +63,11 @@ def _arora(net: Network, shared: dict[str, float]) -> Bounds:
     num_draws=config.smoothness_draws,
   )
   probes = jax.random.fold_in(net.key, networks.PROBES)
-  interlayer = cushions.interlayer_cushions(
-    layers, x, key=probes, num_probes=config.cushion_probes
-  )
   needed: dict[str, Any] = {
     'cushions': cushions.layer_cushions(layers, x),
-    'interlayer': interlayer.minimal,
+    'interlayer': cushions.interlayer_cushions(
+      layers, x, key=probes, num_probes=config.cushion_probes
+    ).minimal,
     'contraction': float(cushions.activation_contraction(layers, x)),
   }
   if not all(np.all(np.isfinite(c) & (c > 0)) for c in needed.values()):
@@ -129,6 +126,7 @@ def _counted(net: Network) -> Bounds:
 
 def _sketched(code: 'Code', strength: float, steps: list[float]):
   net, kept = code.net, _kept(strength)
+  failure = net.config.sparsity_failure
   return paper.sketched_risk(
     net.margins,
     gamma=net.gamma,
@@ -136,20 +134,15 @@ def _sketched(code: 'Code', strength: float, steps: list[float]):
     shapes=net.shapes,
     kept=kept,
     num_values=code.num_values(steps),
-    factors=np.array(
-      [_factor(s, kept, net.config.sparsity_failure) for s in net.shapes]
-    ),
+    factors=np.array([_factor(s, kept, failure) for s in net.shapes]),
     constant=net.config.constant,
   )
 
 
 def _factor(shape: tuple[int, int], kept: float, failure: float) -> float:
   """Least lambda (in steps of 1.1) that fails with at most this probability."""
-  factor = 1.0
-  while (
-    paper.distributed_sparsity(shape, kept=kept, factor=factor).failure
-    > failure
-  ):
+  factor, claim = 1.0, paper.distributed_sparsity
+  while claim(shape, kept=kept, factor=factor).failure > failure:
     factor *= 1.1
   return factor
 
@@ -160,11 +153,9 @@ def _kept(strength: float) -> float:
 
 
 class Code:
-  """How far pruning and rounding move a network's outputs: Lemma 4.2.
+  """Movement of outputs by pruning and rounding: Lemma 4.2.
 
-  Args:
-    net: the network.
-    input_norm: of the longest input.
+  `input_norm` is that of the longest input.
   """
 
   def __init__(self, net: Network, input_norm: float):
@@ -221,13 +212,12 @@ class Code:
     # A hair less, or rounding decides whether it is enough.
     half = math.log(gamma / (2 * math.sqrt(2))) - 1e-9
 
-    def excess(log_strength: float) -> float:
-      return self.error(math.exp(log_strength)).log_value - half
+    def excess(log: float) -> float:
+      return self.error(math.exp(log)).log_value - half
 
-    low, high = -200.0, 10.0
-    strength = math.exp(
-      high if excess(high) <= 0 else optimize.brentq(excess, low, high)
-    )
+    high = 10.0
+    log = high if excess(high) <= 0 else optimize.brentq(excess, -200.0, high)
+    strength = math.exp(log)
     # The lemma's error is this much times the sum of the relative changes.
     spectral = self.net.norms.spectral
     front = math.log(math.e * self.input_norm) + np.sum(np.log(spectral))

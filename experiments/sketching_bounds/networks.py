@@ -42,14 +42,9 @@ def load_task(name: str) -> Task:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-  """A network of dense layers without biases.
+  """A network of dense layers without biases, weights [fan_in, fan_out].
 
-  Attributes:
-    config: of the run.
-    key: for what is drawn after the training.
-    task: what it is trained on.
-    layers: weights [fan_in, fan_out], as trained.
-    start: as initialised.
+  `start` has the layers as initialised; the key is for draws after training.
   """
 
   config: ConfigDict
@@ -92,17 +87,13 @@ class Network:
   @property
   def train_error(self) -> float:
     """Share of the training set that it gets wrong."""
-    return _share_wrong(self.logits, self.task.y)
+    return float(jnp.mean(self.logits.argmax(1) != self.task.y))
 
   @property
   def test_error(self) -> float:
     """Share of the test set that it gets wrong."""
     logits = outputs(self.layers, self.task.test_x)
-    return _share_wrong(logits, self.task.test_y)
-
-
-def _share_wrong(logits: Array, y: Array) -> float:
-  return float(jnp.mean(jnp.argmax(logits, axis=1) != y))
+    return float(jnp.mean(logits.argmax(1) != self.task.test_y))
 
 
 @jax.jit
@@ -125,10 +116,8 @@ def train(
   a table are of the same network.
   """
   task = load_task(name)
-  program = _program(
-    *(config.seed, name, width, config.hidden_layers),
-    *(config.batch_sizes[name], config.learning_rate),
-  )
+  sizes = width, config.hidden_layers, config.batch_sizes[name]
+  program = _program(config.seed, name, *sizes, config.learning_rate)
   lane = training.Lane(config.seed, alpha=2.0, sigma=0.0)
   data = training.Examples(task.x, task.y)
   states = training.epochs(program, lane, data, [0, *epochs])

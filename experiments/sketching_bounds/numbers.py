@@ -1,4 +1,4 @@
-"""What the tables and figures show of a row, and what was printed of it."""
+"""Numbers that tables and figures show of a row, and printed ones."""
 
 import math
 from typing import Any
@@ -33,13 +33,9 @@ def printed(row: Row) -> dict[str, float]:
 def complexities(row: Row) -> dict[str, float]:
   """Natural logarithms by method, without the empirical term; those that were
   evaluated, and the true error."""
-  found = {
-    name: summary['complexity']
-    for name, summary in row['methods'].items()
-    # The logarithm of 0, which a file does not hold.
-    if summary['complexity'] is not None
-    and math.isfinite(summary['complexity'])
-  }
+  logs = {name: one['complexity'] for name, one in row['methods'].items()}
+  # A file does not hold the logarithm of 0.
+  found = {n: v for n, v in logs.items() if v is not None and math.isfinite(v)}
   found['reading'] = reading(row)
   if row['test_error'] > 0:
     found[TRUE] = math.log(row['test_error'])

@@ -13,7 +13,7 @@ from htjax.types import Array, PRNGKey
 
 
 def recovery(config: ConfigDict, key: PRNGKey, p: int, j: int) -> list[Row]:
-  """How often X comes back from A X B^T, for sketches of many sizes."""
+  """Count of X that come back from A X B^T, for sketches of many sizes."""
 
   def row(i: int, m: int, ones: int) -> Row:
     own = jax.random.fold_in(jax.random.fold_in(key, i), ones)

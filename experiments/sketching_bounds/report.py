@@ -7,15 +7,7 @@ from ml_collections import ConfigDict
 
 from experiments.common import published
 from experiments.common.cells import Report
-from experiments.common.frames import (
-  Column,
-  Row,
-  columns,
-  group,
-  table,
-  where,
-  yes,
-)
+from experiments.common.frames import Column, Row, columns, group, table, where
 from experiments.sketching_bounds import numbers
 from experiments.sketching_bounds.figures import FIGURES
 from experiments.sketching_bounds.numbers import LABELS
@@ -43,7 +35,7 @@ def tables(rows: list[Row]) -> list[str]:
     table(*_SLOPES, _slopes(trained)),
     table(*_PREMISES, _each_method(trained)),
     table(*_PRUNED, _pruned(trained, pruned)),
-    table(*_COUNTS, where(rows, study='counts')),
+    table(*_COUNTS, map(_counted, where(rows, study='counts'))),
     table(*_STRENGTHS, where(rows, study='strengths')),
     table(*_WEIGHTS, where(rows, study='weights')),
     table(
@@ -52,9 +44,6 @@ def tables(rows: list[Row]) -> list[str]:
       _recovered(sketches),
     ),
   ]
-
-
-# Lines -----------------------------------------------------------------------
 
 
 def _printed(row: Row) -> dict[str, str]:
@@ -96,6 +85,11 @@ def _pruned(trained: list[Row], rows: list[Row]) -> Iterator[Row]:
       }
 
 
+def _counted(row: Row) -> Row:
+  least = row['naive'] < min(row['sketch'], row['dense'])
+  return row | {'plain is least': least}
+
+
 def _recovered(rows: list[Row]) -> Iterator[Row]:
   """Of each kind of sketch, the least m from which on 90 % come back."""
   for own in group(rows, 'p', 'j', 'ones').values():
@@ -110,11 +104,6 @@ def _recovered(rows: list[Row]) -> Iterator[Row]:
       'ratio': enough and enough / theorem,
       'fewer': enough and enough < min(own[0]['p'], theorem),
     }
-
-
-# Columns ---------------------------------------------------------------------
-
-_FEWER = {None: '', True: 'yes', False: 'no'}.__getitem__
 
 
 def _by_method(
@@ -133,30 +122,16 @@ def _gap(row: Row) -> float | None:
   return math.log(found) if found > 0 else None
 
 
-def _is_least(row: Row) -> bool:
-  return row['naive'] < min(row['sketch'], row['dense'])
-
-
 def _joined(values: Iterable[float]) -> str:
   return ' '.join(f'{value:.1f}' for value in values)
 
 
-def _largest(values: list[float]) -> str:
-  return f'{max(values):.0f}'
-
-
-def _bound(found: Row) -> str:
-  return f'{found["log"]:.1f}' + ('' if found['premise'] else ' broken')
-
-
-_FEWER = {None: '', True: 'yes', False: 'no'}.__getitem__
-_NETWORK = columns('data=dataset', 'width')
-_METHOD = Column('method', lambda row: LABELS[row['method']])
+_label, _fewer = LABELS.get, {None: '', True: 'yes', False: 'no'}.get
+_NETWORK = 'data=dataset; width; '
 _METHODS = (
   'natural logarithm of the complexity term, constants 1',
   [
-    *_NETWORK,
-    *columns('=status'),
+    *columns(f'{_NETWORK}=status'),
     *_by_method(numbers.complexities, LABELS),
     Column('gap', _gap, '.2f'),
     *columns('margin=gamma:.3f'),
@@ -165,7 +140,7 @@ _METHODS = (
 _FORMS = (
   'products of norms over margin and sqrt(n), without further factors',
   [
-    *_NETWORK,
+    *columns('data=dataset; width'),
     *_by_method(numbers.forms, numbers.NORM_BOUNDS),
     Column('stable ranks', numbers.stable_ranks, _joined),
     Column('spectral norms', lambda row: row['norms']['spectral'], _joined),
@@ -173,59 +148,53 @@ _FORMS = (
 )
 _SLOPES = (
   'slope against ln(width)',
-  [_NETWORK[0], _METHOD, *columns('slope:.2f', 'published:.2f')],
+  columns('data=dataset; method:label; slope:.2f; published:.2f', label=_label),
 )
 _PREMISES = (
   'the whole bound, and the premises that do not hold',
-  [
-    *(*_NETWORK, _METHOD),
-    *columns('may fail with=failure:.3g', 'ln bound=bound:.2f'),
-    Column('broken', 'broken', lambda names: ', '.join(names) or '-'),
-  ],
+  columns(
+    f'{_NETWORK}method:label; may fail with=failure:.3g; ln bound=bound:.2f; '
+    'broken:names',
+    label=_label,
+    names=lambda names: ', '.join(names) or '-',
+  ),
 )
 _PRUNED = (
   'pruned by Algorithm 1, not in logarithms',
-  [
-    *(*_NETWORK, _METHOD),
-    *columns('trained:.4f', 'pruned:.4f', 'published:.4f'),
-    *columns('test error=first_error:.3f', 'pruned=test_error:.3f'),
-    *columns('kept=kept_fraction:.4f'),
-  ],
+  columns(
+    f'{_NETWORK}method:label; trained:.4f; pruned:.4f; published:.4f; test '
+    'error=first_error:.3f; pruned=test_error:.3f; kept=kept_fraction:.4f',
+    label=_label,
+  ),
 )
 _COUNTS = (
   'nats of the three counts',
-  [
-    *(*_NETWORK, *columns('nonzeros', 'entries', 'plain=naive:.4g')),
-    *columns('sketch:.4g', 'sketch of this one=sketch_measured:.4g'),
-    *(*columns('dense:.4g'), Column('plain is least', _is_least, yes)),
-  ],
+  columns(
+    f'{_NETWORK}nonzeros; entries; plain=naive:.4g; sketch:.4g; sketch of this '
+    'one=sketch_measured:.4g; dense:.4g; plain is least:yes'
+  ),
 )
 _STRENGTHS = (
   'pruning: largest change of an output against Lemma 4.1 (broken: the '
   'change of a layer is above |A| / L); most nonzeros in a row or column',
-  [
-    *(*_NETWORK, *columns('d=strength:.4g', 'chi=kept_expected:.3f')),
-    *columns('kept=kept_fraction:.3f', 'test error=test_error:.3f'),
-    *columns('change=change_max:.3g'),
-    Column('ln bound, Markov', 'bound_markov', _bound),
-    Column('mean', 'bound_mean', _bound),
-    Column('from norms', 'bound_measured', _bound),
-    *columns('norm / Gamma=norm_ratio:.2f'),
-    Column('nonzeros', 'most_nonzeros', _largest),
-    Column('Lemma 5.1', 'most_claimed', _largest),
-    Column('95 %', 'most_quantile', _largest),
-  ],
+  columns(
+    f'{_NETWORK}d=strength:.4g; chi=kept_expected:.3f; kept=kept_fraction:.3f; '
+    'test error=test_error:.3f; change=change_max:.3g; ln bound, '
+    'Markov=bound_markov:bound; mean=bound_mean:bound; from '
+    'norms=bound_measured:bound; norm / Gamma=norm_ratio:.2f; '
+    'nonzeros=most_nonzeros:largest; Lemma 5.1=most_claimed:largest; '
+    '95 %=most_quantile:largest',
+    bound=lambda b: f'{b["log"]:.1f}' + ('' if b['premise'] else ' broken'),
+    largest=lambda values: f'{max(values):.0f}',
+  ),
 )
 _WEIGHTS = (
   'trained weights; normal ones have kurtosis 0',
-  [
-    *_NETWORK,
-    *columns('layer', 'deviation:.4g', 'excess kurtosis=kurtosis:.4g'),
-  ],
+  columns(f'{_NETWORK}layer; deviation:.4g; excess kurtosis=kurtosis:.4g'),
 )
-_RECOVERY = (
-  *columns('p', 'j', 'ones'),
+_RECOVERY = [
+  *columns('p; j; ones'),
   Column('m:recovered', 'curve'),
-  *columns('m for 90 %=enough:.0f', 'sqrt(jp) ln p=theorem:.0f', 'ratio:.2f'),
-  Column('fewer than p and the theorem', 'fewer', _FEWER),
-)
+  *columns('m for 90 %=enough:.0f; sqrt(jp) ln p=theorem:.0f; ratio:.2f'),
+  Column('fewer than p and the theorem', 'fewer', _fewer),
+]

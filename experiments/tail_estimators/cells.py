@@ -1,4 +1,4 @@
-"""Samples of laws, estimators, and what is measured of them."""
+"""Samples of laws, estimators, and their measurements."""
 
 import functools
 import math
@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from ml_collections import ConfigDict
 
-from experiments.common.cells import Cell, Row, run_cells
+from experiments.common.cells import Cell, Row, cell, run_cells
 from experiments.tail_estimators.report import report
 from htjax import stable, tail_index
 
@@ -57,9 +57,8 @@ def _draw(draw: Any, alpha: float, key: Any, shape: tuple[int, ...]) -> Any:
 
 def _pareto(key: Any, alpha: float, shape: tuple[int, int]) -> Any:
   sign, size = jax.random.split(key)
-  return jax.random.rademacher(sign, shape) * jax.random.pareto(
-    size, alpha, shape
-  )
+  signs = jax.random.rademacher(sign, shape)
+  return signs * jax.random.pareto(size, alpha, shape)
 
 
 Estimator = Callable[[Any], tail_index.TailEstimate]
@@ -98,15 +97,9 @@ def _divisor(num: int) -> int:
 
 def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
   """Measure what is not measured yet and report; returns all rows."""
-  return run_cells(config, workdir, cells(config), report)
-
-
-def cells(config: ConfigDict) -> Iterator[Cell]:
-  """All rows, in the order of the tables."""
-  if 'bias' in config.studies:
-    yield from bias_cells(config)
-  if 'coverage' in config.studies:
-    yield from coverage_cells(config)
+  plan = [*bias_cells(config), *coverage_cells(config)]
+  wanted = [own for own in plan if own.study in config.studies]
+  return run_cells(config, workdir, wanted, report)
 
 
 def bias_cells(config: ConfigDict) -> Iterator[Cell]:
@@ -119,27 +112,19 @@ def bias_cells(config: ConfigDict) -> Iterator[Cell]:
     if name in (config.estimators or (name,))
   }
   for i, law in enumerate(laws()):
-    if law.name not in (config.laws or (law.name,)):
-      continue
-    for name, estimate in compiled.items():
-      yield Cell(
-        f'{law.name}, {name}',
-        functools.partial(
-          _bias, i, law, name, estimate, shape, settings.repeats
-        ),
-        'bias',
-      )
+    if law.name in (config.laws or (law.name,)):
+      for name, estimate in compiled.items():
+        setting = i, law, name, estimate, shape, settings.repeats
+        yield cell(f'{law.name}, {name}', _bias, *setting, study='bias')
 
 
 def coverage_cells(config: ConfigDict) -> Iterator[Cell]:
   """Each estimator on its own model."""
   for i, own in enumerate(own_models(config.coverage.stable_size)):
     if own.estimator in (config.estimators or (own.estimator,)):
-      yield Cell(
-        f'{own.estimator}, {own.law}',
-        functools.partial(_coverage, i, own, config.coverage.replicates),
-        'coverage',
-      )
+      setting = i, own, config.coverage.replicates
+      name = f'{own.estimator}, {own.law}'
+      yield cell(name, _coverage, *setting, study='coverage')
 
 
 # [R, ..] samples -> alpha, standard error and p-value, [R] each.
@@ -160,9 +145,8 @@ def _run(
   key: Any, num: int, draw: Callable[[Any], Any], estimate: Compiled
 ) -> tuple[np.ndarray, ...]:
   """alpha, standard error and p-value of `num` fresh samples."""
-  samples = jax.jit(lambda keys: lax.map(draw, keys))(
-    jax.random.split(key, num)
-  )
+  keys = jax.random.split(key, num)
+  samples = jax.jit(lambda keys: lax.map(draw, keys))(keys)
   return tuple(np.asarray(a, np.float64) for a in estimate(samples))
 
 
@@ -179,6 +163,7 @@ def _bias(
   alpha, error, p_value = _run(
     key, repeats, lambda key: law.draw(key, shape), estimate
   )
+  tested = np.any(np.isfinite(p_value))
   return {
     'law': law.name,
     'estimator': name,
@@ -187,9 +172,7 @@ def _bias(
     'low': np.nanquantile(alpha, 0.05),
     'high': np.nanquantile(alpha, 0.95),
     'coverage': _share_covered(alpha, error, law.alpha),
-    'rejected': np.nanmean(p_value < 0.05)
-    if np.any(np.isfinite(p_value))
-    else None,
+    'rejected': np.nanmean(p_value < 0.05) if tested else None,
   }
 
 
@@ -217,34 +200,28 @@ def own_models(stable_size: int) -> Iterator[OwnModel]:
   pareto = 'Pareto', jax.random.pareto, (1.5, 2.5, 3.5)
   alphas = (1.2, 1.5, 1.8, 1.95)
   numbers = 'stable', stable.sample, alphas
-  vectors = {
-    kind: (
-      'stable',
-      functools.partial(stable.sample_vectors, kind=kind),
-      alphas,
-    )
+  type2, type3 = (
+    ('stable', functools.partial(stable.sample_vectors, kind=kind), alphas)
     for kind in ('type2', 'type3')
-  }
+  )
+
+  def of(estimate: Any, argument: Any) -> Estimator:
+    return lambda x: estimate(x, argument)
+
+  searched, block_sums = tail_index.power_law, of(tail_index.mmo, 16)
+  scalar_sums = of(tail_index.mmo_univariate, 25)
   models: list[tuple[str, Any, Estimator, tuple[int, ...]]] = [
-    ('hill', pareto, lambda x: tail_index.hill(x, 500), (3000,)),
-    ('moment', pareto, lambda x: tail_index.moment(x, 3000), (8000,)),
-    ('pickands', pareto, lambda x: tail_index.pickands(x, 8000), (10_000,)),
-    ('max_ratio', pareto, lambda x: tail_index.max_ratio(x, 8), (4000,)),
-    (
-      *('power_law, start known', pareto),
-      *(lambda x: tail_index.power_law(x, 1.0), (1000,)),
-    ),
-    ('power_law, start searched', pareto, tail_index.power_law, (2000,)),
+    ('hill', pareto, of(tail_index.hill, 500), (3000,)),
+    ('moment', pareto, of(tail_index.moment, 3000), (8000,)),
+    ('pickands', pareto, of(tail_index.pickands, 8000), (10_000,)),
+    ('max_ratio', pareto, of(tail_index.max_ratio, 8), (4000,)),
+    ('power_law, start known', pareto, of(searched, 1.0), (1000,)),
+    ('power_law, start searched', pareto, searched, (2000,)),
     ('power_law, search in the error', pareto, _with_the_search, (500,)),
-    (
-      *('mmo_univariate', numbers),
-      *(lambda x: tail_index.mmo_univariate(x, 25), (10_000,)),
-    ),
+    ('mmo_univariate', numbers, scalar_sums, (10_000,)),
     ('stable_mle', numbers, tail_index.stable_mle, (stable_size,)),
-    *(
-      (f'mmo, {kind}', law, lambda x: tail_index.mmo(x, 16), (3200, 4))
-      for kind, law in vectors.items()
-    ),
+    ('mmo, type2', type2, block_sums, (3200, 4)),
+    ('mmo, type3', type3, block_sums, (3200, 4)),
   ]
   for name, (law, sample, tails), estimate, shape in models:
     compiled = _compiled(estimate)

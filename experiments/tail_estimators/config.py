@@ -1,8 +1,4 @@
-"""Presets: how many samples, and of which size.
-
-  python -m experiments.tail_estimators \
-    --config=experiments/tail_estimators/config.py:PRESET --workdir=runs/tails
-"""
+"""Presets: how many samples, and of which size."""
 
 from typing import Any
 

@@ -1,31 +1,22 @@
 """Tables of bias and coverage, and the figure of the biases."""
 
-import functools
-from typing import TYPE_CHECKING
-
 import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.common import frames
 from experiments.common.cells import Report
+from experiments.common.figures import Axes, Figure, panel_each
 from experiments.common.frames import Column, Row
 from htjax import plotting
-
-if TYPE_CHECKING:
-  from matplotlib.axes import Axes
-  from matplotlib.figure import Figure
 
 
 def report(config: ConfigDict, rows: list[Row]) -> Report:
   """Laws down and estimators across; each estimator on its own model."""
   del config
   bias = frames.where(rows, study='bias')
+  title = 'median estimate; the tail index is in the name of the law'
   tables = [
-    bias_table(
-      bias,
-      'median',
-      'median estimate; the tail index is in the name of the law',
-    ),
+    bias_table(bias, 'median', title),
     bias_table(bias, 'coverage', 'share of 95 % intervals that hold it'),
     coverage_table(frames.where(rows, study='coverage')),
   ]
@@ -34,23 +25,20 @@ def report(config: ConfigDict, rows: list[Row]) -> Report:
 
 def bias_table(rows: list[Row], measured: str, title: str) -> str:
   """One column of the rows, by law and estimator."""
-  names = list(frames.group(rows, 'estimator'))
-  columns = [
-    Column(name, functools.partial(_entry, i, measured), '.2f')
-    for i, name in enumerate(names)
+  names = frames.group(rows, 'estimator')
+  shown = '; '.join(f'{name}:.2f' for name in names)
+  columns = frames.columns(f'law; {shown}')
+  lines = [
+    {'law': law} | {row['estimator']: row[measured] for row in own}
+    for law, own in frames.group(rows, 'law').items()
   ]
-  laws = frames.group(rows, 'law').values()
-  return frames.table(title, [Column('law', 'law'), *columns], laws)
-
-
-def _entry(i: int, name: str, rows: list[Row]) -> float | None:
-  return rows[i][name]
+  return frames.table(title, columns, lines)
 
 
 def coverage_table(rows: list[Row]) -> str:
   """Share of the intervals that hold the truth, with its standard error."""
   columns = [
-    *frames.columns('estimator', 'law', 'n=size', 'median:.3f'),
+    *frames.columns('estimator; law; n=size; median:.3f'),
     Column('coverage (%)', _coverage),
     *frames.columns('93-97 %=holds:yes'),
   ]
@@ -62,11 +50,11 @@ def _coverage(row: Row) -> str:
   return f'{100 * row["coverage"]:.1f}+-{100 * row["standard_error"]:.1f}'
 
 
-def bias_figure(rows: list[Row]) -> 'Figure':
+def bias_figure(rows: list[Row]) -> Figure:
   """The middle 90 % of the estimates beside the truth, law by law."""
   laws = frames.group(rows, 'law')
-  figure, axes = plotting.panels(len(laws), columns=4, size=(4, 2.6))
-  for i, (ax, (law, own)) in enumerate(zip(axes, laws.items(), strict=True)):
+  figure, panels = panel_each(laws, columns=4, size=(4, 2.6))
+  for i, (ax, (law, own)) in enumerate(panels):
     _draw_bias(ax, own, names=i % 4 == 0)
     ax.set_title(law)
     if i >= len(laws) - 4:
@@ -74,7 +62,7 @@ def bias_figure(rows: list[Row]) -> 'Figure':
   return figure
 
 
-def _draw_bias(ax: 'Axes', rows: list[Row], names: bool) -> None:
+def _draw_bias(ax: Axes, rows: list[Row], names: bool) -> None:
   y = np.arange(len(rows))
   low, high, median = (
     [row[name] for row in rows] for name in ('low', 'high', 'median')

@@ -34,6 +34,8 @@ def as_numbers(name: str, values: Any) -> np.ndarray:
   except (TypeError, ValueError):  # ragged lists, keys
     array = np.empty(0, object)
   real = (jnp.integer, jnp.floating)
+  if array.dtype == object and isinstance(values, int):  # beyond 64 bits
+    array = np.asarray(float(values) if abs(values) < 2**1023 else math.inf)
   # An empty list has the type of floats, and its shape is refused.
   if not any(jnp.issubdtype(array.dtype, kind) for kind in real):
     raise ValueError(f'{name} must be real numbers, got {_short(values)}')

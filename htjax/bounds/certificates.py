@@ -8,6 +8,7 @@ training error in place of a test error.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -121,14 +122,14 @@ def invert_binomial(errors: int, n: int, log_failure: float) -> float:
   return _largest(lambda p: binomial.log_sf(n - errors, n, 1 - p) >= limit, 0.0)
 
 
-def invert_kl(rate: float, divergence: float) -> float:
-  """The largest p with kl(rate || p) <= divergence.
+def invert_kl(rate: float, divergence_nats: float) -> float:
+  """The largest p with kl(rate || p) <= divergence_nats.
 
   kl(q || p) = q ln(q / p) + (1 - q) ln((1 - q) / (1 - p)).
 
   Args:
     rate: q in [0, 1].
-    divergence: >= 0, in nats.
+    divergence_nats: >= 0.
 
   Returns:
     p >= rate, rounded up by about 1e-15.
@@ -139,7 +140,7 @@ def invert_kl(rate: float, divergence: float) -> float:
   Source: [Langford2005], Corollary 3.7.
   """
   rate = number('rate', rate, 0, 1)
-  limit = number('divergence', divergence, 0, math.inf)
+  limit = number('divergence_nats', divergence_nats, 0, math.inf)
   if rate == 1:
     return 1.0
 
@@ -154,7 +155,7 @@ def invert_kl(rate: float, divergence: float) -> float:
   return _largest(within, rate)
 
 
-def _largest(holds, low: float) -> float:
+def _largest(holds: Callable[[float], bool], low: float) -> float:
   """By bisection the upper end of where `holds` is true, between low and 1."""
   high = 1.0
   while low < (middle := (low + high) / 2) < high:
@@ -167,5 +168,6 @@ def _largest(holds, low: float) -> float:
 
 def _check_errors(errors: int, n: int) -> None:
   check_count('n', n)
+  number('n', n, 1, 2**40)  # terms of the tail are added one by one
   check_count('errors', errors, 0)
   number('errors', errors, 0, n)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.bounds.arguments import check_callable
+from htjax.bounds.arguments import as_array, check_callable, probability
 from htjax.bounds.networks import Activation, check_network, pre_activations
 from htjax.checks import check_count, check_key, check_range
 from htjax.types import Array, ArrayLike, PRNGKey
@@ -136,11 +136,13 @@ def interlayer_cushions(
 
 # One program for each pair of shapes: layers of one width share theirs.
 @functools.partial(jax.jit, static_argnames='activation')
-def _cushion(between, states, probes, *, activation):
-  def function(state):
+def _cushion(
+  between: list[Array], states: Array, probes: Array, *, activation: Activation
+) -> Array:
+  def function(state: Array) -> Array:
     return _onward(between, state, activation)
 
-  def image_and_size(state):
+  def image_and_size(state: Array) -> tuple[Array, Array]:
     image = jax.jvp(function, (state,), (state,))[1]
     back = jax.vjp(function, state)[1]
     squares = lax.map(lambda z: jnp.sum(back(z)[0] ** 2), probes)
@@ -221,8 +223,13 @@ def interlayer_smoothness(
   key = check_key(key)
   layers, x = check_network(layers, x)
   check_callable('activation', activation)
-  check_range('delta', delta, 0, 1, open_low=True, open_high=True)
+  delta = probability('delta', delta)
+  noise_scale = as_array('noise_scale', noise_scale)
   check_range('noise_scale', noise_scale, 0, math.inf, open_low=True)
+  if noise_scale.ndim:
+    raise ValueError(
+      f'noise_scale must be one number, got shape {noise_scale.shape}'
+    )
   check_count('num_draws', num_draws, math.ceil(1 / delta))
   if len(layers) < 2:
     raise ValueError('layers must have a hidden layer, got one matrix')
@@ -245,13 +252,20 @@ def interlayer_smoothness(
 
 
 @functools.partial(jax.jit, static_argnames='activation')
-def _smoothness(keys, between, states, noise_scale, *, activation):
-  def function(state):
+def _smoothness(
+  keys: PRNGKey,
+  between: list[Array],
+  states: Array,
+  noise_scale: Array,
+  *,
+  activation: Activation,
+) -> Array:
+  def function(state: Array) -> Array:
     return _onward(between, state, activation)
 
   images = function(states)
 
-  def ratios(key):
+  def ratios(key: PRNGKey) -> Array:
     noise = jax.random.normal(key, states.shape, states.dtype)
     noise *= noise_scale * _norms(states)[:, None] / math.sqrt(states.shape[1])
     moved = states + noise
@@ -262,7 +276,9 @@ def _smoothness(keys, between, states, noise_scale, *, activation):
   return lax.map(ratios, keys)
 
 
-def _onward(between, state, activation):
+def _onward(
+  between: list[Array], state: Array, activation: Activation
+) -> Array:
   for w in between:
     state = activation(state) @ w
   return state

@@ -15,6 +15,14 @@ def exp(value: float) -> float:
   return math.exp(value) if value < 709.78 else math.inf
 
 
+def power(base: float, exponent: float) -> float:
+  """base^exponent of a base > 0, infinite where it overflows."""
+  try:
+    return base**exponent
+  except OverflowError:
+    return math.inf
+
+
 def log_sum(values: np.ndarray) -> float:
   """Logarithm of the sum of exp(values)."""
   return float(np.logaddexp.reduce(values))

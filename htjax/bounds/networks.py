@@ -24,8 +24,8 @@ def dense_layers(params: PyTree) -> list[Array]:
 
   Args:
     params: nested dict {'hidden_0': {'kernel': [fan_in, fan_out]}, ..,
-      'output': {'kernel': ..}}, as of `htjax.models.fcn`. Layers are taken in
-      the order of the numbers in their names, those without one last.
+      'output': {'kernel': ..}}, that `htjax.models.fcn` makes. Layers are taken
+      in the order of the numbers in their names, those without one last.
 
   Returns:
     List of matrices [fan_in, fan_out].
@@ -69,7 +69,12 @@ def pre_activations(
   check_callable('activation', activation)
   states = [x @ layers[0]]
   for w in layers[1:]:
-    states.append(activation(states[-1]) @ w)
+    hidden = as_array('what activation returns', activation(states[-1]))
+    if hidden.shape != states[-1].shape:
+      raise ValueError(
+        f'activation must keep the shape {states[-1].shape}, got {hidden.shape}'
+      )
+    states.append(hidden @ w)
   return states
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from htjax.bounds.arguments import as_list, number
 from htjax.bounds.logarithms import exp
 from htjax.checks import checked
 
@@ -52,7 +53,7 @@ class Bound(NamedTuple):
 
   @property
   def valid(self) -> bool:
-    """Whether no premise is known to fail."""
+    """True if no premise is known to fail."""
     return all(a.holds is not False for a in self.assumptions)
 
   @property
@@ -86,9 +87,22 @@ def make_bound(
 
   Returns:
     Bound. If `failure` is 1 or more, a premise 'confidence' that fails.
+
+  Raises:
+    ValueError: for terms or details that are no dict, assumptions that are
+      none, a value or failure that is negative or no number.
   """
+  for name, found in (
+    ('terms', terms),
+    ('details', {} if details is None else details),
+  ):
+    if not isinstance(found, Mapping):
+      raise ValueError(f'{name} must be a dict of numbers, got {found!r}')
+  failure = number('failure', failure, 0)
+  premises = as_list('assumptions', assumptions)
+  if not all(isinstance(premise, Assumption) for premise in premises):
+    raise ValueError(f'assumptions must be Assumptions, got {premises!r}')
   log_value = float(np.logaddexp.reduce(list(terms.values())))
-  premises = list(assumptions)
   if failure > 0:
     premises.append(
       Assumption(
@@ -98,10 +112,10 @@ def make_bound(
       )
     )
   return Bound(
-    exp(log_value) if value is None else float(value),
+    exp(log_value) if value is None else number('value', value, 0),
     log_value,
     dict(terms),
     tuple(premises),
     float(failure),
-    dict(details or {}),
+    dict({} if details is None else details),
   )

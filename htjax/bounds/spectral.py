@@ -28,6 +28,9 @@ from htjax.types import Array, ArrayLike, PRNGKey
 
 PADDINGS = ('CIRCULAR', 'SAME', 'VALID')
 
+# Steps done, the vector, the length of its image, and the residual.
+_State = tuple[Array, Array, Array, Array]
+
 
 class SpectralNorm(NamedTuple):
   """Largest singular value by power iteration, and how far to trust it.
@@ -76,7 +79,9 @@ def spectral_norm(
 
 
 @jax.jit
-def _spectral_norm(key, matrix, tolerance, max_iterations):
+def _spectral_norm(
+  key: PRNGKey, matrix: Array, tolerance: float, max_iterations: int
+) -> SpectralNorm:
   matrix, peak = _scaled(matrix)
   found = _power_iteration(
     key,
@@ -125,13 +130,21 @@ def operator_norm(
   tolerance = _check_stopping(tolerance, max_iterations, dtype)
   check_callable('function', function)
   sides = tuple(counts('shape', shape))
+  image = jax.eval_shape(function, jax.ShapeDtypeStruct(sides, dtype))
+  if jnp.result_type(image) != dtype:
+    raise ValueError(
+      f'function must return an array of {dtype.name}, got '
+      f'{jnp.result_type(image).name}'
+    )
   key = _start_key(key)
   return _power_iteration(
     key, function, sides, dtype, tolerance, max_iterations
   )
 
 
-def _check_stopping(tolerance, max_iterations, dtype) -> float:
+def _check_stopping(
+  tolerance: float | None, max_iterations: int, dtype: np.dtype
+) -> float:
   check_count('max_iterations', max_iterations)
   if tolerance is None:
     return math.sqrt(jnp.finfo(dtype).eps)
@@ -145,11 +158,18 @@ def _start_key(key: PRNGKey | None) -> PRNGKey:
   return jax.random.key(0) if key is None else check_key(key)
 
 
-def _power_iteration(key, function, shape, dtype, tolerance, max_iterations):
+def _power_iteration(
+  key: PRNGKey,
+  function: Callable[[Array], Array],
+  shape: tuple[int, ...],
+  dtype: np.dtype,
+  tolerance: float,
+  max_iterations: int,
+) -> SpectralNorm:
   start = jax.random.normal(key, shape, dtype)
   transpose = jax.linear_transpose(function, start)
 
-  def step(state):
+  def step(state: _State) -> _State:
     count, v, _, _ = state
     image = function(v)
     square = jnp.sum(image**2)
@@ -161,7 +181,7 @@ def _power_iteration(key, function, shape, dtype, tolerance, max_iterations):
     v = jnp.where(length > 0, back / jnp.where(length > 0, length, 1), v)
     return count + 1, v, jnp.sqrt(square), residual
 
-  def unfinished(state):
+  def unfinished(state: _State) -> Array:
     count, _, _, residual = state
     return (count < max_iterations) & (residual > tolerance)
 
@@ -215,7 +235,7 @@ def conv_spectral_norm(
     jnp.arange(height), jnp.arange(width // 2 + 1), indexing='ij'
   )
 
-  def norm(frequency):
+  def norm(frequency: tuple[Array, Array]) -> Array:
     phases = [
       jnp.exp(-2j * jnp.pi * f * jnp.arange(taps) / side)
       for f, taps, side in zip(
@@ -311,7 +331,9 @@ def layer_norms(
 
 
 @jax.jit
-def _all_norms(w, start):
+def _all_norms(
+  w: Array, start: Array
+) -> tuple[SpectralNorm, tuple[Array, ...], tuple[Array, ...]]:
   whole, peak = _scaled(w)
   moved, moved_peak = _scaled(w - start)
   sums = jnp.sum(jnp.linalg.norm(moved, axis=0))

@@ -5,6 +5,7 @@ heavy tails neither overflow nor lose what is small.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -24,7 +25,7 @@ def removal_cost(
   highest, total = _scaled_sum(ascending, ascending.size, p)
   finite = jnp.isfinite(highest)
 
-  def cost(m):
+  def cost(m: Array) -> Array:
     peak, removed = _scaled_sum(ascending, m, p)
     peaks = peak / jnp.where(highest == 0, 1, highest)
     sums = removed / jnp.where(total == 0, 1, total)
@@ -44,7 +45,7 @@ def last_true(holds: Callable[[Array], Array], size: int) -> Array:
   holds(0) is taken for granted.
   """
 
-  def halve(_, bounds):
+  def halve(_: Any, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
     low, high = bounds
     middle = low + (high - low + 1) // 2
     yes = holds(middle)

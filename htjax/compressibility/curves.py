@@ -2,9 +2,11 @@
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from htjax import stable
@@ -131,8 +133,16 @@ def stable_curve(
 
 
 @functools.partial(jax.jit, static_argnames=('n', 'p', 'num_draws', 'dtype'))
-def _stable_errors(key, alpha, removed, n, p, num_draws, dtype):
-  def draw(draw_key):
+def _stable_errors(
+  key: PRNGKey,
+  alpha: ArrayLike,
+  removed: Array,
+  n: int,
+  p: float,
+  num_draws: int,
+  dtype: np.dtype,
+) -> Array:
+  def draw(draw_key: PRNGKey) -> Array:
     x = stable.sample(draw_key, alpha, (n,), dtype)
     return errors_of_removal(x, removed, p)
 
@@ -154,7 +164,7 @@ def _log_gamma_quantile(q: Array, a: float) -> Array:
   low = jnp.full_like(q, -40 / a - 9 / math.sqrt(a))
   high = jnp.full_like(q, math.log1p(9 / math.sqrt(a) + 40 / a))
 
-  def halve(_, bounds):
+  def halve(_: Any, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
     low, high = bounds
     middle = (low + high) / 2
     below = _gamma_cdf(middle, a) < q
@@ -174,11 +184,11 @@ def _gamma_cdf(t: Array, a: float) -> Array:
   x = a * jnp.exp(t)
   eps = jnp.finfo(t.dtype).eps
 
-  def unfinished(state):
+  def unfinished(state: Any) -> Array:
     _, term, total = state
     return jnp.any(term > eps * total / 4)
 
-  def add(state):
+  def add(state: Any) -> Any:
     j, term, total = state
     term = term * x / (a + j)
     return j + 1, term, total + term

@@ -157,7 +157,7 @@ def _smallest_kappa(x: Array, epsilon: Array, p: float) -> Array:
   ascending = jnp.sort(jnp.abs(x).reshape(-1))
   cost, d = removal_cost(ascending, p), ascending.size
 
-  def kept(bound):
+  def kept(bound: Array) -> Array:
     m = last_true(lambda m: cost(m) <= bound, d)
     return (d - m).astype(x.dtype) / d
 

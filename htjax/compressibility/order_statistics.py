@@ -4,6 +4,8 @@ The k-th largest is bracketed by a small sample and closed in on by counting
 passes: about ten of them, against a sort of everything.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -52,7 +54,7 @@ def largest(scores: Array, k: ArrayLike) -> Array:
   k = jnp.clip(jnp.asarray(k, jnp.int32), 0, keys.size)
   cut, count = _cut(keys, k)
 
-  def break_ties():
+  def break_ties() -> Array:
     tied = keys == cut
     missing = k - (count - jnp.sum(tied, dtype=jnp.int32))
     return (keys > cut) | (
@@ -153,11 +155,11 @@ def _cut(keys: Array, k: Array) -> tuple[Array, Array]:
   share = k.astype(real) / keys.size
   spread = 3 * jnp.sqrt(share * (1 - share) / sample.size)
 
-  def sampled(side):
+  def sampled(side: int) -> Array:
     place = (1 - share + side * spread) * sample.size
     return sample[jnp.clip(place.astype(jnp.int32), 0, sample.size - 1)]
 
-  def interpolated(state, side):
+  def interpolated(state: Any, side: int) -> Array:
     _, low, high, more, fewer = state
     between = (more - fewer).astype(real)
     share = (more - k).astype(real) / between
@@ -169,15 +171,15 @@ def _cut(keys: Array, k: Array) -> tuple[Array, Array]:
     half = ((high >> 1) - (low >> 1)).astype(real)
     return low + 2 * (share * half).astype(keys.dtype)
 
-  def halved(state):
+  def halved(state: Any) -> Array:
     _, low, high, _, _ = state
     return (low & high) + ((low ^ high) >> 1)
 
-  def unfinished(state):
+  def unfinished(state: Any) -> Array:
     _, low, high, more, fewer = state
     return (more != k) & (fewer != k) & (low + 1 < high)
 
-  def refine(state):
+  def refine(state: Any) -> Any:
     i, low, high, more, fewer = state
     kind = jnp.where(i < 2, i, jnp.where(i < _GUESSES, 2 + (i - 2) % 3, 4))
     cut = lax.switch(

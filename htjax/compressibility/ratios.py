@@ -217,14 +217,22 @@ def ratio_of_norms(norms: Array, tolerance: Array, squared: bool) -> Array:
 
 
 @functools.partial(jax.jit, static_argnames=('num_draws', 'squared'))
-def _invisible(key, columns, scale, alpha, num_draws, tolerance, squared):
+def _invisible(
+  key: PRNGKey,
+  columns: Array,
+  scale: ArrayLike,
+  alpha: ArrayLike,
+  num_draws: int,
+  tolerance: Array,
+  squared: bool,
+) -> Array:
   scale = jnp.asarray(scale, columns.dtype)
   columns, scale, _ = to_unit_peak(columns, scale)
   fan_in = columns[..., 0].size
   mean = jnp.mean(columns.reshape(fan_in, -1), axis=0)
   fixed = column_norms(columns.reshape(fan_in, -1) - mean[None, :])
 
-  def draw(draw_key):
+  def draw(draw_key: PRNGKey) -> Array:
     z = stable.sample(draw_key, alpha, mean.shape, mean.dtype, scale=scale)
     moved = math.sqrt(fan_in) * jnp.abs(mean + z)
     return ratio_of_norms(jnp.hypot(fixed, moved), tolerance, squared)

@@ -9,7 +9,7 @@ is no supremum: that is how ReLU, unbounded and with a kink, is told.
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +29,9 @@ _RADII = np.geomspace(1e-3, 1e3, 49)
 _DIRECTIONS = 16
 _ASCENTS = 60
 _POWER_STEPS = 20
-# Pairs of points at which gradients are compared, and how far apart.
-_PAIRS, _APART = 1024, 1e-3
+# Segments that jumps are looked for on, halved to this length relative to where
+# they lie.
+_SEGMENTS, _HALVINGS, _APART = 512, 24, 1e-4
 
 
 class Regularity(NamedTuple):
@@ -80,7 +81,9 @@ def regularity(
   For each datum, candidates over directions (of the input, and fixed random
   ones) and radii from 1e-3 to 1e3, then gradient ascent from the best one. A
   supremum that is still 1.5 times larger at the outermost radii than inside
-  them counts as infinite, as does the Hessian of a unit whose gradient jumps.
+  them counts as infinite, in float64 if float32 finds one. The unit, the loss
+  and their first derivatives must not jump, as those of ReLU, |f - y| and the
+  hinge do, whose second derivatives are 0 wherever they are looked at.
 
   Args:
     problem: see `Problem`. Predictions are looked at like parameters: the
@@ -117,18 +120,28 @@ def regularity(
   check_count('num_parameters', p)
   dtype = jnp.asarray(problem.inputs).dtype
   check_particles(problem, jnp.zeros((1, p), dtype))
-  found = _search(problem, p)
+  functions = _functions(problem, p)
+  found = _search(functions, problem, p)
+  if not all(_bounded(*pair) for pair in found.values()):
+    # Derivatives cancel at large radii: those of GELU are 10^9 in float32 where
+    # they are 0.
+    found = _search_in_float64(problem, p) or found
   reasons = []
   suprema: list[np.ndarray] = []
   for name, (inner, outer) in found.items():
-    inside, beyond = (np.asarray(v, np.float64) for v in (inner, outer))
-    suprema.append(np.maximum(inside, beyond))
-    if not np.all(np.isfinite(inside) & np.isfinite(beyond)):
+    suprema.append(np.maximum(inner, outer).astype(np.float64))
+    if not np.all(np.isfinite(inner) & np.isfinite(outer)):
       reasons.append(f'{name} is not finite everywhere')
-    elif np.any(beyond > 1.5 * inside):
+    elif not _bounded(inner, outer):
       reasons.append(f'{name} grows without bound')
-  if _has_kink(problem, p, suprema[2]):
-    reasons.append('the gradient of the unit jumps')
+  for name, (function, data, size), slope in (
+    ('the unit', functions.unit, suprema[1]),
+    ('the gradient of the unit', functions.gradient, suprema[2]),
+    ('the loss', functions.loss, suprema[3]),
+    ('the slope of the loss', functions.slope, suprema[4]),
+  ):
+    if _jumps(function, data, size, slope, dtype):
+      reasons.append(f'{name} jumps')
   unit, gradient, hessian, slope, curvature = suprema
   return Regularity(
     unit, gradient, hessian, slope, curvature, not reasons, '; '.join(reasons)
@@ -192,8 +205,10 @@ def lipschitz_ratios(
 
 
 @functools.partial(jax.jit, static_argnums=3)
-def _ratios(key, problem, particles, num_pairs, shift):
-  def pair(pair_key):
+def _ratios(
+  key: PRNGKey, problem: Problem, particles: Array, num_pairs: int, shift: float
+) -> tuple[Array, Array]:
+  def pair(pair_key: PRNGKey) -> tuple[Array, Array]:
     step = shift * jax.random.normal(pair_key, particles.shape, particles.dtype)
     length = jnp.linalg.norm(step, axis=-1)
     here = drift(problem, particles, particles)
@@ -207,31 +222,76 @@ def _ratios(key, problem, particles, num_pairs, shift):
   return lax.map(pair, jax.random.split(key, num_pairs))
 
 
-def _search(problem: Problem, p: int) -> dict[str, tuple[Array, Array]]:
-  """Suprema of each quantity: inside the outermost radii, and at them."""
-  inputs = jnp.asarray(problem.inputs)
+class _Functions(NamedTuple):
+  """Functions of (point, datum), the data, and the size of a point."""
+
+  unit: tuple[Callable, Array, int]
+  gradient: tuple[Callable, Array, int]
+  loss: tuple[Callable, Array, int]
+  slope: tuple[Callable, Array, int]
+
+
+def _functions(problem: Problem, p: int) -> _Functions:
+  inputs, targets = jnp.asarray(problem.inputs), jnp.asarray(problem.targets)
   output = jax.eval_shape(problem.unit, jnp.zeros(p, inputs.dtype), inputs[0])
   size = math.prod(output.shape)
 
-  def unit(theta, x):
+  def unit(theta: Array, x: Array) -> Array:
     return problem.unit(theta, x).reshape(size)
 
-  def loss(f, y):
+  def loss(f: Array, y: Array) -> Array:
     return problem.loss(f.reshape(output.shape), y)
 
-  def slope(f, y):
-    return jax.grad(loss)(f, y)
+  return _Functions(
+    (unit, inputs, p),
+    (jax.jacobian(unit), inputs, p),
+    (loss, targets, size),
+    (jax.grad(loss), targets, size),
+  )
 
+
+def _bounded(inner: np.ndarray, outer: np.ndarray) -> bool:
+  """True if both are finite, and the outermost radii find no more."""
+  finite = np.all(np.isfinite(inner) & np.isfinite(outer))
+  return bool(finite and not np.any(outer > 1.5 * inner))
+
+
+def _search_in_float64(
+  problem: Problem, p: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]] | None:
+  """The search where rounding is smaller; None for a float32 unit or loss."""
+  with jax.enable_x64(True):
+
+    def wide(data: Any) -> Array:
+      data = np.asarray(data)
+      floating = jnp.issubdtype(data.dtype, jnp.floating)
+      return jnp.asarray(data, jnp.float64 if floating else data.dtype)
+
+    data = wide(problem.inputs), wide(problem.targets)
+    wider = Problem(problem.unit, problem.loss, *data)
+    try:
+      return _search(_functions(wider, p), wider, p)
+    except TypeError:
+      return None
+
+
+def _search(
+  functions: _Functions, problem: Problem, p: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """Suprema of each quantity: inside the outermost radii, and at them."""
+  unit, inputs, _ = functions.unit
+  gradient, slope = functions.gradient[0], functions.slope[0]
+  size = functions.loss[2]
   along = inputs.reshape(len(inputs), -1)
   if along.shape[1] != p:
     along = jnp.ones((len(inputs), p), inputs.dtype)
   everywhere = _over_data(_starts(p, along), problem.inputs)
   outputs = jnp.ones((len(inputs), size), inputs.dtype)
   everything = _over_data(_starts(size, outputs), problem.targets)
-  return {
+  found = {
     'the unit': everywhere(lambda t, x: jnp.linalg.norm(unit(t, x))),
     'the gradient of the unit': everywhere(
-      lambda t, x: _spectral_norm(jax.jacobian(unit)(t, x))
+      lambda t, x: _spectral_norm(gradient(t, x))
     ),
     'the Hessian of the unit': everywhere(
       lambda t, x: _root_sum(_spectral_norm(jax.hessian(unit)(t, x)))
@@ -243,14 +303,18 @@ def _search(problem: Problem, p: int) -> dict[str, tuple[Array, Array]]:
       lambda f, y: _spectral_norm(jax.jacobian(slope)(f, y))
     ),
   }
+  return {
+    name: (np.asarray(inner), np.asarray(outer))
+    for name, (inner, outer) in found.items()
+  }
 
 
 def _over_data(starts: Array, data: Array) -> Callable:
   """The search of one quantity, mapped over the data."""
 
   @functools.partial(jax.jit, static_argnums=0)
-  def search(quantity):
-    def of_one(start_and_datum):
+  def search(quantity: Callable[[Array, Array], Array]) -> tuple[Array, Array]:
+    def of_one(start_and_datum: tuple[Array, Array]) -> tuple[Array, Array]:
       start, datum = start_and_datum
       values = jax.vmap(lambda t: quantity(t, datum))(start)
       values = values.reshape(len(_RADII), -1)
@@ -291,7 +355,9 @@ def _ascend(quantity: Callable, start: Array) -> Array:
   """Highest value met by normalised gradient ascent with shrinking steps."""
   radius = jnp.linalg.norm(start)
 
-  def step(state, i):
+  def step(
+    state: tuple[Array, Array], i: Array
+  ) -> tuple[tuple[Array, Array], None]:
     theta, best = state
     g = jax.grad(quantity)(theta)
     length = jnp.linalg.norm(g)
@@ -318,7 +384,7 @@ def _spectral_norm(matrix: Array) -> Array:
   first = 1 + 1e-3 * jnp.arange(gram.shape[-1], dtype=gram.dtype)
   v = jnp.broadcast_to(first, gram.shape[:-1])
 
-  def turn(v, _):
+  def turn(v: Array, _: None) -> tuple[Array, None]:
     v = jnp.einsum('...ij,...j->...i', gram, v)
     square = jnp.sum(v * v, axis=-1, keepdims=True)
     v = v / jnp.sqrt(jnp.where(square > 0, square, 1))
@@ -333,26 +399,57 @@ def _root_sum(x: Array) -> Array:
   return jnp.sqrt(jnp.sum(x * x) + jnp.finfo(x.dtype).tiny)
 
 
-def _has_kink(problem: Problem, p: int, hessian: np.ndarray) -> bool:
-  """Whether gradients at close points differ by more than the Hessian says."""
+def _jumps(
+  function: Callable, data: Array, size: int, slope: np.ndarray, dtype: Any
+) -> bool:
+  """True if `function(point, datum)` changes by more than its slope allows.
+
+  Segments between points at all radii are halved, the half with the larger
+  change kept, until they are short: where a function is smooth the change
+  shrinks with them, across a jump it stays.
+
+  Args:
+    function: of a point [size] and a datum, to an array.
+    data: [m, ...].
+    size: of a point.
+    slope: bound of the function's derivative, [m].
+    dtype: of points.
+
+  Returns:
+    True if some segment kept a change that neither slope nor rounding explains.
+  """
   generator = np.random.default_rng(1)
-  dtype = jnp.asarray(problem.inputs).dtype
-  theta = jnp.asarray(generator.normal(size=(_PAIRS, p)), dtype)
-  steps = generator.normal(size=(_PAIRS, p))
-  steps *= _APART / np.linalg.norm(steps, axis=1, keepdims=True)
-  there = theta + jnp.asarray(steps, dtype)
+  ends = generator.normal(size=(2, _SEGMENTS, size)) / math.sqrt(size)
+  ends *= 10 ** generator.uniform(-2, 2, size=(2, _SEGMENTS, 1))
+  start, stop = (jnp.asarray(end, dtype) for end in ends)
 
-  def of_datum(x):
-    gradient = jax.vmap(jax.jacobian(lambda t: problem.unit(t, x)))
-    here = gradient(theta).reshape(_PAIRS, -1)
-    change = gradient(there).reshape(_PAIRS, -1) - here
-    return (
-      jnp.max(jnp.linalg.norm(change, axis=1)),
-      jnp.max(jnp.linalg.norm(here, axis=1)),
-    )
+  def of_datum(datum: Array) -> tuple[Array, ...]:
+    value = jax.vmap(lambda point: function(point, datum).reshape(-1))
 
-  jumps, sizes = lax.map(of_datum, jnp.asarray(problem.inputs))
-  rounding = 100 * float(jnp.finfo(dtype).eps) * (1 + np.asarray(sizes))
-  # Frobenius norms of Jacobians are at most sqrt(p) spectral ones.
-  smooth = 2 * _APART * math.sqrt(p) * hessian
-  return bool(np.any(np.asarray(jumps) > smooth + rounding))
+    def change(a: Array, b: Array) -> Array:
+      return jnp.linalg.norm(value(b) - value(a), axis=1)
+
+    def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+      a, b = ends
+      middle = (a + b) / 2
+      # Below this the change drowns in rounding.
+      short = _lengths(b - a) <= _APART * (1 + _lengths(a))
+      left = change(a, middle) >= change(middle, b)
+      a_next = jnp.where(left[:, None], a, middle)
+      b_next = jnp.where(left[:, None], middle, b)
+      keep = short[:, None]
+      return jnp.where(keep, a, a_next), jnp.where(keep, b, b_next)
+
+    a, b = lax.fori_loop(0, _HALVINGS, halve, (start, stop))
+    return change(a, b), _lengths(b - a), _lengths(value(a)), _lengths(a)
+
+  found = lax.map(of_datum, data)
+  jump, length, value, point = (np.asarray(v, np.float64) for v in found)
+  # A point is known to a rounding of its own, and so is what it is mapped to.
+  eps = float(jnp.finfo(dtype).eps)
+  allowed = 2 * slope[:, None] * (length + 10 * eps * point)
+  return bool(np.any(jump > allowed + 100 * eps * (1 + value)))
+
+
+def _lengths(x: Array) -> Array:
+  return jnp.linalg.norm(x, axis=-1)

@@ -7,12 +7,13 @@ the measure in the drift alone.
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float
 
 from htjax.checks import check_count, check_key, checked
 from htjax.mean_field.problem import (
@@ -87,11 +88,13 @@ def reference_path(
   Args:
     key: typed key.
     problem: see `Problem`.
-    noise: as in `simulate`, also in the short form alpha=, sigma=, kind=.
+    noise: the process, `htjax.noise.StableNoise`, or in its place alpha=,
+      sigma= and kind=.
     size: static, number of particles.
     step_size: eta > 0, traced.
     num_steps: static.
-    initial: as in `Study`.
+    initial: `initial(key, n)` draws n independent initial values [n, p]; None
+      is N(0, I_p) with p the size of one input.
 
   Returns:
     ReferencePath.
@@ -164,7 +167,8 @@ def propagation_of_chaos(
   Args:
     key: typed key.
     problem: see `Problem`.
-    noise: as in `simulate`, also in the short form alpha=, sigma=, kind=.
+    noise: the process, `htjax.noise.StableNoise`, or in its place alpha=,
+      sigma= and kind=.
     step_size: eta > 0, traced.
     num_steps: static; the horizon is step_size num_steps.
     widths: static, numbers of particles.
@@ -245,12 +249,20 @@ def propagation_of_chaos(
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6))
-def _reference(key, problem, noise, step_size, size, num_steps, initial):
+def _reference(
+  key: PRNGKey,
+  problem: Problem,
+  noise: StableNoise,
+  step_size: ArrayLike,
+  size: int,
+  num_steps: int,
+  initial: Initial,
+) -> Float[Array, 'num_steps m ...']:
   start_key, noise_key = jax.random.split(key)
   theta = initial(start_key, size)
   eta = jnp.asarray(step_size, theta.dtype)
 
-  def step(theta, t):
+  def step(theta: Array, t: Array) -> tuple[Array, Array]:
     outputs = mean_output(problem, theta)
     b = velocity(problem, theta, loss_slopes(problem, outputs))
     step_key = jax.random.fold_in(noise_key, t)
@@ -261,16 +273,24 @@ def _reference(key, problem, noise, step_size, size, num_steps, initial):
 
 
 @functools.partial(jax.jit, static_argnums=(5, 6))
-def _chaos(key, problem, path, noise, step_size, widths, study):
-  def replica(replica_key):
+def _chaos(
+  key: PRNGKey,
+  problem: Problem,
+  path: Float[Array, 'num_steps m ...'],
+  noise: StableNoise,
+  step_size: ArrayLike,
+  widths: tuple[int, ...],
+  study: Any,
+) -> tuple[Array, ...]:
+  def replica(replica_key: PRNGKey) -> tuple[Array, ...]:
     start_key, noise_key, other_key = jax.random.split(replica_key, 3)
     start = study.initial(start_key, max(widths))
     eta = jnp.asarray(step_size, start.dtype)
 
-    def draw(key):
+    def draw(key: PRNGKey) -> Array:
       return increments(key, noise, start, eta)
 
-    def step(state, at):
+    def step(state: Any, at: tuple[Array, Array]) -> Any:
       # A particle is what the noise made of it plus what the drift did. The
       # first part is common and can be huge; it must not round the second.
       fallen, own, copies, systems, far = state
@@ -311,11 +331,11 @@ def _chaos(key, problem, path, noise, step_size, widths, study):
   return over_replicas(replica, key, study)
 
 
-def _spread(problem: Problem, particles: Array) -> Array:
+def _spread(problem: Problem, particles: Float[Array, 'n p']) -> Array:
   """Variance of h_x over particles, [m] or [m, l]."""
   mean = mean_output(problem, particles)
 
-  def squared(theta, x_and_mean):
+  def squared(theta: Array, x_and_mean: Any) -> Array:
     x, centre = x_and_mean
     return (problem.unit(theta, x) - centre) ** 2
 
@@ -332,7 +352,7 @@ def _correlation(n: Array, own: Array, copies: Array, variance: Array) -> Array:
   """
   num = own.shape[0]
 
-  def squares(f):
+  def squares(f: Array) -> Array:
     centred = f - f.mean(axis=0, keepdims=True)
     return centred**2 * (num / max(num - 1, 1))
 

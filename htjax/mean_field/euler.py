@@ -7,7 +7,7 @@ path of noise, of which a coarse step takes the sum over its own time.
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ from htjax.mean_field.studies import (
   own_drift,
 )
 from htjax.noise import StableNoise
-from htjax.types import Array, PRNGKey
+from htjax.types import Array, ArrayLike, PRNGKey
 
 
 class EulerErrors(NamedTuple):
@@ -68,7 +68,8 @@ def euler_error(
   Args:
     key: typed key.
     problem: see `Problem`.
-    noise: as in `simulate`, also in the short form alpha=, sigma=, kind=.
+    noise: the process, `htjax.noise.StableNoise`, or in its place alpha=,
+      sigma= and kind=.
     step_sizes: static, each a multiple of fine_step_size that divides the
       horizon.
     fine_step_size: static, of the reference scheme, in units of time.
@@ -135,23 +136,32 @@ def euler_error(
 
 
 @functools.partial(jax.jit, static_argnums=(4, 5, 6, 7))
-def _euler(key, problem, noise, fine, ratios, num_steps, num_particles, study):
-  def replica(replica_key):
+def _euler(
+  key: PRNGKey,
+  problem: Problem,
+  noise: StableNoise,
+  fine: ArrayLike,
+  ratios: tuple[int, ...],
+  num_steps: int,
+  num_particles: int,
+  study: Any,
+) -> tuple[Array, Array]:
+  def replica(replica_key: PRNGKey) -> tuple[Array, Array]:
     start_key, noise_key = jax.random.split(replica_key)
     start = study.initial(start_key, num_particles)
     eta = jnp.asarray(fine, start.dtype)
 
-    def path(noise_key):
-      def draw(k):
+    def path(noise_key: PRNGKey) -> Array:
+      def draw(k: Array) -> Array:
         return increments(jax.random.fold_in(noise_key, k), noise, start, eta)
 
       return lax.map(draw, jnp.arange(num_steps))
 
-    def at_horizon(ratio, path):
+    def at_horizon(ratio: int, path: Array) -> Array:
       """The part of each particle at the horizon that is due to the drift."""
       coarse = path.reshape(-1, ratio, *path.shape[1:]).sum(axis=1)
 
-      def step(state, x):
+      def step(state: tuple[Array, Array], x: Array) -> Any:
         fallen, moved = state
         moved = moved + ratio * eta * own_drift(problem, fallen + moved)
         return (fallen + x, moved), None

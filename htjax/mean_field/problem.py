@@ -177,7 +177,7 @@ def mean_output(problem: Problem, particles: Array) -> Array:
   if blocks.shape[0] == 1:
     return _units(problem, particles).mean(axis=0)
 
-  def add(total, block):
+  def add(total: Array, block: Any) -> Any:
     h = _units(problem, block[0])
     keep = block[1].reshape((-1,) + (1,) * (h.ndim - 1))
     return total + jnp.sum(jnp.where(keep, h, 0), axis=0), None
@@ -198,7 +198,7 @@ def loss_slopes(problem: Problem, outputs: Array) -> Array:
 def velocity(problem: Problem, particles: Array, slopes: Array) -> Array:
   """-sum_x slopes(x) grad h_x(theta), [n, p], at each particle theta."""
 
-  def of_block(block):
+  def of_block(block: Any) -> Any:
     h, pull_back = jax.vjp(lambda x: _units(problem, x), block)
     return pull_back(jnp.broadcast_to(-slopes[None], h.shape).astype(h.dtype))[
       0

@@ -40,7 +40,7 @@ class Rate(NamedTuple):
   local_slopes: np.ndarray
 
   def covers(self, value: float) -> bool:
-    """Whether the interval holds `value`."""
+    """True if the interval holds `value`."""
     return self.low <= value <= self.high
 
 

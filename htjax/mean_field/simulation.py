@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float
 
 from htjax.checks import check_count, check_key, check_range, checked
 from htjax.mean_field.problem import (
@@ -30,6 +31,7 @@ from htjax.mean_field.problem import (
 )
 from htjax.mean_field.short_forms import gathers
 from htjax.noise import StableNoise
+from htjax.noise.process import KERNEL
 from htjax.types import Array, ArrayLike, PRNGKey
 
 
@@ -131,7 +133,8 @@ def simulate(
     key: typed key.
     problem: see `Problem`.
     particles: [n, p], the state at time 0.
-    noise: as in `euler_step`, also in the short form alpha=, sigma=, kind=.
+    noise: the process, `htjax.noise.StableNoise`, or in its place alpha=,
+      sigma= and kind=.
     step_size: eta > 0, traced.
     num_steps: static.
     save_every: static, a divisor of num_steps; None keeps the two ends only.
@@ -215,12 +218,18 @@ def increments(
   meets the same noise.
   """
   kernel: Any = jax.ShapeDtypeStruct(particles.shape[::-1], particles.dtype)
-  (x,) = noise.draw_leaves(key, [kernel], [True], step_size)
+  (x,) = noise.draw_leaves(key, [kernel], [KERNEL], step_size)
   return x.T
 
 
 @jax.jit
-def _euler_step(key, problem, particles, noise, step_size):
+def _euler_step(
+  key: PRNGKey,
+  problem: Problem,
+  particles: Float[Array, 'n p'],
+  noise: StableNoise,
+  step_size: ArrayLike,
+) -> Float[Array, 'n p']:
   eta = jnp.asarray(step_size, particles.dtype)
   slopes = loss_slopes(problem, mean_output(problem, particles))
   b = velocity(problem, particles, slopes)
@@ -230,16 +239,23 @@ def _euler_step(key, problem, particles, noise, step_size):
 
 @functools.partial(jax.jit, static_argnums=(5, 6, 7))
 def _simulate(
-  key, problem, particles, noise, step_size, num_steps, save_every, batch_size
-):
-  def step(theta, t):
+  key: PRNGKey,
+  problem: Problem,
+  particles: Float[Array, 'n p'],
+  noise: StableNoise,
+  step_size: ArrayLike,
+  num_steps: int,
+  save_every: int,
+  batch_size: int | None,
+) -> Trajectory:
+  def step(theta: Array, t: Array) -> tuple[Array, None]:
     step_key = jax.random.fold_in(key, t)
     data = problem
     if batch_size is not None:
       data = _batch(jax.random.fold_in(step_key, 1), problem, batch_size)
     return _euler_step(step_key, data, theta, noise, step_size), None
 
-  def stretch(theta, t):
+  def stretch(theta: Array, t: Array) -> tuple[Array, Array]:
     steps = t * save_every + jnp.arange(save_every, dtype=jnp.int32)
     theta, _ = lax.scan(step, theta, steps)
     return theta, theta

@@ -34,7 +34,7 @@ Initial = Callable[[PRNGKey, int], Array]
 
 
 class Study(NamedTuple):
-  """How a study of coupled systems is run; static.
+  """Replicas, initial values and devices of a study of coupled systems; static.
 
   Attributes:
     num_replicas: repetitions, each with initial values and noise of its own.

@@ -27,11 +27,11 @@ import numpy as np
 from htjax import stable
 from htjax.bounds import Assumption, Bound, make_bound
 from htjax.bounds.arguments import number, positive
-from htjax.bounds.logarithms import exp, log
+from htjax.bounds.logarithms import exp, log, power
 from htjax.checks import check_choice, check_count, check_key, checked
 from htjax.mean_field.assumption import Regularity, regularity
 from htjax.mean_field.problem import Problem
-from htjax.types import PRNGKey
+from htjax.types import Array, PRNGKey
 
 VARIANTS = ('corrected', 'paper', 'sharp')
 
@@ -296,8 +296,8 @@ def gradient_norm_bound(
   if not premises[0].holds:
     return make_bound({'descent': math.inf, 'noise': math.inf}, premises)
   descent = excess / (num_steps * num_particles * step_size)
-  power = (gamma + 1 - alpha) / alpha
-  noise = (2 * r.bound) ** (2 + gamma) * sigma ** (1 + gamma) * step_size**power
+  noise = power(2 * r.bound, 2 + gamma) * power(sigma, 1 + gamma)
+  noise *= power(step_size, (gamma + 1 - alpha) / alpha)
   noise /= (1 + gamma) * num_particles**2
   return make_bound(
     {'descent': log(descent), 'noise': log(noise)},
@@ -308,7 +308,7 @@ def gradient_norm_bound(
 
 @checked
 def norm_tail_constant(alpha: float, dim: int, kind: str) -> float:
-  """C in P(|X| > r) ~ C r^(-alpha) for a standard stable vector X.
+  """Tail constant C in P(|X| > r) ~ C r^(-alpha) of a stable vector X.
 
   Args:
     alpha: tail index in (0, 2); at 2 there is no power tail and C = 0.
@@ -354,7 +354,7 @@ def mean_largest_norm(
   *,
   num_samples: int = 10**6,
 ) -> float:
-  """E max over n independent standard stable vectors of |X|.
+  """Mean of the largest norm |X| of n independent standard stable vectors.
 
   The integral of 1 - (1 - P(|X| > r))^n, the law of |X| from samples up to
   their thousandth largest and below alpha = 2 the power r^(-alpha) beyond: a
@@ -390,6 +390,7 @@ def mean_largest_norm(
   check_count('num_particles', num_particles)
   check_count('dim', dim)
   check_count('num_samples', num_samples, 10**4)
+  check_choice('kind', kind, stable.KINDS)
   key = check_key(key)
   if alpha <= 1:
     return math.inf
@@ -490,7 +491,13 @@ def _tail_index(alpha: float) -> Assumption:
 
 
 def _regularity(problem: Problem | Regularity) -> Regularity:
-  return problem if isinstance(problem, Regularity) else regularity(problem)
+  if isinstance(problem, Regularity):
+    return problem
+  if not isinstance(problem, Problem):
+    raise ValueError(
+      f'problem must be a Problem or its Regularity, got {problem!r}'
+    )
+  return regularity(problem)
 
 
 class _Growth(NamedTuple):
@@ -517,7 +524,9 @@ def _any_of(n: int, share: np.ndarray) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def _sorted_norms(key, alpha, num, dim, kind):
+def _sorted_norms(
+  key: PRNGKey, alpha: float, num: int, dim: int, kind: str
+) -> Array:
   x = stable.sample_vectors(key, alpha, (num, dim), kind=kind)
   # Relative to the largest entry: squares of heavy tails overflow.
   peak = jnp.max(jnp.abs(x), axis=-1, keepdims=True)

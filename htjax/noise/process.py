@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 
 from htjax import selection, stable
+from htjax import units as _units
 from htjax.checks import check_choice, check_key, check_range, is_concrete
 from htjax.types import Array, ArrayLike, PRNGKey, PyTree
 
@@ -26,9 +27,11 @@ class StableNoise:
 
   The unit of a dense kernel [fan_in, fan_out] is a column, one neuron's
   incoming weights; the unit of a convolution [.., in, out] is a filter
-  [.., o], or with unit='kernel' each [.., i, o]. Type I adds one number to all
-  weights of a unit, Type II one to each weight, Type III a vector whose
-  direction is uniform. Vectors are independent over units, leaves and steps.
+  [.., o], or with unit='kernel' each [.., i, o]; `htjax.units` says what it is
+  in other leaves, such as attention projections and stacked layers. Type I
+  adds one number to all weights of a unit, Type II one to each weight, Type III
+  a vector whose direction is uniform. Vectors are independent over units,
+  leaves and steps.
 
   Attributes:
     alpha: tail index in (0, 2]; 2 is Gaussian, of variance 2 sigma^2 in unit
@@ -106,6 +109,7 @@ class StableNoise:
     *,
     step_size: ArrayLike = 1.0,
     select: selection.Selection = None,
+    units: _units.Given = None,
   ) -> PyTree:
     """The increment over one step, sigma step_size^(1/alpha) X.
 
@@ -118,6 +122,8 @@ class StableNoise:
       select: the weights that get noise, see `htjax.selection`: None for every
         weight, a pytree of booleans (or of boolean arrays, entry by entry), or
         a function of the parameters that returns one.
+      units: what a unit is in each leaf, see `htjax.units`; None asks the
+        leaves' names.
 
     Returns:
       Pytree of the arrays' shapes and dtypes, zero where nothing is selected.
@@ -126,15 +132,16 @@ class StableNoise:
 
     Raises:
       ValueError: a legacy key; an alpha or sigma that is an array; a negative
-        step_size; a selection of another structure, or of nothing.
+        step_size; a selection of another structure, or of nothing; a
+        selected leaf that may be one thing or another, by name.
 
     Values: traced alpha outside (0, 2], or traced sigma negative, infinite or
       NaN, gives NaN.
     """
     check_range('step_size', step_size, 0.0, np.inf, open_high=True)
-    flags = reached(select, params, 'select')
+    targets = reached(select, params, 'select', units)
     leaves, treedef = jax.tree.flatten(params)
-    draws = self.draw_leaves(check_key(key), leaves, flags, step_size)
+    draws = self.draw_leaves(check_key(key), leaves, targets, step_size)
     return jax.tree.unflatten(
       treedef,
       [
@@ -144,21 +151,24 @@ class StableNoise:
     )
 
   def draw_leaves(
-    self, key: PRNGKey, leaves: list[Array], flags: list[Any], step_size: Any
+    self,
+    key: PRNGKey,
+    leaves: list[Array],
+    targets: list['Target | None'],
+    step_size: Any,
   ) -> list[Any]:
     """The addend of each leaf, to be broadcast; None where nothing is."""
     self.check_scalar()
     return [
       None
-      if flag is False
-      else self._draw(jax.random.fold_in(key, i), leaf, flag, step_size)
-      for i, (leaf, flag) in enumerate(zip(leaves, flags, strict=True))
+      if target is None
+      else self._draw(jax.random.fold_in(key, i), leaf, target, step_size)
+      for i, (leaf, target) in enumerate(zip(leaves, targets, strict=True))
     ]
 
-  def _draw(self, key: PRNGKey, leaf: Array, flag: Any, eta: Any) -> Array:
+  def _draw(self, key: PRNGKey, leaf: Array, to: 'Target', eta: Any) -> Array:
     dtype = jnp.float64 if leaf.dtype == jnp.float64 else jnp.float32
     process = self.astype(dtype)
-    axes = _vector_axes(leaf.ndim, self.unit)
     scale = process.scale(jnp.asarray(eta, dtype))
     x = _vectors(
       jax.random.key_data(key),
@@ -167,13 +177,13 @@ class StableNoise:
       impl=jax.random.key_impl(key),
       shape=tuple(leaf.shape),
       kind=self.kind,
-      axes=axes,
+      axes=to.leaf.vector_axes(self.unit),
     )
     if self.truncation is not None:
       x = jnp.clip(x, -self.truncation * scale, self.truncation * scale)
     largest = jnp.finfo(leaf.dtype).max.astype(dtype)
     x = jnp.clip(x, -largest, largest).astype(leaf.dtype)
-    return x if flag is True else jnp.where(flag, x, jnp.zeros_like(x))
+    return x if to.flag is True else jnp.where(to.flag, x, jnp.zeros_like(x))
 
   def tree_flatten_with_keys(self) -> tuple[Any, Any]:
     """Leaves and what is static, for JAX."""
@@ -191,40 +201,54 @@ class StableNoise:
     return process
 
 
+class Target(NamedTuple):
+  """A leaf that noise reaches: where (True or booleans), and what it is."""
+
+  flag: Any
+  leaf: _units.Leaf
+
+
+# All of a dense kernel [fan_in, fan_out].
+KERNEL = Target(True, _units.Leaf('dense', units=(1,), inputs=(0,)))
+
+
 def reached(
-  select: selection.Selection, params: PyTree, name: str
-) -> list[Any]:
-  """For each leaf True, False or an array of booleans; not all are False.
+  select: selection.Selection,
+  params: PyTree,
+  name: str,
+  units: _units.Given = None,
+) -> list[Target | None]:
+  """The part of each leaf that noise reaches; None for none of it.
 
   Args:
     select: None for every weight, a pytree of booleans (or of boolean arrays),
       or a function of the parameters that returns one.
     params: pytree of arrays.
     name: what the caller's argument is called, for messages.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
 
   Raises:
-    ValueError: a selection of another structure, or of nothing.
+    ValueError: a selection of another structure, or of nothing; a leaf that is
+      ambiguous, or that its description does not fit.
   """
-  flags = jax.tree.leaves(
-    selection.resolve(select, params, name, by_entry=True)
-  )
+  selection.resolve(None, params, name)  # refuses an empty pytree
+  described = _units.describe(units, params)
+  flags: list[Any] = _units.default_flags(described)
+  if select is not None:
+    flags = jax.tree.leaves(
+      selection.resolve(select, params, name, by_entry=True)
+    )
   if not any(not is_concrete(flag) or np.any(flag) for flag in flags):
     raise ValueError(
       f'{name} must choose at least one leaf for the noise to reach, got none'
-      + (
-        ': params hold no weight (floating-point, of rank 2 or more)'
-        if select is None
-        else ''
-      )
+      + (': params hold no weight; see htjax.units' if select is None else '')
     )
-  return flags
-
-
-def _vector_axes(ndim: int, unit: str) -> tuple[int, ...]:
-  """The axes along which one unit's weights lie."""
-  if ndim == 2 or unit == 'filter':
-    return tuple(range(ndim - 1))
-  return tuple(range(ndim - 2))
+  return [
+    None if leaf is None else Target(flag, leaf)
+    for flag, leaf in zip(
+      flags, _units.fitting(described, params, flags), strict=True
+    )
+  ]
 
 
 # Compiled here, so that calls outside of jit do not compile it anew each time.

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from htjax import selection
+from htjax import units as _units
 from htjax.checks import check_key, check_range, checked
 from htjax.noise.process import StableNoise, reached
 from htjax.rounding import is_narrower, stochastic_round
@@ -47,6 +48,7 @@ def add_stable_noise(
   mask: selection.Selection = None,
   unit: str = 'filter',
   noise: StableNoise | None = None,
+  units: _units.Given = None,
 ) -> optax.GradientTransformationExtraArgs:
   """Add sigma * eta_t^(1/alpha) * X_t to the updates.
 
@@ -83,6 +85,8 @@ def add_stable_noise(
     mask: another name of `select`.
     unit: 'filter' or 'kernel', what convolutions are made of.
     noise: the process, in place of alpha, sigma, kind and unit.
+    units: what a unit is in each leaf, see `htjax.units`; None asks the leaves'
+      names, which is enough for dense layers and convolutions of Flax.
 
   Returns:
     An optax transformation. Its state holds the step count and the key, so a
@@ -127,12 +131,15 @@ def add_stable_noise(
   impl = jax.random.key_impl(key)
 
   def init(params: PyTree) -> AddStableNoiseState:
-    reached(chosen, params, name)
+    reached(chosen, params, name, units)
     words = jnp.array(jax.random.key_data(key), copy=True)
     return AddStableNoiseState(jnp.zeros((), jnp.int32), words)
 
-  def update(updates, state, params=None, **extra_args):
+  def update(
+    updates: Any, state: Any, params: Any = None, **extra_args: Any
+  ) -> tuple[Any, AddStableNoiseState]:
     del extra_args
+    treedef: Any
     leaves, treedef = jax.tree.flatten(updates)
     weights = (
       [None] * len(leaves) if params is None else treedef.flatten_up_to(params)
@@ -142,7 +149,7 @@ def add_stable_noise(
     draws = process(state.count).draw_leaves(
       step_key,
       wide,
-      reached(chosen, updates, name),
+      reached(chosen, updates, name, units),
       _at(learning_rate, state.count),
     )
     noisy = [
@@ -172,6 +179,7 @@ def heavy_tailed_sgd(
   mask: selection.Selection = None,
   unit: str = 'filter',
   noise: StableNoise | None = None,
+  units: _units.Given = None,
   momentum: float | None = None,
   nesterov: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
@@ -190,6 +198,7 @@ def heavy_tailed_sgd(
     mask: another name of `select`.
     unit: 'filter' or 'kernel'.
     noise: the process, in place of alpha, sigma, kind and unit.
+    units: what a unit is in each leaf, see `htjax.units`.
     momentum: decay of the gradient's running sum, or None.
     nesterov: whether momentum is Nesterov's.
 
@@ -228,6 +237,7 @@ def heavy_tailed_sgd(
       mask=mask,
       unit=unit,
       noise=noise,
+      units=units,
     ),
   )
 

@@ -13,8 +13,19 @@ Masked entries are zeros in arrays as large as before. `compact` and
 """
 
 from htjax.compressibility import AllBut
+from htjax.pruning.adapting import linen_apply, nnx_apply, nnx_module
+from htjax.pruning.costs import multiply_adds
 from htjax.pruning.errors import METHODS, to_error
 from htjax.pruning.grids import discretize
+from htjax.pruning.holding import hold
+from htjax.pruning.magnitudes import (
+  columns,
+  columns_to_error,
+  filters,
+  kernels,
+  magnitude,
+  rows,
+)
 from htjax.pruning.networks import Compacted, compact
 from htjax.pruning.randomized import (
   gaussian_replacement,
@@ -23,7 +34,7 @@ from htjax.pruning.randomized import (
   randomized_magnitude,
   strength_for,
 )
-from htjax.pruning.results import Pruned
+from htjax.pruning.results import Left, Pruned
 from htjax.pruning.schedules import Round, iterative_magnitude
 from htjax.pruning.spectra import (
   Factored,
@@ -33,20 +44,15 @@ from htjax.pruning.spectra import (
   singular_values,
   thin_factors,
 )
-from htjax.pruning.units import (
-  columns,
-  columns_to_error,
-  filters,
-  kernels,
-  magnitude,
-  rows,
-)
+from htjax.pruning.whole_units import CRITERIA, units
 
 __all__ = [
+  'CRITERIA',
   'METHODS',
   'AllBut',
   'Compacted',
   'Factored',
+  'Left',
   'Pruned',
   'Round',
   'SingularValueCounts',
@@ -57,10 +63,15 @@ __all__ = [
   'discretize',
   'filters',
   'gaussian_replacement',
+  'hold',
   'iterative_magnitude',
   'keep_probability',
   'kernels',
+  'linen_apply',
   'magnitude',
+  'multiply_adds',
+  'nnx_apply',
+  'nnx_module',
   'random_columns',
   'randomized_magnitude',
   'rows',
@@ -69,4 +80,5 @@ __all__ = [
   'strength_for',
   'thin_factors',
   'to_error',
+  'units',
 ]

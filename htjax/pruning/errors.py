@@ -2,11 +2,12 @@
 
 from htjax.checks import check_choice, check_range, checked
 from htjax.compressibility import check_order
+from htjax.pruning.magnitudes import affordable, prune_units
 from htjax.pruning.results import Pruned, check_scalar
 from htjax.pruning.spectra import prune_values
-from htjax.pruning.units import affordable, prune_units
 from htjax.selection import Selection
 from htjax.types import ArrayLike, PyTree
+from htjax.units import Given
 
 _UNITS = {
   'magnitude': 'entries',
@@ -28,6 +29,7 @@ def to_error(
   center: str | None = None,
   protocol: str = 'paper',
   select: Selection = None,
+  units: Given = None,
 ) -> Pruned:
   """Prune each leaf as far as a relative error allows.
 
@@ -46,6 +48,7 @@ def to_error(
       relative to that; see `magnitude`.
     protocol: as in the function named by `method`.
     select: which leaves; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
 
   Returns:
     Pruned; see `leaf_ratios` for the layers' pruning ratios. A leaf of zeros,
@@ -79,7 +82,13 @@ def to_error(
     if p != 2:
       raise ValueError(f"p must be 2 for method 'singular_values', got {p!r}")
     return prune_values(
-      params, count, epsilon, center=center, protocol=protocol, select=select
+      params,
+      count,
+      epsilon,
+      center=center,
+      protocol=protocol,
+      select=select,
+      units=units,
     )
   return prune_units(
     params,
@@ -90,4 +99,5 @@ def to_error(
     center=center,
     protocol=protocol,
     select=select,
+    units=units,
   )

@@ -10,11 +10,16 @@ from htjax.floats import as_floating, times_power_of_two, to_unit_peak
 from htjax.pruning.results import Pruned, check_scalar, choose
 from htjax.selection import Selection
 from htjax.types import Array, ArrayLike, PyTree
+from htjax.units import Given
 
 
 @checked
 def discretize(
-  params: PyTree, resolution: ArrayLike, *, select: Selection = None
+  params: PyTree,
+  resolution: ArrayLike,
+  *,
+  select: Selection = None,
+  units: Given = None,
 ) -> Pruned:
   """Round every entry of each leaf to the nearest multiple of `resolution`.
 
@@ -25,6 +30,7 @@ def discretize(
     params: pytree of arrays, pruned before or not: zeros stay zeros.
     resolution: the paper's rho > 0, traced.
     select: which leaves; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
 
   Returns:
     Pruned, whose mask is True where the rounded entry is not zero. Each kept
@@ -54,7 +60,7 @@ def discretize(
     'resolution', resolution, 0.0, np.inf, open_low=True, open_high=True
   )
   check_scalar('resolution', resolution)
-  chosen = choose(params, select)
+  chosen = choose(params, select, units=units)
   # Backends take subnormal numbers for zero.
   step, _ = to_unit_peak(as_floating('resolution', resolution))
   pairs = [_round(w, resolution) for w in chosen.wide]

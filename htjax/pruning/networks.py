@@ -1,7 +1,8 @@
 """Networks without their pruned units: smaller arrays, the same function."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -9,10 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax.checks import check_real, checked, is_concrete
+from htjax.pruning.adapting import is_nnx, nnx_apply, nnx_module
+from htjax.pruning.costs import multiply_adds, trace
+from htjax.pruning.removal import as_arrays, remove_units
 from htjax.pruning.results import Pruned
 from htjax.pruning.spectra import num_bytes
 from htjax.selection import path_components
 from htjax.types import PyTree
+from htjax.units import Given, describe, named_leaves
 
 _LAYER = re.compile(r'(?:^|[./])(?:(conv|hidden)_(\d+)|(output))(?=[./]|$)')
 
@@ -26,61 +31,93 @@ class Compacted(NamedTuple):
     units: for each layer, by the name of its kernel, the indices of the units
       (filters) that are left, [kept].
     inputs: indices of the features (channels) of x to feed, [kept]: all of
-      them unless `trim_inputs`.
+      them unless `trim_inputs`. None with `apply`.
     bytes_before: bytes of all leaves before.
     bytes_after: bytes of all leaves after.
+    reasons: name of a leaf -> why units of it stay that have no incoming or no
+      outgoing weights.
+    multiply_adds_before: of one call, see `multiply_adds`; None without
+      `apply`.
+    multiply_adds_after: likewise.
+    model: the smaller module, of an NNX module; else None.
   """
 
   params: PyTree
   units: dict[str, np.ndarray]
-  inputs: np.ndarray
+  inputs: np.ndarray | None
   bytes_before: int
   bytes_after: int
+  reasons: Mapping[str, str] = MappingProxyType({})
+  multiply_adds_before: int | None = None
+  multiply_adds_after: int | None = None
+  model: Any = None
 
 
 @checked
 def compact(
-  params: PyTree,
+  params: Any,
   *,
+  apply: Callable[..., Any] | None = None,
+  inputs: Any = None,
+  units: Given = None,
   chain: Sequence[str] | None = None,
   trim_inputs: bool = False,
 ) -> Compacted:
   """Drop every unit that reaches no output, or that nothing reaches.
 
-  A unit (a filter) between two layers goes, with its column in one and its row
-  in the next, if all its incoming weights and its bias are zero, or all its
-  outgoing weights; and so on with the zeros that are left of what is kept. So
-  columns, filters and rows that were pruned to zero are really removed, and
-  so are units that unstructured pruning has cut off. The outputs are those of
-  the pruned network, to rounding: nothing is estimated.
+  With `apply` and `inputs` the network is followed through its computation,
+  whatever it is: a unit goes from all leaves, with its bias, its normalisation
+  and what a sum ties it to, if nothing reads it or if it is zero; a unit whose
+  value is constant is added to the bias behind it. What cannot be followed
+  stays. An NNX module takes the place of `params` and `apply`.
+
+  Without `apply`, layers are a chain: a unit (a filter) between two layers
+  goes, with its column in one and its row in the next, if all its incoming
+  weights and its bias are zero, or all its outgoing weights.
+
+  And so on with the zeros that are left of what is kept. So columns, filters
+  and rows that were pruned to zero are really removed, and so are units that
+  unstructured pruning has cut off. The outputs are those of the pruned network,
+  to rounding: nothing is estimated.
 
   Args:
-    params: pytree of concrete arrays: `Pruned.params`, pruned with
-      `center=None`. Kernels are [fan_in, n] or [.., in, n].
-    chain: names of all kernels, first layer to last, each the path of a leaf
-      joined by dots: ('hidden_0.kernel', 'output.kernel'). None finds the order
-      in networks whose layers are called conv_0, conv_1, .., hidden_0, ..,
-      output, as those of `htjax.models`. A dense layer may follow a
-      convolution by a mean over positions, or flattened, channels last.
-    trim_inputs: whether rows of the first kernel that are zero go too; x is
-      then to be fed as `x[..., inputs]`.
+    params: pytree of concrete arrays, pruned with `center=None`; `Pruned`; or
+      an NNX module, as it is to be run (`model.eval()`).
+    apply: the network, `apply(params, *inputs)`, a pure function that takes
+      its sizes from the arrays; of a Linen module, `linen_apply(module)`.
+    inputs: example inputs of `apply`, one or a tuple, arrays or
+      `jax.ShapeDtypeStruct`; their entries are not looked at.
+    units: with `apply`, what a unit is in each leaf, for the indices that are
+      reported; None asks names.
+    chain: without `apply`, names of all kernels, [fan_in, n] or [.., in, n],
+      first layer to last, each the path of a leaf joined by dots:
+      ('hidden_0.kernel', 'output.kernel'). None finds the order in networks
+      whose layers are called conv_0, conv_1, .., hidden_0, .., output, as those
+      of `htjax.models`. A dense layer may follow a convolution by a mean over
+      positions, or flattened, channels last.
+    trim_inputs: without `apply`, whether rows of the first kernel that are zero
+      go too; x is then to be fed as `x[..., inputs]`.
 
   Returns:
     Compacted. A layer keeps one unit at least, so that no array is empty.
 
   Raises:
-    ValueError: params traced or with leaves other than the kernels of the
-      chain and their biases, a chain of fewer than two, unknown or repeated
-      names, or kernels that do not follow on one another.
+    ValueError: params traced, of rank 2 or more and not numbers; `apply`
+      without `inputs`, with side effects, or that cannot be traced; `chain` or
+      `trim_inputs` beside it. Without `apply`: leaves other than the kernels of
+      the chain and their biases, a chain of fewer than two, unknown or repeated
+      names, kernels that do not follow on one another, or a first convolution
+      of more than three channels, which may have groups.
 
-  Values: NaN and infinity are not zero. Exact for layers in a chain, each
-    feeding the next alone, with activations and pooling that act on each unit
-    by itself and take zero to zero, as ReLU and tanh do and the logistic
-    function does not.
+  Values: NaN and infinity are not zero. A chain is exact for layers each
+    feeding the next alone, without groups, with activations and pooling that
+    act on each unit by itself and take zero to zero, as ReLU and tanh do and
+    the logistic function does not.
 
   Source: the arrays behind the k-best column approximation of [HT], Theorem 3.
 
   Examples:
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> from htjax import pruning
     >>> params = {
@@ -92,11 +129,34 @@ def compact(
     (2, 1)
     >>> small.params['output']['kernel'].shape
     (1, 3)
+
+    Any function, here with a unit that is constant:
+
+    >>> def apply(p, x):
+    ...   hidden = jax.nn.sigmoid(x @ p['hidden_0']['kernel'])
+    ...   return hidden @ p['output']['kernel'] + p['output']['bias'][None]
+    >>> params['output']['bias'] = jnp.zeros(3)
+    >>> small = pruning.compact(params, apply=apply, inputs=jnp.ones((1, 2)))
+    >>> small.params['output']['bias'].tolist()
+    [0.5, 0.5, 0.5]
+    >>> small.multiply_adds_before, small.multiply_adds_after
+    (10, 5)
   """
   if isinstance(params, Pruned):
-    raise ValueError(
-      'params must be a pytree of arrays, got Pruned: take .params'
-    )
+    params = params.params
+  model = params if is_nnx(params) else None
+  if model is not None or apply is not None:
+    if chain is not None or trim_inputs:
+      raise ValueError('chain and trim_inputs are for params without `apply`')
+    if inputs is None:
+      raise ValueError('inputs must be given with a function or a module')
+    if model is not None:
+      if apply is not None:
+        raise ValueError('apply must be None with an NNX module')
+      apply, params = nnx_apply(model)
+    return _followed(params, apply, inputs, units, model)
+  if inputs is not None or units is not None:
+    raise ValueError('apply must be given with inputs or units, got None')
   paths, treedef = jax.tree_util.tree_flatten_with_path(params)
   leaves = {_name(path): leaf for path, leaf in paths}
   for name, leaf in leaves.items():
@@ -115,6 +175,11 @@ def compact(
   kernels = [np.asarray(leaves[name]) for name in names]
   biases = [_bias(name, leaves) for name in names]
   _check_known(leaves, names, biases)
+  if kernels[0].ndim > 2 and kernels[0].shape[-2] > 3:
+    raise ValueError(
+      f'apply must be given: {names[0]} of shape {kernels[0].shape} may be a '
+      'convolution with groups'
+    )
   used = [_used(kernel) for kernel in kernels]
   live = _live_units(
     used, _repeats(names, kernels), [_nonzero(leaves, b) for b in biases]
@@ -136,6 +201,43 @@ def compact(
     indices[0],
     num_bytes(params),
     num_bytes(smaller),
+  )
+
+
+def _followed(
+  params: PyTree, apply: Any, inputs: Any, units: Given, model: Any
+) -> Compacted:
+  """Compact any function by following it."""
+  if not isinstance(inputs, tuple | list):
+    inputs = (inputs,)
+  for name, leaf in named_leaves(params):
+    if not is_concrete(leaf):
+      raise ValueError(f'{name} must be concrete: its zeros set the shapes')
+    if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.extended):
+      raise ValueError(f'{name} must be numbers, got {jnp.result_type(leaf)}')
+  trace(apply, params, inputs)
+  cut = remove_units(apply, params, inputs)
+  small = jax.tree.unflatten(jax.tree.structure(params), as_arrays(cut.leaves))
+  kept = {}
+  rows = zip(
+    named_leaves(params), describe(units, params), cut.kept, strict=True
+  )
+  for (name, leaf), described, axes in rows:
+    if described.is_weight:
+      places = [axes[a] for a in described.units]
+      sizes = [jnp.shape(leaf)[a] for a in described.units]
+      grid = np.meshgrid(*places, indexing='ij')
+      kept[name] = np.ravel_multi_index(grid, sizes).ravel()
+  return Compacted(
+    small,
+    kept,
+    None,
+    num_bytes(params),
+    num_bytes(small),
+    cut.reasons,
+    multiply_adds(apply, params, inputs),
+    multiply_adds(apply, small, inputs),
+    None if model is None else nnx_module(model, small),
   )
 
 

@@ -21,6 +21,7 @@ from htjax.pruning.results import (
 )
 from htjax.selection import Selection
 from htjax.types import Array, ArrayLike, PRNGKey, PyTree
+from htjax.units import Given
 
 VARIANTS = ('experiment', 'experiment_signed', 'theory')
 
@@ -33,6 +34,7 @@ def randomized_magnitude(
   *,
   keep_diagonal: bool = True,
   select: Selection = None,
+  units: Given = None,
 ) -> Pruned:
   """Prune each entry a with probability exp(-a^2 / (strength Psi)).
 
@@ -47,6 +49,7 @@ def randomized_magnitude(
       [fan_in, fan_out] are never pruned, as in the paper, whose sketches need
       them. A convolution is the matrix [h w in, out].
     select: which leaves; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
 
   Returns:
     Pruned. With one key, the entries kept at a larger strength are among those
@@ -75,7 +78,7 @@ def randomized_magnitude(
   key = check_key(key)
   _check_strength(strength)
   check_scalar('strength', strength)
-  chosen = choose(params, select)
+  chosen = choose(params, select, units=units)
   masks = [
     _random_mask(jax.random.fold_in(key, i), w, strength, keep_diagonal)
     for i, w in enumerate(chosen.wide)
@@ -148,6 +151,7 @@ def random_columns(
   kappa: Kept,
   *,
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> Pruned:
   """Keep the fraction kappa of columns, or filters, of each leaf at random.
@@ -159,6 +163,7 @@ def random_columns(
     params: pytree of arrays.
     kappa: kept fraction in (0, 1], traced.
     select: which leaves, [fan_in, n] or [h, w, in, n]; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
     rounding: 'ceil' or 'floor' of kappa n. To remove n^a filters, kappa is
       1 - n^(a - 1).
 
@@ -186,7 +191,7 @@ def random_columns(
   key = check_key(key)
   check_kappa(kappa)
   check_scalar('kappa', kappa)
-  chosen = choose(params, select)
+  chosen = choose(params, select, units=units)
   masks = []
   for i, leaf in enumerate(chosen.wide):
     n = leaf.shape[-1]
@@ -206,6 +211,7 @@ def gaussian_replacement(
   threshold: ArrayLike | None = None,
   variance: ArrayLike | None = None,
   select: Selection = None,
+  units: Given = None,
 ) -> Pruned:
   """Replace the small entries of each leaf by Gaussian draws.
 
@@ -225,6 +231,7 @@ def gaussian_replacement(
     variance: t >= 0, traced; for 'theory' only, which needs it.
     select: which leaves; None is every weight. The paper replaces in the last
       layer only.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
 
   Returns:
     Pruned, whose mask is True at kept entries. `kept` counts them and what the
@@ -263,7 +270,7 @@ def gaussian_replacement(
       check_scalar(name, value)
   if variance is not None and not theory:
     raise ValueError(f'variance is for the variant theory, got {variant!r}')
-  chosen = choose(params, select)
+  chosen = choose(params, select, units=units)
   masks, values = [], []
   for i, leaf in enumerate(chosen.wide):
     leaf_key = jax.random.fold_in(key, i)

@@ -1,6 +1,8 @@
 """The result of every pruning kernel, and the leaves that it acts on."""
 
-from collections.abc import Sequence
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +13,22 @@ from htjax.checks import check_finite
 from htjax.compressibility import Kept, num_true
 from htjax.compressibility.counts import kept_fraction
 from htjax.floats import as_floating
-from htjax.selection import Selection, path_components, resolve
+from htjax.selection import Selection, resolve
 from htjax.types import Array, ArrayLike, PyTree
+from htjax.units import Given, describe, fitting, named_leaves
+from htjax.units.views import View, views_of
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Left:
+  """Layers whose units have to stay; a pytree without leaves.
+
+  Attributes:
+    reasons: pairs (name of the layer, why).
+  """
+
+  reasons: tuple[tuple[str, str], ...] = ()
 
 
 class Pruned(NamedTuple):
@@ -30,12 +46,17 @@ class Pruned(NamedTuple):
       True in their masks, and what else the kernel needs, such as medians.
       Where the masks' entries lie is not counted.
     total: int32 [], entries of the selected leaves.
+    errors: name of a leaf -> float32 [], the relative l_2 error of it; of
+      `units` alone, else None.
+    left: layers whose units have to stay; of `units` alone, else None.
   """
 
   params: PyTree
   mask: PyTree
   kept: Array
   total: Array
+  errors: dict[str, Array] | None = None
+  left: Left | None = None
 
   @property
   def ratio(self) -> Array:
@@ -74,23 +95,41 @@ class Pruned(NamedTuple):
 
 
 class Chosen(NamedTuple):
-  """The leaves of a pytree, and which of them a kernel acts on."""
+  """The leaves of a pytree, and the layers of them that a kernel acts on."""
 
   treedef: Any
   leaves: list[Any]
-  places: list[int]
+  views: list[View]
 
   @property
   def wide(self) -> list[Array]:
-    """The chosen leaves; narrower ones as float32, which holds their norms."""
-    return [as_floating('leaf', self.leaves[i]) for i in self.places]
+    """The chosen layers; narrower ones as float32, which holds their norms."""
+    return [as_floating('leaf', v.of(self.leaves[v.place])) for v in self.views]
 
   def unflatten(self, values: Sequence[Any]) -> PyTree:
-    """The pytree with `values` in place of the chosen leaves."""
+    """The pytree with `values` in place of the chosen layers."""
     leaves = list(self.leaves)
-    for i, value in zip(self.places, values, strict=True):
-      leaves[i] = value
+    for views, parts in self._by_leaf(values):
+      leaves[views[0].place] = self._whole(views, parts)
     return jax.tree.unflatten(self.treedef, leaves)
+
+  def _by_leaf(
+    self, values: Sequence[Any]
+  ) -> Iterator[tuple[list[View], list[Any]]]:
+    pairs = zip(self.views, values, strict=True)
+    for _, group in itertools.groupby(pairs, lambda pair: pair[0].place):
+      views, parts = zip(*group, strict=True)
+      yield list(views), list(parts)
+
+  def _whole(self, views: list[View], parts: list[Any]) -> Any:
+    """A leaf from what its layers have become."""
+    if views[0].is_whole:
+      return parts[0]
+    shape, leaf = jnp.shape(self.leaves[views[0].place]), views[0].leaf
+    layers = [
+      jnp.broadcast_to(x, v.shape) for v, x in zip(views, parts, strict=True)
+    ]
+    return leaf.restore(jnp.stack(layers), shape)
 
   def replaced(
     self,
@@ -110,8 +149,10 @@ class Chosen(NamedTuple):
     Returns:
       Pruned.
     """
-    triples = zip(self.places, masks, others, strict=True)
-    values = [_where(m, self.leaves[i], o, valid) for i, m, o in triples]
+    triples = zip(self.views, masks, others, strict=True)
+    values = [
+      _where(m, v.of(self.leaves[v.place]), o, valid) for v, m, o in triples
+    ]
     return self.pruned(values, masks, _sum(map(num_true, masks)) + extra)
 
   def rewritten(
@@ -132,10 +173,11 @@ class Chosen(NamedTuple):
     Returns:
       Pruned.
     """
-    pairs = zip(self.places, values, strict=True)
+    pairs = zip(self.views, values, strict=True)
     return self.pruned(
       [
-        _where(True, v.astype(self.leaves[i].dtype), 0, valid) for i, v in pairs
+        _where(True, x.astype(self.leaves[v.place].dtype), 0, valid)
+        for v, x in pairs
       ],
       masks,
       kept,
@@ -157,31 +199,49 @@ class Chosen(NamedTuple):
     )
 
 
-def choose(params: PyTree, select: Selection, min_rank: int = 2) -> Chosen:
+def choose(
+  params: PyTree,
+  select: Selection,
+  min_rank: int = 2,
+  units: Given = None,
+) -> Chosen:
   """Resolve a selection and check the leaves that it chooses.
 
   Args:
     params: pytree of arrays.
     select: see `htjax.selection`.
     min_rank: least rank of a leaf, 2 for matrices and 3 for convolutions.
+    units: what a unit is in each leaf, see `htjax.units`.
 
   Returns:
     Chosen.
 
   Raises:
     ValueError: no leaf chosen; naming the leaf, one not floating, of a lower
-      rank, empty, or concretely NaN or infinite.
+      rank, empty, or concretely NaN or infinite, or one that may be a layer
+      of one kind or another.
   """
   flags = jax.tree.leaves(resolve(select, params))
   if not any(flags):
     raise ValueError('select must choose at least one leaf, got none')
-  paths, treedef = jax.tree_util.tree_flatten_with_path(params)
-  places = [i for i, flag in enumerate(flags) if flag]
-  leaves = [leaf for _, leaf in paths]
-  for i in places:
-    name = '.'.join(path_components(paths[i][0]))
-    leaves[i] = _as_leaf(name, leaves[i], min_rank)
-  return Chosen(treedef, leaves, places)
+  named, treedef = named_leaves(params), jax.tree.structure(params)
+  leaves = [leaf for _, leaf in named]
+  views: list[View] = []
+  described = describe(units, params)
+  for i, flag in enumerate(flags):
+    if flag:
+      leaves[i] = _as_leaf(named[i][0], leaves[i], min_rank)
+  for i, leaf in enumerate(fitting(described, params, flags)):
+    if leaf is not None:
+      found = views_of(i, leaf, jnp.shape(leaves[i]))
+      if len(found[0].shape) < min_rank:
+        raise ValueError(
+          f'{named[i][0]} must be a convolution, [..., in, out], got a leaf of '
+          f'shape {jnp.shape(leaves[i])} and role {leaf.role!r}; leave it out '
+          'with `select`'
+        )
+      views += found
+  return Chosen(treedef, leaves, views)
 
 
 def check_scalar(name: str, value: Kept) -> None:

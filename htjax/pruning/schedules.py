@@ -19,6 +19,7 @@ from htjax.pruning.results import (
 )
 from htjax.selection import Selection
 from htjax.types import Array, PyTree
+from htjax.units import Given
 
 # (params, mask, round) -> trained params.
 Train = Callable[[PyTree, PyTree, int], PyTree]
@@ -47,6 +48,7 @@ def iterative_magnitude(
   rewinding: bool = True,
   scope: str = 'global',
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> tuple[Round, ...]:
   """Train, prune to the next fraction, rewind the rest, and repeat.
@@ -72,6 +74,7 @@ def iterative_magnitude(
     scope: 'global' keeps the fraction of all selected entries together, as in
       `magnitude`; 'layer' of each leaf.
     select: which leaves are pruned; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
     rounding: 'ceil' or 'floor' of kappa times the number of entries.
 
   Returns:
@@ -103,19 +106,19 @@ def iterative_magnitude(
   """
   check_choice('scope', scope, ('global', 'layer'))
   _check_schedule(kappas)
-  start = choose(params, select)
+  start = choose(params, select, units=units)
   if rewind is not None and not rewinding:
     raise ValueError('rewind must be None without rewinding, got weights')
   rewind = params if rewind is None else rewind
   _check_like('rewind', rewind, params)
-  target = choose(rewind, select)
+  target = choose(rewind, select, units=units)
   masks = [jnp.ones(w.shape, bool) for w in start.wide]
   state = start.replaced(masks, [0] * len(masks))
   rounds = []
   for r, kappa in enumerate(kappas):
     raw = train(state.params, state.mask, r)
     _check_like('train(..)', raw, params)
-    trained = choose(raw, select)
+    trained = choose(raw, select, units=units)
     zeros = [0] * len(masks)
     clean = trained.replaced(masks, zeros).params
     scores = [_scores(w, m) for w, m in zip(trained.wide, masks, strict=True)]

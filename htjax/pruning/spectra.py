@@ -13,15 +13,16 @@ from htjax.compressibility import AllBut, Kept, check_kappa, kept_count
 from htjax.compressibility.counts import kept_fraction
 from htjax.floats import times_power_of_two, to_unit_peak
 from htjax.pruning.centers import check_center, find_center, stored_medians
+from htjax.pruning.magnitudes import CountKept
 from htjax.pruning.results import (
   Pruned,
   check_scalar,
   choose,
   in_unit_interval,
 )
-from htjax.pruning.units import CountKept
 from htjax.selection import Selection
-from htjax.types import Array, ArrayLike, PyTree
+from htjax.types import Array, PyTree
+from htjax.units import Given
 
 
 class SingularValueCounts(NamedTuple):
@@ -86,6 +87,7 @@ def singular_values(
   center: str | None = None,
   protocol: str = 'paper',
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> Pruned:
   """Keep the fraction kappa of the singular values of each leaf, the largest.
@@ -100,6 +102,7 @@ def singular_values(
       out]. 'authors' counts k (h + h') and no median, takes one median for
       each input (and position in the kernel), and the matrix is [a b in, out].
     select: which leaves; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
     rounding: 'ceil' or 'floor' of kappa min(h, h').
 
   Returns:
@@ -134,6 +137,7 @@ def singular_values(
     center=center,
     protocol=protocol,
     select=select,
+    units=units,
   )
 
 
@@ -144,6 +148,7 @@ def singular_value_counts(
   *,
   protocol: str = 'paper',
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> SingularValueCounts:
   """Both counts of what `singular_values` keeps, without medians.
@@ -154,6 +159,7 @@ def singular_value_counts(
     protocol: which matrix a convolution [a, b, in, out] is: 'paper' [in, a b
       out], 'authors' [a b in, out].
     select: which leaves; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
     rounding: 'ceil' or 'floor' of kappa min(h, h').
 
   Returns:
@@ -172,7 +178,7 @@ def singular_value_counts(
   check_kappa(kappa)
   check_scalar('kappa', kappa)
   check_center(None, protocol)
-  leaves = choose(params, select).wide
+  leaves = choose(params, select, units=units).wide
   shapes = [_matrix_shape(w.shape, protocol) for w in leaves]
   ranks = [kept_count(kappa, min(shape), rounding) for shape in shapes]
   return _counts(shapes, ranks)
@@ -186,6 +192,7 @@ def thin_factors(
   center: str | None = None,
   protocol: str = 'paper',
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> Factored:
   """`singular_values` as really smaller arrays: two thin factors a layer.
@@ -204,6 +211,7 @@ def thin_factors(
       by 1 convolution to k channels and one by a, b ('paper'), or one by a, b
       to k channels and a 1 by 1 convolution ('authors').
     select: which leaves; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
     rounding: 'ceil' or 'floor' of kappa min(h, h').
 
   Returns:
@@ -231,9 +239,15 @@ def thin_factors(
   check_kappa(kappa)
   check_scalar('kappa', kappa)
   check_center(center, protocol)
-  chosen = choose(params, select)
+  chosen = choose(params, select, units=units)
   factors = []
-  for place, wide in zip(chosen.places, chosen.wide, strict=True):
+  for view, wide in zip(chosen.views, chosen.wide, strict=True):
+    if not view.is_whole:
+      raise ValueError(
+        'thin_factors takes leaves [.., fan_in, fan_out], got one of shape '
+        f'{jnp.shape(chosen.leaves[view.place])} that stacks layers or has '
+        'other axes; leave it out with `select`'
+      )
     leaf, exponent = to_unit_peak(wide)
     middle = find_center(leaf, center, protocol, 'singular_values')
     size = min(_matrix_shape(leaf.shape, protocol))
@@ -241,7 +255,7 @@ def thin_factors(
     pair = _factors(leaf, middle, k, protocol, center is not None)
     # The left factor holds the medians, beside ones in the right one.
     exponents = (exponent, 0) if center else (exponent // 2, -(-exponent // 2))
-    dtype = chosen.leaves[place].dtype
+    dtype = chosen.leaves[view.place].dtype
     parts = (
       times_power_of_two(f, e).astype(dtype)
       for f, e in zip(pair, exponents, strict=True)
@@ -260,11 +274,12 @@ def thin_factors(
 def prune_values(
   params: PyTree,
   count: CountKept,
-  amount: ArrayLike,
+  amount: Kept,
   *,
   center: str | None,
   protocol: str,
   select: Selection,
+  units: Given,
 ) -> Pruned:
   """Keep in each leaf as many of the largest singular values as `count` says.
 
@@ -275,12 +290,13 @@ def prune_values(
     center: None or 'median'.
     protocol: 'paper' or 'authors'.
     select: which leaves; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
 
   Returns:
     Pruned.
   """
   check_center(center, protocol)
-  chosen = choose(params, select)
+  chosen = choose(params, select, units=units)
   values, shapes, ranks = [], [], []
   for leaf in chosen.wide:
     scaled, exponent = to_unit_peak(leaf)
@@ -311,7 +327,7 @@ def num_bytes(tree: PyTree) -> int:
 def _counts(
   shapes: list[tuple[int, int]], ranks: list[Any]
 ) -> SingularValueCounts:
-  def total(sizes):
+  def total(sizes: list[int]) -> Array:
     terms = [k * n for k, n in zip(ranks, sizes, strict=True)]
     return jnp.sum(jnp.asarray(terms), dtype=jnp.int32)
 

@@ -13,12 +13,13 @@ doubly exponential rules, with errors near rounding in float32 and float64.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float
 
 from htjax.checks import check_range, checked
 from htjax.floats import as_floating, result_dtype
@@ -40,7 +41,7 @@ class LogMoment(NamedTuple):
 @checked
 def characteristic_function(
   t: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0
-) -> Array:
+) -> Float[Array, '...']:
   """E exp(itX) = exp(-|scale t|^alpha), which is real.
 
   Args:
@@ -67,7 +68,9 @@ def characteristic_function(
 
 
 @checked
-def cdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
+def cdf(
+  x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0
+) -> Float[Array, '...']:
   """P(X <= x).
 
   Args:
@@ -186,7 +189,7 @@ def logpdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
 @checked
 def quantile(
   q: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0
-) -> Array:
+) -> Float[Array, '...']:
   """The x with P(X <= x) = q.
 
   Args:
@@ -374,7 +377,9 @@ def _absolute(x: Array) -> Array:
   return jnp.where(x >= 0.0, x, -x)
 
 
-def _upper_tail(x: Array, alpha: Array) -> Array:
+def _upper_tail(
+  x: Float[Array, '*shape'], alpha: Float[Array, '*shape']
+) -> Float[Array, '*shape']:
   tail = _tail(_absolute(x), alpha)
   return jnp.where(x >= 0.0, tail, 1.0 - tail)
 
@@ -397,7 +402,9 @@ _FAR_RULE = _exp_rule(-4.3, 4.9, 200)
 _NUM_POSITIVE = 420
 
 
-def _near(x: Array, alpha: Array) -> tuple[Array, Array]:
+def _near(
+  x: Float[Array, ''], alpha: Float[Array, '']
+) -> tuple[Float[Array, ''], Float[Array, '']]:
   """P(0 < X < x) and the density, for scalar x up to a few units."""
   r, weight = (jnp.asarray(a, x.dtype) for a in _NEAR_RULE)
   angle = np.pi / (4.0 * alpha)
@@ -416,7 +423,9 @@ def _near(x: Array, alpha: Array) -> tuple[Array, Array]:
   return inner / np.pi, density / np.pi
 
 
-def _far(x: Array, alpha: Array) -> tuple[Array, Array]:
+def _far(
+  x: Float[Array, ''], alpha: Float[Array, '']
+) -> tuple[Float[Array, ''], Float[Array, '']]:
   """P(X > x) and the density, for scalar x away from 0; t = s / x."""
   r, weight = (jnp.asarray(a, x.dtype) for a in _FAR_RULE)
   angle = np.pi / (4.0 * alpha)
@@ -434,7 +443,9 @@ def _far(x: Array, alpha: Array) -> tuple[Array, Array]:
   return tail / np.pi, density / np.pi
 
 
-def _positive(x: Array, alpha: Array) -> tuple[Array, Array]:
+def _positive(
+  x: Float[Array, ''], alpha: Float[Array, '']
+) -> tuple[Float[Array, ''], Float[Array, '']]:
   """log P(X > x) and log density by Zolotarev's integral, alpha well above 1.
 
   The angle is kept as its distances v from pi/2 and u from 0. As functions of
@@ -463,27 +474,31 @@ def _positive(x: Array, alpha: Array) -> tuple[Array, Array]:
   return log_tail, log_density
 
 
-def _choose(x: Array, alpha: Array, near: Array, far: Array, positive: Array):
+def _choose(
+  x: Array, alpha: Array, near: Array, far: Array, positive: Array
+) -> Array:
   """The form that is precise at (x, alpha); NaN and infinity come through."""
   outside = jnp.where(alpha < _GAUSSIAN, far, positive)
   return jnp.where(x < _NEAR, near, outside) + 0.0 * alpha
 
 
-def _elementwise(kernel: Callable[[Array, Array], Array]) -> Callable:
+def _elementwise(
+  kernel: Callable[[Array, Array], Array],
+) -> Callable[[Array, Array], Array]:
   """Map a scalar kernel over arrays of one shape, block by block.
 
   Both partial derivatives are taken in forward mode where the value is, so
   that reverse mode keeps two numbers per point and not one per node.
   """
 
-  def mapped(function, x, alpha):
-    def one(pair):
+  def mapped(function: Callable, x: Array, alpha: Array) -> Any:
+    def one(pair: tuple[Array, Array]) -> Any:
       return function(*pair)
 
     flat = lax.map(one, (x.ravel(), alpha.ravel()), batch_size=_BLOCK)
     return jax.tree.map(lambda a: a.reshape(x.shape), flat)
 
-  def with_partials(x, alpha):
+  def with_partials(x: Array, alpha: Array) -> tuple[Array, Array, Array]:
     value, by_x = jax.jvp(lambda x: kernel(x, alpha), (x,), (jnp.ones_like(x),))
     # At alpha = 2 the power tail leaves the integral, but its derivative stays.
     below = jnp.minimum(alpha, 2.0 - 64.0 * jnp.finfo(alpha.dtype).eps)
@@ -493,11 +508,13 @@ def _elementwise(kernel: Callable[[Array, Array], Array]) -> Callable:
     return value, by_x, by_alpha
 
   @jax.custom_jvp
-  def function(x, alpha):
+  def function(x: Array, alpha: Array) -> Array:
     return mapped(kernel, x, alpha)
 
   @function.defjvp
-  def _(primals, tangents):
+  def _(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+  ) -> tuple[Array, Array]:
     value, by_x, by_alpha = mapped(with_partials, *primals)
     return value, by_x * tangents[0] + by_alpha * tangents[1]
 
@@ -516,7 +533,9 @@ def _limits(x: Array, alpha: Array) -> tuple[tuple[Array, Array], ...]:
   )
 
 
-def _tail_kernel(x: Array, alpha: Array) -> Array:
+def _tail_kernel(
+  x: Float[Array, ''], alpha: Float[Array, '']
+) -> Float[Array, '']:
   near, far, positive = _limits(x, alpha)
   tail = _choose(
     x,
@@ -528,7 +547,9 @@ def _tail_kernel(x: Array, alpha: Array) -> Array:
   return jnp.where(x == jnp.inf, 0.0 * alpha, tail + 0.0 * x)
 
 
-def _log_density_kernel(x: Array, alpha: Array) -> Array:
+def _log_density_kernel(
+  x: Float[Array, ''], alpha: Float[Array, '']
+) -> Float[Array, '']:
   near, far, positive = _limits(x, alpha)
   value = _choose(
     x,
@@ -544,7 +565,13 @@ _tail = _elementwise(_tail_kernel)
 _log_density = _elementwise(_log_density_kernel)
 
 
-def _solve(excess: Array, tail: Array, alpha: Array) -> Array:
+# Count, log x, its bracket, and the last move.
+_Search = tuple[int, Array, Array, Array, Array]
+
+
+def _solve(
+  excess: Float[Array, ''], tail: Float[Array, ''], alpha: Float[Array, '']
+) -> Float[Array, '']:
   """The x >= 0 with P(0 < X < x) = excess and P(X > x) = tail, scalars.
 
   Newton's method on log x: for P(0 < X < x) near 0, where that has the
@@ -556,7 +583,7 @@ def _solve(excess: Array, tail: Array, alpha: Array) -> Array:
   low = jnp.log(jnp.maximum(excess, tiny)) - log_peak
   high = jnp.maximum(jnp.log(2.0 / jnp.maximum(tail, tiny)) / alpha, low)
 
-  def step(carry):
+  def step(carry: _Search) -> _Search:
     i, z, low, high, _ = carry
     x = jnp.exp(z)
     slope = x * jnp.exp(_log_density_kernel(x, alpha))
@@ -575,7 +602,7 @@ def _solve(excess: Array, tail: Array, alpha: Array) -> Array:
     new = jnp.where(inside, new, 0.5 * (low + high))
     return i + 1, new, low, high, jnp.abs(new - z)
 
-  def go_on(carry):
+  def go_on(carry: _Search) -> Array:
     i, _, _, _, moved = carry
     return (i < 60) & (moved > 16.0 * jnp.finfo(excess.dtype).eps)
 
@@ -590,7 +617,7 @@ def _solve(excess: Array, tail: Array, alpha: Array) -> Array:
 def _standard_quantile(offset: Array, tail: Array, alpha: Array) -> Array:
   """The x with P(X <= x) = 1/2 + offset, and `tail` beyond it."""
 
-  def one(triple):
+  def one(triple: tuple[Array, Array, Array]) -> Array:
     return _solve(*triple)
 
   flat = lax.map(
@@ -604,7 +631,9 @@ def _standard_quantile(offset: Array, tail: Array, alpha: Array) -> Array:
 
 
 @_standard_quantile.defjvp
-def _(primals, tangents):
+def _(
+  primals: tuple[Array, ...], tangents: tuple[Array, ...]
+) -> tuple[Array, Array]:
   alpha, x = primals[2], _standard_quantile(*primals)
   _, by_alpha = jax.jvp(
     lambda a: _upper_tail(-x, a), (alpha,), (jnp.ones_like(alpha),)

@@ -11,11 +11,13 @@ gives a NaN every 10^7 float32 draws and no value beyond about 4400 at alpha
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float, UInt
 
 from htjax.checks import (
   check_choice,
@@ -27,6 +29,8 @@ from htjax.checks import (
 )
 from htjax.stable.words import word_pairs
 from htjax.types import Array, ArrayLike, PRNGKey
+
+_Shape = tuple[int, ...]
 
 KINDS = ('type1', 'type2', 'type3')
 
@@ -41,7 +45,7 @@ def sample(
   dtype: jax.typing.DTypeLike = jnp.float32,
   *,
   scale: ArrayLike = 1.0,
-) -> Array:
+) -> Float[Array, '...']:
   """Symmetric alpha-stable draws, E exp(itX) = exp(-|scale t|^alpha).
 
   alpha = 2 is normal with variance 2 scale^2, alpha = 1 is Cauchy; both are
@@ -82,7 +86,13 @@ def sample(
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4), inline=True)
-def _sample(key, alpha, scale, shape, dtype):
+def _sample(
+  key: PRNGKey,
+  alpha: ArrayLike,
+  scale: ArrayLike,
+  shape: _Shape,
+  dtype: np.dtype,
+) -> Float[Array, '...']:
   alpha = _alpha(key, alpha, 2.0, shape, dtype)
   sign, near, far, w = _angle_and_exponential(key, shape, dtype)
   # |U| = near in (0, pi/2); far = pi/2 - |U|, both to full precision.
@@ -108,7 +118,7 @@ def sample_positive(
   alpha: ArrayLike,
   shape: Sequence[int] = (),
   dtype: jax.typing.DTypeLike = jnp.float32,
-) -> Array:
+) -> Float[Array, '...']:
   """One-sided alpha-stable draws, E exp(-sA) = exp(-s^alpha), s >= 0.
 
   Args:
@@ -141,7 +151,13 @@ def sample_positive(
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4), inline=True)
-def _sample_positive(key, alpha, shape, dtype, exponent=1.0):
+def _sample_positive(
+  key: PRNGKey,
+  alpha: ArrayLike,
+  shape: _Shape,
+  dtype: np.dtype,
+  exponent: float = 1.0,
+) -> Float[Array, '...']:
   """A^exponent, which may be in range where A is not."""
   alpha = _alpha(key, alpha, 1.0, shape, dtype)
   _, near, far, w = _angle_and_exponential(key, shape, dtype)
@@ -170,7 +186,7 @@ def sample_vectors(
   kind: str,
   axis: int | tuple[int, ...] = -1,
   scale: ArrayLike = 1.0,
-) -> Array:
+) -> Float[Array, '...']:
   """Symmetric alpha-stable vectors of Type I, II or III.
 
   With Z a symmetric stable scalar of unit scale, a vector X along `axis` is
@@ -211,7 +227,15 @@ def sample_vectors(
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5, 6), inline=True)
-def _sample_vectors(key, alpha, scale, shape, dtype, kind, axes):
+def _sample_vectors(
+  key: PRNGKey,
+  alpha: ArrayLike,
+  scale: ArrayLike,
+  shape: _Shape,
+  dtype: np.dtype,
+  kind: str,
+  axes: _Shape,
+) -> Float[Array, '...']:
   one_each = tuple(1 if i in axes else s for i, s in enumerate(shape))
   if kind == 'type1':
     x = jnp.broadcast_to(_sample(key, alpha, 1.0, one_each, dtype), shape)
@@ -237,7 +261,7 @@ def levy_increments(
   kind: str,
   axis: int | tuple[int, ...] = -1,
   dtype: jax.typing.DTypeLike = jnp.float32,
-) -> Array:
+) -> Float[Array, 'num_steps ...']:
   """Increments of a stable Lévy process over consecutive equal steps.
 
   Each increment is step_size^(1/alpha) X with X from `sample_vectors`; sums
@@ -286,8 +310,15 @@ def levy_increments(
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5, 6, 7), inline=True)
 def _levy_increments(
-  key, alpha, step_size, num_steps, shape, dtype, kind, axes
-):
+  key: PRNGKey,
+  alpha: ArrayLike,
+  step_size: ArrayLike,
+  num_steps: int,
+  shape: _Shape,
+  dtype: np.dtype,
+  kind: str,
+  axes: _Shape,
+) -> Float[Array, 'num_steps ...']:
   alpha = _alpha(key, alpha, 2.0, (), dtype)
   step_size = _argument(key, step_size, dtype)
   scale = step_size ** (1.0 / alpha)
@@ -300,7 +331,14 @@ def _levy_increments(
   return jax.vmap(increment)(jnp.arange(num_steps))
 
 
-def _check(key, alpha, highest, shape, dtype, scale):
+def _check(
+  key: Any,
+  alpha: ArrayLike,
+  highest: float,
+  shape: int | Sequence[int],
+  dtype: jax.typing.DTypeLike,
+  scale: ArrayLike,
+) -> tuple[PRNGKey, np.dtype, _Shape]:
   check_range('alpha', alpha, 0.0, highest, open_low=True)
   check_range('scale', scale, 0.0, np.inf, open_high=True)
   shape = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
@@ -311,7 +349,7 @@ def _check(key, alpha, highest, shape, dtype, scale):
   return check_key(key), check_floating('dtype', dtype), shape
 
 
-def _check_broadcast(name, given: tuple[int, ...], shape: tuple[int, ...]):
+def _check_broadcast(name: str, given: _Shape, shape: _Shape) -> None:
   # One that is larger than `shape` would share randomness between entries.
   wide = len(given) - len(shape)
   if wide > 0 or any(
@@ -322,7 +360,9 @@ def _check_broadcast(name, given: tuple[int, ...], shape: tuple[int, ...]):
     )
 
 
-def _check_vectors(alpha, shape, kind, axis) -> tuple[int, ...]:
+def _check_vectors(
+  alpha: ArrayLike, shape: _Shape, kind: str, axis: int | Sequence[int]
+) -> _Shape:
   """The vector's axes, counted from the front."""
   check_choice('kind', kind, KINDS)
   if np.shape(alpha) != ():
@@ -348,28 +388,41 @@ def _argument(key: PRNGKey, value: ArrayLike, dtype: np.dtype) -> Array:
   return jnp.maximum(jnp.asarray(value, dtype), never)
 
 
-def _alpha(key, alpha, highest, shape, dtype) -> Array:
+def _alpha(
+  key: PRNGKey,
+  alpha: ArrayLike,
+  highest: float,
+  shape: _Shape,
+  dtype: np.dtype,
+) -> Float[Array, '...']:
   """As an array of `dtype`; an impossible alpha becomes NaN."""
   alpha = _argument(key, alpha, dtype)
   alpha = jnp.where((alpha > 0.0) & (alpha <= highest), alpha, jnp.nan)
   return _spread(alpha, shape)
 
 
-def _scale(scale, shape, dtype) -> Array:
+def _scale(
+  scale: ArrayLike, shape: _Shape, dtype: np.dtype
+) -> Float[Array, '...']:
   """As an array of `dtype`; an impossible scale becomes NaN."""
   scale = jnp.asarray(scale, dtype)
   scale = jnp.where((scale >= 0.0) & (scale < jnp.inf), scale, jnp.nan)
   return _spread(scale, shape)
 
 
-def _spread(x: Array, shape: tuple[int, ...]) -> Array:
+def _spread(x: Array, shape: _Shape) -> Array:
   # A scalar stays one, so that what depends on it alone is computed once.
   return x if x.ndim == 0 else jnp.broadcast_to(x, shape)
 
 
 def _angle_and_exponential(
-  key: PRNGKey, shape: tuple[int, ...], dtype: np.dtype
-) -> tuple[Array, Array, Array, Array]:
+  key: PRNGKey, shape: _Shape, dtype: np.dtype
+) -> tuple[
+  UInt[Array, '*shape'],
+  Float[Array, '*shape'],
+  Float[Array, '*shape'],
+  Float[Array, '*shape'],
+]:
   """A sign bit, an angle as distances from both ends, an exponential.
 
   Returns (sign, near, far, w): sign has its top bit random, near and far are
@@ -392,7 +445,9 @@ def _join(high: Array, low: Array) -> Array:
   return (high.astype(jnp.uint64) << np.uint64(32)) | low.astype(jnp.uint64)
 
 
-def _both_ends(k: Array, bits: int, dtype: np.dtype) -> tuple[Array, Array]:
+def _both_ends(
+  k: UInt[Array, '*shape'], bits: int, dtype: np.dtype
+) -> tuple[Float[Array, '*shape'], Float[Array, '*shape']]:
   """(k + 1/2) / 2^bits and its complement, each correctly rounded."""
   unit = dtype.type(2.0**-bits)
   mirrored = k.dtype.type((1 << bits) - 1) - k
@@ -408,7 +463,9 @@ def _to_float(k: Array, dtype: np.dtype) -> Array:
   return k.astype(signed).astype(dtype)
 
 
-def _exponential(k: Array, bits: int, dtype: np.dtype) -> Array:
+def _exponential(
+  k: UInt[Array, '*shape'], bits: int, dtype: np.dtype
+) -> Float[Array, '*shape']:
   """-log((k + 1/2) / 2^bits), precise also where that is close to 0."""
   top = k.dtype.type(1 << (bits - 1))
   low = k < top

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import UInt32
 
 from htjax.types import Array, PRNGKey
 
@@ -47,7 +48,7 @@ def threefry(
 
 def word_pairs(
   key: PRNGKey, shape: tuple[int, ...], num_pairs: int = 1
-) -> list[tuple[Array, Array]]:
+) -> list[tuple[UInt32[Array, '*shape'], UInt32[Array, '*shape']]]:
   """Independent pairs of uniform 32-bit words, one of each per element.
 
   Args:

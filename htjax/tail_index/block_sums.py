@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Float, Shaped
 
 from htjax.checks import check_count, check_finite, checked, is_concrete
 from htjax.floats import split, times_power_of_two, to_unit_peak
@@ -32,7 +33,10 @@ _PEAK = 40
 
 @checked
 def mmo(
-  x: ArrayLike, block: int | None = None, *, cap: float | None = None
+  x: Shaped[ArrayLike, 'K d'],
+  block: int | None = None,
+  *,
+  cap: float | None = None,
 ) -> TailEstimate:
   """Tail index of strictly stable vectors, from the norms of block sums.
 
@@ -82,7 +86,10 @@ def mmo(
 
 @checked
 def mmo_univariate(
-  x: ArrayLike, block: int | None = None, *, cap: float | None = None
+  x: Shaped[ArrayLike, '...'],
+  block: int | None = None,
+  *,
+  cap: float | None = None,
 ) -> TailEstimate:
   """Tail index of strictly stable numbers, from block sums; see `mmo`.
 
@@ -123,7 +130,9 @@ def mmo_univariate(
 
 
 @checked
-def max_ratio(x: ArrayLike, block: int | None = None) -> TailEstimate:
+def max_ratio(
+  x: Shaped[ArrayLike, '...'], block: int | None = None
+) -> TailEstimate:
   """Tail index from the two largest |x| of each block.
 
   With r_i the second largest over the largest of block i, E r = alpha /
@@ -157,7 +166,8 @@ def max_ratio(x: ArrayLike, block: int | None = None) -> TailEstimate:
   """
   x = check_samples('x', x, 1, 4 if block else 16)
   block = check_block(block, x.size)
-  estimate = make_estimate(*_max_ratio(x, block), num_used=x.size // block)
+  alpha, error = _max_ratio(x, block)
+  estimate = make_estimate(alpha, error, num_used=x.size // block)
   return check_determined('x', estimate)
 
 
@@ -178,7 +188,7 @@ def _cap(estimate: TailEstimate, cap: float | None) -> TailEstimate:
   return estimate if cap is None else estimate.capped(cap)
 
 
-def _checked_mmo(x: Array, block: int) -> TailEstimate:
+def _checked_mmo(x: Float[Array, 'K d'], block: int) -> TailEstimate:
   """`_mmo` of x, in another unit where squares would leave the range.
 
   Estimates do not depend on the unit. Concrete samples are looked at for NaN
@@ -225,10 +235,10 @@ def _mmo(x: Array, block: int) -> tuple[dict[str, Array], tuple[Array, Array]]:
   peak = jnp.maximum(jnp.max(x), -jnp.min(x))
   inner = _middle_divisor(block)
 
-  def sums(vectors, size):
+  def sums(vectors: Array, size: int) -> Array:
     return jnp.sum(vectors.reshape(-1, size, x.shape[1]), axis=1)
 
-  def logs(norms):
+  def logs(norms: Array) -> Array:
     """Mean over each block of the logarithms of its vectors' norms."""
     return jnp.mean(_logarithms(norms).reshape(num_blocks, -1), axis=1)
 
@@ -250,7 +260,9 @@ def _mmo(x: Array, block: int) -> tuple[dict[str, Array], tuple[Array, Array]]:
 
 
 @functools.partial(jax.jit, static_argnames='block')
-def _max_ratio(x: Array, block: int) -> tuple[Array, Array]:
+def _max_ratio(
+  x: Float[Array, ' n'], block: int
+) -> tuple[Float[Array, ''], Float[Array, '']]:
   """alpha and its standard error."""
   x, _ = to_unit_peak(x)
   num_blocks = x.size // block
@@ -260,7 +272,7 @@ def _max_ratio(x: Array, block: int) -> tuple[Array, Array]:
   return ratio / (1 - ratio), error / (1 - ratio) ** 2
 
 
-def _norms(vectors: Array) -> Array:
+def _norms(vectors: Float[Array, 'K d']) -> Float[Array, ' K']:
   """The norm of each row."""
   # A product, which runs at the speed of memory where a sum over rows does not.
   ones = jnp.ones(vectors.shape[1], vectors.dtype)
@@ -276,7 +288,7 @@ def _norms(vectors: Array) -> Array:
   )
 
 
-def _logarithms(norms: Array) -> Array:
+def _logarithms(norms: Float[Array, ' K']) -> Float[Array, ' K']:
   """log of each norm; a zero gets the mean of the others."""
   known = norms != 0
   logs = jnp.log(jnp.where(known, norms, 1))
@@ -284,7 +296,9 @@ def _logarithms(norms: Array) -> Array:
   return jnp.where(known, logs, mean)
 
 
-def _mean_and_error(values: Array) -> tuple[Array, Array]:
+def _mean_and_error(
+  values: Float[Array, ' n'],
+) -> tuple[Float[Array, ''], Float[Array, '']]:
   """Mean of independent values, and its standard error."""
   return jnp.mean(values), jnp.std(values, ddof=1) / math.sqrt(values.size)
 

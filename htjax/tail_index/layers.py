@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from htjax.checks import (
   check_choice,
@@ -41,6 +42,14 @@ from htjax.tail_index.order_statistics import (
 from htjax.tail_index.power_laws import power_law
 from htjax.tail_index.stable_fit import stable_mle
 from htjax.types import Array, ArrayLike, PRNGKey, PyTree
+from htjax.units import (
+  Given,
+  Leaf,
+  View,
+  default_flags,
+  describe,
+  views_of,
+)
 
 SAMPLES = ('units', 'inputs')
 _SIZES = (2, 5, 10, 20, 50, 100, 500, 1000)
@@ -62,7 +71,9 @@ ESTIMATORS = (*_BLOCK_SUMS, *_ORDER_STATISTICS)
 
 
 @checked
-def layer_samples(leaf: ArrayLike, samples: str = 'units') -> Array:
+def layer_samples(
+  leaf: Float[ArrayLike, '... fan_in fan_out'], samples: str = 'units'
+) -> Float[Array, 'num_vectors dim']:
   """The vectors of a leaf, each coordinate centred by its median.
 
   Args:
@@ -225,10 +236,16 @@ def layer_protocol(
 @functools.partial(
   jax.jit, static_argnames=('estimator', 'blocks', 'num_permutations')
 )
-def _protocol(key, vectors, estimator, blocks, num_permutations):
+def _protocol(
+  key: PRNGKey,
+  vectors: Float[Array, 'K ...'],
+  estimator: str,
+  blocks: tuple[int, ...],
+  num_permutations: int,
+) -> Any:
   kernel = (_BLOCK_SUMS | _ORDER_STATISTICS)[estimator]
 
-  def all_blocks(x):
+  def all_blocks(x: Array) -> TailEstimate:
     estimates = [kernel(x, block) for block in blocks]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *estimates)
 
@@ -259,25 +276,31 @@ def layer_table(
   select: Selection = None,
   inputs: Selection = None,
   num_top: int | None = None,
+  units: Given = None,
 ) -> list[dict[str, Any]]:
-  """One row per weight leaf: tail indices, stable rank, pruning ratios.
+  """One row per layer of weights: tail indices, stable rank, pruning ratios.
 
   Args:
     params: pytree of concrete arrays: an `nnx.State`, the variables of a Linen
       module, or any dict.
     key: typed key, for the permutations of `layer_protocol`.
-    select: which leaves, see `htjax.selection`; None is every weight.
+    select: which leaves, see `htjax.selection`; None is every weight and every
+      embedding.
     inputs: of which leaves the rows are the vectors (the paper: the last
       layer); None is matrices with fewer than 128 columns.
     num_top: largest values for `hill`, `moment` and `pickands`; None is 5 % of
       the entries, at least 8.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names. A
+      leaf that stacks layers has a row for each, 'name[0]', 'name[1]', ..; an
+      attention projection is the matrix [inputs, heads * dim].
 
   Returns:
     A list of dicts with the same keys in the same order, of Python values:
-    'layer', 'shape', 'size', 'num_vectors'; for each of 'protocol' (`mmo` by
-    `layer_protocol`), 'mmo', 'mmo_univariate', 'hill', 'moment', 'pickands',
-    'power_law', 'stable_mle' its alpha, and its standard error under that name
-    with '_se'; 'mmo_p', 'power_law_ks', 'stable_ks'; 'stable_rank' =
+    'layer', 'role' (see `htjax.units`), 'shape', 'size', 'num_vectors'; for
+    each of 'protocol' (`mmo` by `layer_protocol`), 'mmo', 'mmo_univariate',
+    'hill', 'moment', 'pickands', 'power_law', 'stable_mle' its alpha, and its
+    standard error under that name with '_se'; 'mmo_p', 'power_law_ks',
+    'stable_ks'; 'stable_rank' =
     |W|_F^2 / |W|_2^2 of the leaf as [.., fan_out], not centred;
     'rel_err_0.1', the fraction of centred entries that can go at a relative
     l_2 error of 0.1; 'sq_mass_0.1', the fraction of columns that can go at
@@ -304,26 +327,55 @@ def layer_table(
   key = check_key(key)
   if num_top is not None:
     check_count('num_top', num_top, 2)
-  flags = jax.tree.leaves(resolve(select, params))
+  flags = _chosen(select, params, units)
   if not any(flags):
     raise ValueError('select must choose at least one leaf, got none')
   rows_are_vectors = jax.tree.leaves(
     resolve(_few_units if inputs is None else inputs, params, 'inputs')
   )
-  paths, _ = jax.tree_util.tree_flatten_with_path(params)
+  rows = []
+  described = describe(units, params)
+  for i, (path, array) in enumerate(jax.tree.leaves_with_path(params)):
+    if not flags[i]:
+      continue
+    name = '.'.join(path_components(path))
+    views = _views(i, described[i], jnp.shape(array))
+    for view in views:
+      # One layer alone draws as it did before there were others.
+      own = jax.random.fold_in(key, i)
+      rows.append(
+        _row(
+          own if len(views) == 1 else jax.random.fold_in(own, view.layer),
+          name if len(views) == 1 else f'{name}[{view.layer}]',
+          array,
+          view,
+          _samples(rows_are_vectors[i], view, inputs is None),
+          num_top,
+        )
+      )
+  return rows
+
+
+def _chosen(select: Selection, params: PyTree, units: Given) -> list[bool]:
+  if select is not None:
+    return jax.tree.leaves(resolve(select, params))
+  resolve(None, params)  # refuses an empty pytree
+  described = describe(units, params)
   return [
-    _row(
-      jax.random.fold_in(key, i),
-      '.'.join(path_components(path)),
-      leaf,
-      'inputs' if as_inputs else 'units',
-      num_top,
-    )
-    for i, ((path, leaf), flag, as_inputs) in enumerate(
-      zip(paths, flags, rows_are_vectors, strict=True)
-    )
-    if flag
+    flag or (leaf.role == 'embedding' and bool(leaf.units))
+    for flag, leaf in zip(default_flags(described), described, strict=True)
   ]
+
+
+def _views(place: int, leaf: Leaf, shape: tuple[int, ...]) -> list[View]:
+  """The layers of a leaf; one that is ambiguous is refused in its row."""
+  return views_of(place, Leaf('other') if leaf.reason else leaf, shape)
+
+
+def _samples(as_inputs: bool, view: View, by_size: bool) -> str:
+  if by_size and view.leaf.is_weight:
+    as_inputs = len(view.shape) == 2 and view.shape[1] < _FEW_UNITS
+  return 'inputs' if as_inputs else 'units'
 
 
 def _few_units(params: PyTree) -> PyTree:
@@ -344,11 +396,19 @@ _NAMES = (
 )
 
 
-def _row(key, name, leaf, samples, num_top) -> dict[str, Any]:
+def _row(
+  key: PRNGKey,
+  name: str,
+  leaf: Any,
+  view: View,
+  samples: str,
+  num_top: int | None,
+) -> dict[str, Any]:
   row: dict[str, Any] = {
     'layer': name,
-    'shape': 'x'.join(map(str, jnp.shape(leaf))),
-    'size': int(np.size(leaf)),
+    'role': view.leaf.role,
+    'shape': 'x'.join(map(str, view.shape)),
+    'size': math.prod(view.shape),
     'num_vectors': 0,
   }
   columns = [c for n in _NAMES for c in (n, f'{n}_se')]
@@ -357,7 +417,7 @@ def _row(key, name, leaf, samples, num_top) -> dict[str, Any]:
   row['note'] = ''
   try:
     # No column of the table depends on the unit.
-    leaf, _ = to_unit_peak(_usable(leaf))
+    leaf, _ = to_unit_peak(_usable(view.of(leaf)))
     vectors = layer_samples(leaf, samples)
   except ValueError as error:
     return row | {'note': str(error)}
@@ -380,7 +440,9 @@ def _row(key, name, leaf, samples, num_top) -> dict[str, Any]:
   return row | {'note': '; '.join(notes)}
 
 
-def _fill(row: dict[str, Any], calls: dict[str, Callable[[], Any]]):
+def _fill(
+  row: dict[str, Any], calls: dict[str, Callable[[], Any]]
+) -> list[str]:
   """Put what each call gives into the row; return what went wrong."""
   notes = []
   for name, call in calls.items():
@@ -403,7 +465,7 @@ _FITS = {
 def _to_cells(
   name: str, call: Callable[[], TailEstimate]
 ) -> Callable[[], dict[str, float]]:
-  def cells():
+  def cells() -> dict[str, float]:
     estimate = call()
     fields = {name: 'alpha', f'{name}_se': 'standard_error'}
     fields |= dict([_FITS[name]]) if name in _FITS else {}
@@ -435,7 +497,7 @@ def _usable(leaf: Any) -> Array:
 
 
 @jax.jit
-def _stable_rank(matrix: Array) -> Array:
+def _stable_rank(matrix: Float[Array, 'm n']) -> Float[Array, '']:
   """|W|_F^2 / |W|_2^2, from the eigenvalues of the smaller Gram matrix."""
   matrix = matrix / jnp.max(jnp.abs(matrix))
   wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix

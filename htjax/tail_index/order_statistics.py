@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float, Shaped
 
 from htjax.checks import check_count, check_range, checked
 from htjax.floats import times_power_of_two, to_unit_peak
@@ -31,7 +32,7 @@ _LEAST_ROOM = 64
 
 
 @checked
-def hill(x: ArrayLike, num_top: int) -> TailEstimate:
+def hill(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
   """Hill's estimate, the maximum likelihood of a power law beyond y_{k+1}.
 
   1/alpha = mean over i <= k of log(y_i / y_{k+1}).
@@ -104,12 +105,12 @@ def hill_plot(
   if tops.ndim != 1 or tops.size == 0 or tops.dtype.kind not in 'iu':
     raise ValueError(f'num_tops must be a list of integers, got {num_tops!r}')
   check_range('num_tops', tops, 1, x.size - 1)
-  tops = jnp.asarray(tops, jnp.int32)
-  return make_estimate(**_hill_plot(x, tops), num_used=tops)
+  nums = jnp.asarray(tops, jnp.int32)
+  return make_estimate(**_hill_plot(x, nums), num_used=nums)
 
 
 @checked
-def moment(x: ArrayLike, num_top: int) -> TailEstimate:
+def moment(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
   """Moment estimate of Dekkers, Einmahl and de Haan.
 
   1/alpha = M1 + 1 - 1 / (2 (1 - M1^2 / M2)), M_j = mean over i <= k of
@@ -145,7 +146,7 @@ def moment(x: ArrayLike, num_top: int) -> TailEstimate:
 
 
 @checked
-def pickands(x: ArrayLike, num_top: int) -> TailEstimate:
+def pickands(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
   """Pickands' estimate, from three of the largest values.
 
   1/alpha = log((y_{a+1} - y_{b+1}) / (y_{b+1} - y_{k+1})) / log 2 with
@@ -182,7 +183,7 @@ def pickands(x: ArrayLike, num_top: int) -> TailEstimate:
 
 
 @checked
-def de_haan_resnick(x: ArrayLike, num_top: int) -> TailEstimate:
+def de_haan_resnick(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
   """De Haan and Resnick's estimate, 1/alpha = log(y_1 / y_{k+1}) / log k.
 
   Here for comparison with published values: it converges like 1 / log k and
@@ -222,7 +223,7 @@ def _samples(x: ArrayLike, num_top: int, least: int) -> Array:
 
 
 @functools.partial(jax.jit, static_argnames='room')
-def _hill(x: Array, num_top: Array, room: int) -> dict[str, Array]:
+def _hill(x: Float[Array, ' n'], num_top: Array, room: int) -> dict[str, Array]:
   y, exponent = _largest(x, room)
   threshold = y[num_top]
   inside = jnp.arange(room, dtype=jnp.int32) < num_top
@@ -240,7 +241,9 @@ def _hill(x: Array, num_top: Array, room: int) -> dict[str, Array]:
 
 
 @functools.partial(jax.jit, static_argnames='num_top')
-def _moment(x: Array, num_top: int) -> tuple[dict[str, Array], Array]:
+def _moment(
+  x: Float[Array, ' n'], num_top: int
+) -> tuple[dict[str, Array], Array]:
   excess, threshold = _log_excesses(x, num_top)
   first, second = jnp.mean(excess), jnp.mean(excess**2)
   inverse = first + 1 - 0.5 / (1 - first**2 / second)
@@ -252,7 +255,7 @@ def _moment(x: Array, num_top: int) -> tuple[dict[str, Array], Array]:
 
 
 @functools.partial(jax.jit, static_argnames='num_top')
-def _pickands(x: Array, num_top: int) -> dict[str, Array]:
+def _pickands(x: Float[Array, ' n'], num_top: int) -> dict[str, Array]:
   y, exponent = _largest(x, num_top)
   outer, middle, inner = y[num_top], y[num_top // 2], y[num_top // 4]
   g = jnp.log2((inner - middle) / (middle - outer))
@@ -268,7 +271,7 @@ def _pickands(x: Array, num_top: int) -> dict[str, Array]:
 
 
 @functools.partial(jax.jit, static_argnames='num_top')
-def _de_haan_resnick(x: Array, num_top: int) -> dict[str, Array]:
+def _de_haan_resnick(x: Float[Array, ' n'], num_top: int) -> dict[str, Array]:
   excess, threshold = _log_excesses(x, num_top)
   alpha = math.log(num_top) / excess[0]
   error = alpha * math.pi / (math.sqrt(6) * math.log(num_top))
@@ -276,7 +279,7 @@ def _de_haan_resnick(x: Array, num_top: int) -> dict[str, Array]:
 
 
 @jax.jit
-def _hill_plot(x: Array, num_tops: Array) -> dict[str, Array]:
+def _hill_plot(x: Float[Array, ' n'], num_tops: Array) -> dict[str, Array]:
   x, exponent = to_unit_peak(x)
   y = -jnp.sort(-jnp.abs(x))
   # H_{k+1} of the sorted values is the sum over i <= k of log(y_i / y_{k+1}).
@@ -291,7 +294,7 @@ def _hill_plot(x: Array, num_tops: Array) -> dict[str, Array]:
   }
 
 
-def _largest(x: Array, num_top: int) -> tuple[Array, Array]:
+def _largest(x: Float[Array, ' n'], num_top: int) -> tuple[Array, Array]:
   """y_1 >= .. >= y_{k+1} over 2^exponent, and that exponent.
 
   NaN if x is not finite; NaN are sorted first.
@@ -303,7 +306,9 @@ def _largest(x: Array, num_top: int) -> tuple[Array, Array]:
   return jnp.where(jnp.isfinite(y[0]), y, jnp.nan), exponent
 
 
-def _log_excesses(x: Array, num_top: int) -> tuple[Array, Array]:
+def _log_excesses(
+  x: Float[Array, ' n'], num_top: int
+) -> tuple[Float[Array, ' {num_top}'], Float[Array, '']]:
   """log(y_i / y_{k+1}) for i <= k, from the largest down, and y_{k+1}."""
   y, exponent = _largest(x, num_top)
   excess = jnp.log(y[:num_top] / y[num_top])
@@ -322,7 +327,9 @@ def log_excess_sums(y: Array) -> Array:
   return jnp.concatenate([jnp.zeros_like(y[:1]), jnp.cumsum(steps)])
 
 
-def power_law_distance(alpha: Array, excess: Array, num: ArrayLike) -> Array:
+def power_law_distance(
+  alpha: Float[Array, ''], excess: Float[Array, ' m'], num: ArrayLike
+) -> Float[Array, '']:
   """Kolmogorov-Smirnov distance of log excesses to the law e^(-alpha t).
 
   Args:

@@ -8,12 +8,13 @@ log(y_j / y_{j+1}): one sort and one pass give the estimate for every threshold.
 import functools
 import math
 import statistics
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float
 
 from htjax.checks import (
   check_choice,
@@ -293,7 +294,7 @@ def _in_range(
   return scaled, start, exponent
 
 
-def _descending(x: Array) -> Array:
+def _descending(x: Float[Array, ' n']) -> Float[Array, ' n']:
   # On CPU the sort of XLA takes ten times that of NumPy.
   if is_concrete(x) and jax.default_backend() == 'cpu':
     return jnp.asarray(np.sort(np.abs(np.asarray(x)))[::-1])
@@ -328,7 +329,9 @@ def _fit(y: Array, num: Array, xmin: Array) -> TailEstimate:
 
 
 @functools.partial(jax.jit, static_argnames=('min_tail', 'num_candidates'))
-def _search(y: Array, min_tail: int, num_candidates: int) -> TailEstimate:
+def _search(
+  y: Float[Array, ' n'], min_tail: int, num_candidates: int
+) -> TailEstimate:
   n = y.size
   if n <= _EXACT:
     ranks, num_quantiles = np.arange(min_tail, n + 1), n
@@ -340,7 +343,7 @@ def _search(y: Array, min_tail: int, num_candidates: int) -> TailEstimate:
   nums = jnp.searchsorted(-y, -xmins, side='right').astype(jnp.int32)
   alphas = nums.astype(y.dtype) / log_excess_sums(y)[nums - 1]
 
-  def distance(candidate):
+  def distance(candidate: tuple[Array, Array, Array]) -> Array:
     num, alpha, xmin = candidate
     quantile = jnp.arange(1, num_quantiles + 1, dtype=jnp.int32)
     # ceil(num * quantile / num_quantiles), in two parts that fit 32 bits.
@@ -359,7 +362,14 @@ def _search(y: Array, min_tail: int, num_candidates: int) -> TailEstimate:
   return _fit(y, nums[best], xmin)
 
 
-def _refitted(key, x, num_draws, xmin, min_tail, num_candidates):
+def _refitted(
+  key: PRNGKey,
+  x: Array,
+  num_draws: int,
+  xmin: ArrayLike | None,
+  min_tail: int,
+  num_candidates: int,
+) -> tuple[TailEstimate, TailEstimate]:
   """The fit of x, and those of `num_draws` draws from it."""
   options = {'min_tail': min_tail, 'num_candidates': num_candidates}
   fit = power_law(x, xmin, **options)
@@ -372,11 +382,19 @@ def _refitted(key, x, num_draws, xmin, min_tail, num_candidates):
   jax.jit,
   static_argnames=('num_draws', 'searched', 'min_tail', 'num_candidates'),
 )
-def _bootstrap(key, y, fit, num_draws, searched, min_tail, num_candidates):
+def _bootstrap(
+  key: PRNGKey,
+  y: Float[Array, ' n'],
+  fit: TailEstimate,
+  num_draws: int,
+  searched: bool,
+  min_tail: int,
+  num_candidates: int,
+) -> TailEstimate:
   """Fits of draws from a fit, and from y itself below its start."""
   n, num = y.size, fit.num_used
 
-  def again(index):
+  def again(index: Array) -> TailEstimate:
     keys = jax.random.split(jax.random.fold_in(key, index), 3)
     in_tail = jax.random.uniform(keys[0], (n,), y.dtype) * n < num.astype(
       y.dtype
@@ -393,13 +411,15 @@ def _bootstrap(key, y, fit, num_draws, searched, min_tail, num_candidates):
 
 
 @functools.partial(jax.jit, static_argnames='alternative')
-def _compare(x: Array, fit: TailEstimate, alternative: str) -> Comparison:
+def _compare(
+  x: Float[Array, ' n'], fit: TailEstimate, alternative: str
+) -> Comparison:
   """Ratios of the densities of z = log(|x| / xmin), z >= 0."""
   size, num = jnp.abs(x), fit.num_used.astype(x.dtype)
   inside = size >= fit.scale
   z = jnp.log(jnp.where(inside, size / fit.scale, 1))
 
-  def mean(values):
+  def mean(values: Float[Array, ' n']) -> Float[Array, '']:
     return jnp.sum(jnp.where(inside, values, 0)) / num
 
   log_power_law = jnp.log(fit.alpha) - fit.alpha * z
@@ -418,7 +438,12 @@ def _compare(x: Array, fit: TailEstimate, alternative: str) -> Comparison:
   )
 
 
-def _log_cut_normal(z: Array, first: Array, second: Array, limit: Array):
+def _log_cut_normal(
+  z: Float[Array, ' n'],
+  first: Float[Array, ''],
+  second: Float[Array, ''],
+  limit: Float[Array, ' n'],
+) -> Float[Array, ' n']:
   """Log-density of the best normal law cut off at 0, or of its limit.
 
   With t = z / s + h a standard normal above h, m(h) = E[t - h | t > h] and
@@ -428,7 +453,7 @@ def _log_cut_normal(z: Array, first: Array, second: Array, limit: Array):
   """
   target = second / first**2
 
-  def halve(_, bounds):
+  def halve(_: Any, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
     low, high = bounds
     middle = (low + high) / 2
     excess, complement = _mean_excess(middle)
@@ -450,7 +475,9 @@ def _log_cut_normal(z: Array, first: Array, second: Array, limit: Array):
   return jnp.where(target < 2, density, limit)
 
 
-def _mean_excess(h: Array) -> tuple[Array, Array]:
+def _mean_excess(
+  h: Float[Array, ''],
+) -> tuple[Float[Array, ''], Float[Array, '']]:
   """m(h) = E[t - h | t > h] of a standard normal t, and c(h) = 1/m(h) - h."""
   # 1 / m = h + 2 / (h + 3 / (h + ..)) loses nothing where h is large.
   far = jnp.maximum(h, 1)

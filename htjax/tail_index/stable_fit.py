@@ -10,12 +10,13 @@ of the estimates stays a fixed small part of their standard error ~ n^(-1/2).
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float, Int
 
 from htjax import stable
 from htjax.checks import check_count, checked
@@ -100,7 +101,7 @@ def stable_mle(x: ArrayLike, *, num_nodes: int | None = None) -> TailEstimate:
 
 
 @functools.partial(jax.jit, static_argnames='num_nodes')
-def _histogram(x: Array, num_nodes: int):
+def _histogram(x: Float[Array, ' n'], num_nodes: int) -> Any:
   """Histogram of |x| over the largest; start of the search; the largest.
 
   The last comes over 2^exponent, with that exponent.
@@ -117,17 +118,22 @@ def _histogram(x: Array, num_nodes: int):
 
 @jax.jit
 def _maximise(
-  histogram: _Histogram, start: Array, peak: Array, num: Array
+  histogram: _Histogram,
+  start: Float[Array, '2'],
+  peak: Float[Array, ''],
+  num: Int[Array, ''],
 ) -> TailEstimate:
   """The fit to `num` samples, apart because it is slow to compile."""
 
   count = num.astype(peak.dtype)
 
-  def unfinished(state):
+  def unfinished(state: Any) -> Array:
     _, step, i = state
     return (step > 1e-3) & (i < _MAX_STEPS)
 
-  def improve(state):
+  def improve(
+    state: tuple[Array, Array, int],
+  ) -> tuple[Array, Array, int]:
     theta, _, i = state
     gradient, information = _scores(histogram, *theta)
     free = _step(gradient, information)
@@ -163,7 +169,9 @@ def _maximise(
   )
 
 
-def _start(size: Array) -> tuple[Array, Array]:
+def _start(
+  size: Float[Array, ' n'],
+) -> tuple[Float[Array, ''], Float[Array, '']]:
   """alpha and log(scale) from the mean and the variance of log|x|."""
   known = size > 0
   num = jnp.sum(known, dtype=size.dtype)
@@ -177,7 +185,9 @@ def _start(size: Array) -> tuple[Array, Array]:
   return alpha, mean - np.euler_gamma * (1 / alpha - 1)
 
 
-def _count(size: Array, low: Array, num_nodes: int) -> _Histogram:
+def _count(
+  size: Float[Array, ' n'], low: Float[Array, ''], num_nodes: int
+) -> _Histogram:
   """Share the samples, |x| <= 1, among nodes between e^low and 1."""
   step = -low / (num_nodes - 1)
   tiny = jnp.finfo(size.dtype).tiny
@@ -199,12 +209,14 @@ def _count(size: Array, low: Array, num_nodes: int) -> _Histogram:
   )
 
 
-def _scores(histogram: _Histogram, alpha: Array, log_scale: Array):
+def _scores(
+  histogram: _Histogram, alpha: Float[Array, ''], log_scale: Float[Array, '']
+) -> tuple[Float[Array, '2'], Float[Array, '2 2']]:
   """Mean of the scores in (alpha, log scale), and of their products."""
   u = histogram.u - log_scale
   alphas = jnp.full_like(u, alpha)
 
-  def log_density(alphas, u):
+  def log_density(alphas: Array, u: Array) -> Array:
     return jnp.sum(stable.logpdf(jnp.exp(u), alphas))
 
   by_alpha, by_u = jax.grad(log_density, (0, 1))(alphas, u)
@@ -217,7 +229,9 @@ def _scores(histogram: _Histogram, alpha: Array, log_scale: Array):
   )
 
 
-def _step(gradient: Array, information: Array) -> Array:
+def _step(
+  gradient: Float[Array, '2'], information: Float[Array, '2 2']
+) -> Float[Array, '2']:
   (a, b), (_, c) = information
   return jnp.stack(
     [c * gradient[0] - b * gradient[1], a * gradient[1] - b * gradient[0]]
@@ -253,6 +267,8 @@ def _standard_error(histogram: _Histogram, theta: Array, num: Array) -> Array:
   return 1 / (slope + jnp.sqrt(slope**2 + curvature))
 
 
-def _distance(histogram: _Histogram, alpha: Array, log_scale: Array) -> Array:
+def _distance(
+  histogram: _Histogram, alpha: Float[Array, ''], log_scale: Float[Array, '']
+) -> Float[Array, '']:
   outside = 2 * stable.sf(jnp.exp(histogram.u - log_scale), alpha)
   return jnp.max(jnp.abs(1 - outside - histogram.below)[1:])

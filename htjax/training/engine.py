@@ -148,7 +148,14 @@ def _init(
 
 
 @functools.partial(_compiled, donate_argnums=2)
-def _advance(program, batched, state, settings, data, num_steps):
+def _advance(
+  program: Any,
+  batched: bool,
+  state: Any,
+  settings: Any,
+  data: Any,
+  num_steps: int,
+) -> Any:
   axes = (0, 0, None, None)
   return _mapped(program.advance, batched, axes)(
     state, settings, data, num_steps
@@ -156,26 +163,45 @@ def _advance(program, batched, state, settings, data, num_steps):
 
 
 @functools.partial(_compiled, donate_argnums=2)
-def _move(program, batched, state, settings, data, num_steps):
+def _move(
+  program: Any,
+  batched: bool,
+  state: Any,
+  settings: Any,
+  data: Any,
+  num_steps: int,
+) -> Any:
   axes = (0, 0, None, None)
   return _mapped(program.move, batched, axes)(state, settings, data, num_steps)
 
 
 @functools.partial(_compiled, donate_argnums=2)
-def _step(program, batched, state, settings, data):
+def _step(
+  program: Any, batched: bool, state: Any, settings: Any, data: Any
+) -> Any:
   new = _mapped(program.step, batched, (0, 0, None))(state, settings, data)
   return _where_going(batched, state, new)
 
 
 @functools.partial(_compiled, donate_argnums=2, static_argnums=(0, 1, 4))
-def _judge(program, batched, state, totals, num_train):
+def _judge(
+  program: Any, batched: bool, state: Any, totals: Any, num_train: int
+) -> Any:
   new = _mapped(program.judge, batched, (0, 0, None))(state, totals, num_train)
   return _where_going(batched, state, new)
 
 
 @functools.partial(_compiled, donate_argnums=2, static_argnums=(0, 1, 6))
-def _add(program, batched, totals, params, data, start, length):
-  def add(totals, params):
+def _add(
+  program: Any,
+  batched: bool,
+  totals: Any,
+  params: Any,
+  data: Any,
+  start: Array,
+  length: int,
+) -> Any:
+  def add(totals: Any, params: Any) -> Any:
     return evaluation.add_batch(
       *(program.apply, program.losses, totals, params, data, start, length)
     )

@@ -1,6 +1,7 @@
 """Loss and accuracy over a whole data set, batch by batch."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +84,7 @@ def on_device(
   """Sum of the losses and number of hits, in one loop over the batches."""
   size, whole, rest = pieces(data.labels.shape[0], size)
 
-  def add(totals, i):
+  def add(totals: Any, i: Array) -> Any:
     return add_batch(apply, losses, totals, params, data, i * size, size), None
 
   totals, _ = lax.scan(add, nothing(), jnp.arange(whole))

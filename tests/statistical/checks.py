@@ -23,7 +23,7 @@ _SPENT = collections.Counter[str]()
 
 
 def comparisons() -> int:
-  """How many have been made in this process; the controls count as well."""
+  """Number of comparisons in this process; the controls count as well."""
   return _SPENT.total()
 
 

@@ -12,7 +12,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_testnodedown(node) -> None:
-  """What a worker of pytest-xdist has counted, added up in the controller."""
+  """Add up in the controller the counts of the workers of pytest-xdist."""
   stash = node.config.stash
   found = getattr(node, 'workeroutput', {}).get('comparisons', 0)
   stash[_STASH] = stash.get(_STASH, 0) + found

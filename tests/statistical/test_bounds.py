@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 from test_bounds_gaussian_compression import power_law
-from test_bounds_ingredients import random_inputs, random_layers
 from test_bounds_magnitude_sketching import prune
+from test_bounds_measured import random_inputs, random_layers
 
 from htjax import compressibility, stable
 from htjax.bounds import (

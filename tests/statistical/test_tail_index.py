@@ -1,4 +1,4 @@
-"""What tail indices say of known laws."""
+"""Tail indices of known laws."""
 
 import math
 

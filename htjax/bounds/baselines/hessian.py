@@ -41,7 +41,9 @@ def layer_curvatures(
   num_steps: int = 1,
   batch_size: int = 16,
 ) -> Array:
-  """H_i = max over examples of v_i^T [Hessian of the loss in layer i]_+ v_i.
+  """Largest curvature of the loss over examples, along the way of each layer.
+
+  H_i = max over examples of v_i^T [Hessian of the loss in layer i]_+ v_i.
 
   One step gives v^T H v itself, negative if so: exact for ReLU networks with a
   convex loss, whose output is linear in one layer around almost every point, so
@@ -84,6 +86,12 @@ def layer_curvatures(
     raise ValueError(
       f'x and y must hold the same examples, got {x.shape} and {y.shape}'
     )
+  number = jax.eval_shape(loss, arrays, x[0], y[0])
+  shape, dtype = jnp.shape(number), jnp.result_type(number)
+  if shape != () or not jnp.issubdtype(dtype, jnp.floating):
+    raise ValueError(
+      f'loss must return one floating number, got {dtype} {shape}'
+    )
   return jnp.stack(
     [
       jnp.max(
@@ -97,18 +105,27 @@ def layer_curvatures(
 @functools.partial(
   jax.jit, static_argnames=('loss', 'index', 'num_steps', 'batch_size')
 )
-def _curvatures(loss, layers, index, direction, x, y, num_steps, batch_size):
+def _curvatures(
+  loss: Loss,
+  layers: list[Array],
+  index: int,
+  direction: Array,
+  x: Array,
+  y: Array,
+  num_steps: int,
+  batch_size: int,
+) -> Array:
   """v^T H_+ v in one layer, for each example."""
 
-  def one(example):
-    def of_layer(w):
+  def one(example: tuple[Array, Array]) -> Array:
+    def of_layer(w: Array) -> Array:
       changed = [*layers[:index], w, *layers[index + 1 :]]
       return loss(changed, *example)
 
     if num_steps == 1:
       return _second_derivative(of_layer, layers[index], direction)
 
-    def product(v):
+    def product(v: Array) -> Array:
       tangent = v.reshape(direction.shape)
       gradient = jax.grad(of_layer)
       return jax.jvp(gradient, (layers[index],), (tangent,))[1].ravel()
@@ -118,27 +135,33 @@ def _curvatures(loss, layers, index, direction, x, y, num_steps, batch_size):
   return lax.map(one, (x, y), batch_size=min(batch_size, len(x)))
 
 
-def _second_derivative(function, w, direction):
+def _second_derivative(
+  function: Callable[[Array], Array], w: Array, direction: Array
+) -> Array:
   """v^T H v by going forward twice.
 
   Over a batch this multiplies matrices, where a Hessian times v would be a
   matrix of the layer's size for every example.
   """
 
-  def slope(at):
+  def slope(at: Array) -> Array:
     return jax.jvp(function, (at,), (direction,))[1]
 
   return jax.jvp(slope, (w,), (direction,))[1]
 
 
-def _positive_form(product, v, num_steps):
+def _positive_form(
+  product: Callable[[Array], Array], v: Array, num_steps: int
+) -> Array:
   """v^T f(H) v, f = max(0, .), by Lanczos."""
   length = jnp.linalg.norm(v)
   unit = v / jnp.where(length > 0, length, 1)
   steps = min(num_steps, v.size)
   rounding = jnp.finfo(v.dtype).eps
 
-  def step(carry, k):
+  def step(
+    carry: tuple[Array, Array], k: Array
+  ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     basis, scale = carry
     w = product(basis[k])
     diagonal = jnp.vdot(basis[k], w)
@@ -170,7 +193,9 @@ def ju_2022(
   epsilon: float = 0.0,
   remainder: float = 0.0,
 ) -> Bound:
-  """(1 + eps) L^(f) + (1 + eps) sqrt(C) sum_i sqrt(H_i) / sqrt(n) + xi.
+  """Bound on the expected loss by curvatures of the layers.
+
+  (1 + eps) L^(f) + (1 + eps) sqrt(C) sum_i sqrt(H_i) / sqrt(n) + xi.
 
   Args:
     training_loss: L^(f) in [0, C].

@@ -26,7 +26,9 @@ def neyshabur_2015(
   delta: float,
   constant: float = 1.0,
 ) -> Bound:
-  """C 2^L B prod |A_l|_F / (gamma sqrt(n)), and 3 sqrt(ln(2 / delta) / (2 n)).
+  """Risk by the product of Frobenius norms.
+
+  C 2^L B prod |A_l|_F / (gamma sqrt(n)), and 3 sqrt(ln(2 / delta) / (2 n)).
 
   The first is twice the Rademacher complexity 2^(L-1) B prod |A_l|_F / sqrt(n)
   over the margin, for one output; more classes go into C. The second is how far
@@ -73,7 +75,7 @@ def neyshabur_2017(
   delta: float,
   constant: float = 1.0,
 ) -> Bound:
-  """PAC-Bayes with spectral norms.
+  """Risk by spectral and Frobenius norms, from PAC-Bayes.
 
   C sqrt((B^2 L^2 h ln(L h) prod |A_l|_2^2 sum_l |A_l|_F^2 / |A_l|_2^2 +
   ln(L n / delta)) / (gamma^2 n)).
@@ -129,7 +131,9 @@ def bartlett_2017(
   lipschitz: ArrayLike = 1.0,
   constant: float = 1.0,
 ) -> Bound:
-  """C (|X|_F R_A ln(h) / (gamma n) + sqrt(ln(1 / delta) / n)).
+  """Risk by spectral norms and distances from a reference.
+
+  C (|X|_F R_A ln(h) / (gamma n) + sqrt(ln(1 / delta) / n)).
 
   R_A = (prod rho_l |A_l|_2) (sum_l s_l^(2/3))^(3/2) with s_l = |(A_l -
   M_l)^T|_{2,1} / |A_l|_2.
@@ -184,7 +188,9 @@ def arora_2018(
   delta: float,
   constant: float = 1.0,
 ) -> Bound:
-  """C sqrt(c^2 L^2 max |f(x)|^2 sum_i 1 / (mu_i mu_i->)^2 / (gamma^2 n)).
+  """Risk by cushions, from compression.
+
+  C sqrt(c^2 L^2 max |f(x)|^2 sum_i 1 / (mu_i mu_i->)^2 / (gamma^2 n)).
 
   Args:
     margins: of the network on its n training examples, [n].

@@ -18,7 +18,9 @@ def balanced_norm(
   input_norm: float,
   cushions: ArrayLike,
 ) -> Bound:
-  """prod |W_i|_F <= c^d |f(x)| / (|x| prod mu_i), beta^d if balanced.
+  """Bound on the product of Frobenius norms, beta^d if they are balanced.
+
+  prod |W_i|_F <= c^d |f(x)| / (|x| prod mu_i).
 
   Args:
     contraction: c >= 1.
@@ -120,7 +122,7 @@ def log_covering(
 def dudley_integral(
   upper: float, *, num_parameters: int, log_constant: float
 ) -> float:
-  """Integral over (0, D) of sqrt(q ln(2 q K / epsilon)).
+  """Dudley's entropy integral over (0, D), of sqrt(q ln(2 q K / epsilon)).
 
   sqrt(q) (D sqrt(l) + (a sqrt(pi) / 2) erfc(sqrt(l))), a = 2 q K, l = ln(a/D).
 

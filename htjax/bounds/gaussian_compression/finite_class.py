@@ -39,6 +39,8 @@ def code_length_nats(
 
   Source: [SH], eq. (2); [SK], Lemma E.1.
   """
+  if not isinstance(positions, bool | np.bool_):
+    raise ValueError(f'positions must be True or False, got {positions!r}')
   kept, sizes = counts('kept', kept, least=0), counts('sizes', sizes)
   if isinstance(num_values, int | np.integer):
     num_values = [int(num_values)] * len(kept)
@@ -60,7 +62,9 @@ def code_length_nats(
 def finite_class(
   margins: ArrayLike, *, gamma: float, log_count: float, delta: float
 ) -> Bound:
-  """R_0(g) <= R^_gamma(f) + sqrt((ln J + ln(1 / delta)) / (2 n)).
+  """Risk of a function that is one of J fixed before the data.
+
+  R_0(g) <= R^_gamma(f) + sqrt((ln J + ln(1 / delta)) / (2 n)).
 
   g is one of J functions that were fixed before the data, and no margin of g
   falls short of that of f by gamma or more.

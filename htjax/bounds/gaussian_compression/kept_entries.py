@@ -6,6 +6,7 @@ import numpy as np
 
 from htjax.bounds import binomial
 from htjax.bounds.arguments import number, positive, probability, vector
+from htjax.bounds.logarithms import power
 from htjax.bounds.result import Assumption, Bound, make_bound
 from htjax.checks import check_choice, check_count
 from htjax.types import ArrayLike
@@ -14,7 +15,9 @@ MOMENT_VARIANTS = ('corrected', 'symmetric', 'paper')
 
 
 def heavy_fraction(alpha: float, threshold_ratio: float) -> float:
-  """P(|W| > tau) = (w_m / tau)^alpha for a power law on [w_m, infinity).
+  """Fraction of entries above a threshold, for a power law.
+
+  P(|W| > tau) = (w_m / tau)^alpha on [w_m, infinity).
 
   It falls with alpha at a fixed threshold, while the kept fraction at a fixed
   relative error rises with alpha: which of the two is meant decides whether
@@ -39,7 +42,7 @@ def heavy_fraction(alpha: float, threshold_ratio: float) -> float:
 
 
 def nonzero_tail(count: float, *, num_entries: int, rate: float) -> Bound:
-  """P(at least `count` of n entries are kept) <= exp(-n D(k / n || p)).
+  """Bound exp(-n D(k / n || p)) on P(at least k of n entries are kept).
 
   With n the entries of a matrix this is eq. (6), of a row eq. (11). It is a
   bound for k > n p only; `log_exact` in the details is the binomial
@@ -79,7 +82,9 @@ def heavy_second_moment(
   threshold: float,
   variant: str = 'corrected',
 ) -> float:
-  """E (B x)_i^2 for B the power-law entries above tau; infinite for alpha <= 2.
+  """Second moment E (B x)_i^2 for B the power-law entries above tau.
+
+  Infinite for alpha <= 2.
 
   corrected: E_2 |x|^2 + E_1^2 ((sum x)^2 - |x|^2) for positive entries, with
   E_q = alpha w_m^alpha tau^(q - alpha) / (alpha - q). symmetric: E_2 |x|^2.
@@ -108,14 +113,16 @@ def heavy_second_moment(
   if alpha <= 2:
     return math.inf if square > 0 else 0.0
   first, second = (
-    alpha * tau**q * (low / tau) ** alpha / (alpha - q) for q in (1, 2)
+    alpha * power(tau, q) * (low / tau) ** alpha / (alpha - q) for q in (1, 2)
   )
   cross = float(np.sum(x)) ** 2 - square
   return second * square + (variant == 'corrected') * first**2 * cross
 
 
 def stable_density_tail(w: float, alpha: float, *, scale: float = 1.0) -> float:
-  """alpha c^alpha c_alpha w^-(alpha + 1), to which a stable density tends.
+  """Power law to which the density of a stable law tends.
+
+  alpha c^alpha c_alpha w^-(alpha + 1).
 
   c_alpha = sin(pi alpha / 2) Gamma(alpha) / pi; one side, symmetric law.
 
@@ -134,11 +141,13 @@ def stable_density_tail(w: float, alpha: float, *, scale: float = 1.0) -> float:
   """
   alpha = number('alpha', alpha, 0, 2, open_low=True, open_high=True)
   w, scale = positive('w', w), positive('scale', scale)
-  return alpha * _tail_constant(alpha) * (scale / w) ** alpha / w
+  return alpha * _tail_constant(alpha) * power(scale / w, alpha) / w
 
 
 def bracket_rate(index: float, alpha: float, *, base: float) -> float:
-  """P(c^i < W < c^(i + 1)) = c_alpha c^(-alpha (i - 1)) (1 - c^-alpha).
+  """Probability that a stable entry has the size c^i of a bracket.
+
+  P(c^i < W < c^(i + 1)) = c_alpha c^(-alpha (i - 1)) (1 - c^-alpha).
 
   For a symmetric stable W of scale c, one side, in the limit of large c^i. At
   the values of the paper's figure, c^i <= 3.7, the limit is not reached.
@@ -159,14 +168,14 @@ def bracket_rate(index: float, alpha: float, *, base: float) -> float:
   alpha = number('alpha', alpha, 0, 2, open_low=True, open_high=True)
   index = number('index', index, 0, math.inf, open_high=True)
   c = number('base', base, 1, math.inf, open_low=True, open_high=True)
-  size = c ** (-alpha * (index - 1))
+  size = power(c, -alpha * (index - 1))
   return _tail_constant(alpha) * size * -math.expm1(-alpha * math.log(c))
 
 
 def bracket_tail(
   index: float, alpha: float, *, base: float, top: float, row_length: int
 ) -> Bound:
-  """P(c^(M - i) entries of size c^i in a row) by `nonzero_tail`.
+  """Bound on P(c^(M - i) entries of size c^i in a row), by `nonzero_tail`.
 
   Args:
     index: i in [0, M].
@@ -184,9 +193,12 @@ def bracket_tail(
 
   Source: [SH], eqs. (15)-(16).
   """
-  index = number('index', index, 0, number('top', top, 0, math.inf))
+  top = number('top', top, 0, math.inf, open_high=True)
+  index = number('index', index, 0, top)
   rate = bracket_rate(index, alpha, base=base)
-  return nonzero_tail(base ** (top - index), num_entries=row_length, rate=rate)
+  check_count('row_length', row_length)
+  count = power(float(base), top - index)
+  return nonzero_tail(count, num_entries=row_length, rate=rate)
 
 
 def _tail_constant(alpha: float) -> float:

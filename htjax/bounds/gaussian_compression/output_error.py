@@ -17,7 +17,9 @@ def spectral_output_change(
   lipschitz: ArrayLike = 1.0,
   gains: ArrayLike = 1.0,
 ) -> Bound:
-  """e |x| (prod kappa_l L_l |A_l|) sum_l |U_l| / |A_l|, if |U_l| <= |A_l| / L.
+  """Change of the output when layers move, by spectral norms.
+
+  e |x| (prod kappa_l L_l |A_l|) sum_l |U_l| / |A_l|, if |U_l| <= |A_l| / L.
 
   Args:
     spectral: |A_l|_2 > 0, [L].
@@ -62,7 +64,9 @@ def spectral_output_change(
 def accumulated_error(
   epsilon: float, *, index: int, num_layers: int, smoothness: float
 ) -> Bound:
-  """|x^_i^j - x^j| <= (i / d) epsilon |x^j| once layers up to i are replaced.
+  """Relative error of a layer once those up to i are replaced.
+
+  |x^_i^j - x^j| <= (i / d) epsilon |x^j|.
 
   Args:
     epsilon: error allowed at the output, relative, > 0.

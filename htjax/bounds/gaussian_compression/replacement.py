@@ -19,7 +19,9 @@ def bilinear_tail(
   noise_variance: float,
   variant: str = 'corrected',
 ) -> Bound:
-  """P(|u^T (A - sqrt(t) G) v| > epsilon |u| |v|), A the entries up to tau.
+  """Bound on the probability that replacing small entries changes u^T A v.
+
+  P(|u^T (A - sqrt(t) G) v| > epsilon |u| |v|), A the entries up to tau.
 
   corrected: 2 exp(-epsilon^2 / (2 (tau^2 + t))), for entries symmetric about 0.
   centred: the same with tau^2 / 4, once the mean of A is subtracted.
@@ -43,8 +45,9 @@ def bilinear_tail(
   check_choice('variant', variant, P1_VARIANTS)
   tau, t = positive('threshold', threshold), noise_variance
   t = number('noise_variance', t, 0, math.inf, open_high=True)
-  proxy = tau**2 * (0.25 if variant == 'centred' else 1.0) + t
-  exponent = -(positive('epsilon', epsilon) ** 2) / (2 * proxy)
+  proxy = tau * tau * (0.25 if variant == 'centred' else 1.0) + t
+  error = positive('epsilon', epsilon)
+  exponent = -error * error / (2 * proxy)
   front = 3 if variant == 'paper' else 2
   meaning = {
     'corrected': 'the law of the entries is symmetric about 0',
@@ -61,7 +64,7 @@ def bilinear_tail(
 def noise_budget(
   epsilon: float, eta: float, *, variant: str = 'corrected'
 ) -> float:
-  """tau^2 + t that keeps the probability of `bilinear_tail` at eta.
+  """Budget tau^2 + t that keeps the probability of `bilinear_tail` at eta.
 
   corrected: epsilon^2 / (2 ln(2 / eta)). paper: epsilon^2 / ln(3 / eta), twice
   what the printed inequality allows; paper_appendix: twice that again.
@@ -80,7 +83,8 @@ def noise_budget(
   Source: [SH], Proposition 1.1, Algorithm 1 and Appendix A.
   """
   check_choice('variant', variant, BUDGET_VARIANTS)
-  square = positive('epsilon', epsilon) ** 2
+  error = positive('epsilon', epsilon)
+  square = error * error
   eta = probability('eta', eta)
   if variant == 'corrected':
     return square / (2 * math.log(2 / eta))
@@ -95,7 +99,9 @@ def layer_error(
   num_pairs: int,
   num_rows: int,
 ) -> float:
-  """epsilon with |U (W - W(t)) x| <= epsilon |U|_F |x| for all pairs (U, x).
+  """Error epsilon of a layer whose small entries are replaced.
+
+  |U (W - W(t)) x| <= epsilon |U|_F |x| for all pairs (U, x).
 
   Args:
     threshold: tau > 0.
@@ -115,6 +121,7 @@ def layer_error(
   check_count('num_pairs', num_pairs)
   check_count('num_rows', num_rows)
   t = number('noise_variance', noise_variance, 0, math.inf, open_high=True)
-  proxy = positive('threshold', threshold) ** 2 + t
+  tau = positive('threshold', threshold)
+  proxy = tau * tau + t
   events = num_pairs * num_rows / probability('delta', delta)
   return math.sqrt(2 * proxy * math.log(2 * events))

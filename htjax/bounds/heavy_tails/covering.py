@@ -17,7 +17,7 @@ from htjax.types import ArrayLike
 
 
 def kept_fraction(layer_sizes: Sequence[int], kappas: ArrayLike) -> float:
-  """kappa = sum_l ceil(kappa_l d_l) / d, of all layers together.
+  """Kept fraction of all layers, kappa = sum_l ceil(kappa_l d_l) / d.
 
   Args:
     layer_sizes: d_l, weights in each layer, [L].
@@ -43,7 +43,7 @@ def kept_fraction(layer_sizes: Sequence[int], kappas: ArrayLike) -> float:
 
 
 def entropy_excess(kappa: float, num_samples: int) -> float:
-  """epsilon_kappa = (2 h_b(kappa) - kappa ln kappa) / ln n.
+  """Excess epsilon_kappa = (2 h_b(kappa) - kappa ln kappa) / ln n over kappa.
 
   Args:
     kappa: kept fraction in [0, 1].
@@ -64,7 +64,7 @@ def entropy_excess(kappa: float, num_samples: int) -> float:
 
 
 def volume_factor(epsilon: float, kappa: float, num_weights: int) -> float:
-  """rho_epsilon(kappa, d), by which compressible weights fill less of a ball.
+  """Factor rho_epsilon(kappa, d) of the radius that compressible weights fill.
 
   min(epsilon^(1-kappa) exp(h_b(kappa) + h_b^(1)(kappa, d)), 1): rho is epsilon
   at kappa = 0 and 1 at kappa = 1, increasing between.
@@ -137,7 +137,9 @@ def log_gamma_ratio_bound(n: int, m: float) -> float:
 def log_covering_sparse(
   num_weights: int, kappa: float, *, radius: float, resolution: float
 ) -> float:
-  """Logarithm of e^(d h_b) (3R / u)^(kappa d): weights with few non-zeros.
+  """Logarithm of the covering number of weights with few non-zeros.
+
+  d h_b + kappa d ln(3R / u).
 
   Args:
     num_weights: d.
@@ -169,7 +171,9 @@ def log_covering_compressible(
   radius: float,
   resolution: float,
 ) -> float:
-  """Logarithm of (3 rho R / u)^d: weights close to some with few non-zeros.
+  """Logarithm of the covering number of weights near some with few non-zeros.
+
+  d ln(3 rho R / u).
 
   Args:
     num_weights: d >= 10, as the lemma asks.
@@ -196,7 +200,9 @@ def log_covering_compressible(
 
 
 def covering_radius(radius: float, kappa: float, num_samples: int) -> float:
-  """u = 3 R sqrt((kappa + epsilon_kappa) ln n / n), inside Theorem 4's proof.
+  """Radius u of the covering inside Theorem 4's proof.
+
+  u = 3 R sqrt((kappa + epsilon_kappa) ln n / n).
 
   Args:
     radius: R > 0.

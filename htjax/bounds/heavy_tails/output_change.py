@@ -82,7 +82,9 @@ def radius_output_change(
 def relative_output_change(
   radius: float, *, num_layers: int, epsilon: float, input_norm: float
 ) -> Bound:
-  """B ((1 + epsilon)^L - 1) (R / sqrt(L))^L, for |w| <= R.
+  """Change of the output when each layer moves by a fraction epsilon of it.
+
+  B ((1 + epsilon)^L - 1) (R / sqrt(L))^L, for |w| <= R.
 
   Args:
     radius: R > 0.

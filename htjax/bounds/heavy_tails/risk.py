@@ -22,7 +22,7 @@ from htjax.types import ArrayLike
 
 
 def norm_quantile(norms: ArrayLike, delta: float) -> float:
-  """R(delta) = inf {R: P(|w| >= R) <= delta}, of an empirical law.
+  """Quantile R(delta) = inf {R: P(|w| >= R) <= delta}, of an empirical law.
 
   Args:
     norms: |w| of independently trained networks, [runs].
@@ -45,7 +45,7 @@ def norm_quantile(norms: ArrayLike, delta: float) -> float:
 def log_lipschitz_constant(
   radius: float, *, num_layers: int, input_norm: float, tau: float
 ) -> float:
-  """Logarithm of sqrt(2) B L (2R / sqrt(L))^(L-1) / tau.
+  """Logarithm of the Lipschitz constant sqrt(2) B L (2R / sqrt(L))^(L-1) / tau.
 
   Times a change of each layer this bounds the change of the ramp loss.
 

@@ -17,13 +17,14 @@ from htjax.bounds.heavy_tails.covering import kept_fraction
 from htjax.bounds.heavy_tails.risk import compressed_risk
 from htjax.bounds.logarithms import log_sum
 from htjax.bounds.result import Assumption, Bound, make_bound
+from htjax.checks import check_range
 from htjax.types import ArrayLike
 
 
 def normalized_scale(alpha: float) -> float:
-  """sigma_alpha = (2 Gamma(-alpha) cos((2 - alpha) pi / 2))^(1 / alpha).
+  """Scale of the stable law whose Levy density is |x|^(-1 - alpha).
 
-  The scale of the stable law whose Levy density is |x|^(-1 - alpha).
+  sigma_alpha = (2 Gamma(-alpha) cos((2 - alpha) pi / 2))^(1 / alpha).
 
   Args:
     alpha: tail index in (1, 2).
@@ -87,7 +88,9 @@ def stable_compressed_risk(
   compression_failure: float = 0.0,
   variant: str = 'corrected',
 ) -> Bound:
-  """`compressed_risk` for independent stable weights, R and delta explicit.
+  """Risk of the compressed network for independent stable weights.
+
+  That of `compressed_risk`, with R and delta explicit.
 
   delta = d^(-beta) and R is that of `stable_norm_quantile`. Corollary 1 is
   beta = alpha / (2 L), the default; Corollary S2 leaves it free. In print the
@@ -108,11 +111,11 @@ def stable_compressed_risk(
     variant: 'corrected' or 'paper'.
 
   Returns:
-    Bound, as of `compressed_risk`; it fails with probability 3 d^(-beta), plus
-    `compression_failure` unless 'paper'.
+    Bound with terms empirical, lipschitz and dimension; it fails with
+    probability 3 d^(-beta), plus `compression_failure` unless 'paper'.
 
   Raises:
-    ValueError: as in `compressed_risk`.
+    ValueError: for numbers out of range, or margins empty or not finite.
 
   Source: [HT], Corollaries 1 and S2.
   """
@@ -159,9 +162,15 @@ def stable_compressed_risk(
   )
 
 
-def _stable_quantile(log_delta, alphas, scales, layer_sizes) -> Bound:
+def _stable_quantile(
+  log_delta: float,
+  alphas: ArrayLike,
+  scales: ArrayLike,
+  layer_sizes: Sequence[int],
+) -> Bound:
   sizes = vector('layer_sizes', counts('layer_sizes', layer_sizes))
   alphas = like('alphas', alphas, sizes.size)
+  check_range('alphas', alphas, 1, 2, open_low=True, open_high=True)
   scales = like('scales', scales, sizes.size, open_low=True)
   normalized = scales / [normalized_scale(a) for a in alphas]
   d, alpha = float(np.sum(sizes)), float(np.min(alphas))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from htjax.bounds import binomial
-from htjax.bounds.arguments import number, positive, probability
+from htjax.bounds.arguments import counts, number, positive, probability
 from htjax.bounds.gaussian_compression.finite_class import (
   code_length_nats,
   finite_class,
@@ -61,6 +61,7 @@ def naive_risk(
   check_error(output_error)
   pairs = check_shapes(shapes)
   values = check_values(num_values, len(pairs))
+  nonzeros = counts('nonzeros', nonzeros, least=0)
   length = code_length_nats(nonzeros, [a * b for a, b in pairs], values)
   bound = finite_class(
     margins, gamma=positive('gamma', gamma), log_count=length, delta=delta
@@ -85,7 +86,7 @@ def prunable_tail(
   level: float,
   variant: str = 'corrected',
 ) -> float:
-  """P(at least tau entries have a pruning probability of at least kappa).
+  """Probability that at least tau entries are pruned with probability kappa.
 
   Each has one with probability erf(sqrt(-d ln(kappa) / 2)), for Gaussian
   entries. The printed formula is P(more than tau).
@@ -108,13 +109,14 @@ def prunable_tail(
   kappa = probability('level', level)
   d = positive('strength', strength)
   rate = math.erf(math.sqrt(-d * math.log(kappa) / 2))
+  check_count('num_entries', num_entries)
   return _at_least(count, num_entries, rate, variant)
 
 
 def pruned_tail(
   count: int, *, num_prunable: int, level: float, variant: str = 'corrected'
 ) -> float:
-  """P(at least alpha entries are pruned), given the event of `prunable_tail`.
+  """Probability that at least alpha entries are pruned, if tau may be.
 
   Args:
     count: alpha in [0, num_prunable], here the number of pruned entries.
@@ -130,12 +132,12 @@ def pruned_tail(
 
   Source: [SK], Lemma E.3.
   """
+  check_count('num_prunable', num_prunable)
   return _at_least(count, num_prunable, probability('level', level), variant)
 
 
 def _at_least(count: int, trials: int, rate: float, variant: str) -> float:
   check_choice('variant', variant, VARIANTS)
-  check_count('trials', trials)
   check_count('count', count, 0)
   number('count', count, 0, trials)
   return exp(binomial.log_sf(count + (variant == 'paper'), trials, rate))

@@ -75,7 +75,8 @@ def filter_risk(
   if variant == 'paper':
     factor = p[1:] ** 2 * removed
   factor = factor * d[:-1] * np.log(p[1:] ** 2 * d[1:]) ** 2
-  total = float(np.dot(factor, np.log(check_values(num_values, depth))))
+  values = np.array(check_values(num_values, depth), float)
+  total = float(np.dot(factor, np.log(values)))
   b1 = positive('beta_1', beta_1)
   b2 = alpha / 4 if beta_2 is None else number('beta_2', beta_2, 0, math.inf)
   side, widest = p[1:].max() ** -b1, d[1:].max() ** -b2

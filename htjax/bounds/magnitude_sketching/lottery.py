@@ -74,7 +74,8 @@ def lottery_risk(
     spectral: |A^i|_2 of the target, [L]; premise <= 1.
     largest_entries: max |A^i_kl| of the target, [L]; premise <= fan_in^(-1/2).
     fan_in: input dimensions of the target's layers, [L].
-    recovery_exponent: c >= 0, as in `sketched_risk`.
+    recovery_exponent: c >= 0; a sketch is not recovered with probability at
+      most p^-c.
     constant: C, of the O in print.
 
   Returns:

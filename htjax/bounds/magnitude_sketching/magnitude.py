@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from htjax.bounds.arguments import as_numbers, number, positive, probability
-from htjax.bounds.logarithms import log
+from htjax.bounds.logarithms import exp, log
 from htjax.bounds.magnitude_sketching.premises import (
   Shape,
   check_shape,
@@ -18,7 +18,9 @@ from htjax.types import ArrayLike
 
 
 def kept_probability(strength: float) -> float:
-  """chi = 1 - sqrt(d / (d + 2)): a Gaussian entry off the diagonal is kept.
+  """Probability chi that a Gaussian entry off the diagonal is kept.
+
+  chi = 1 - sqrt(d / (d + 2)).
 
   (In print this is called the probability of being pruned.)
 
@@ -39,7 +41,9 @@ def kept_probability(strength: float) -> float:
 
 
 def pruning_strength(kept: float) -> float:
-  """d with `kept_probability`(d) = chi: 2 (1 - chi)^2 / (1 - (1 - chi)^2).
+  """Strength d at which the fraction chi is kept.
+
+  2 (1 - chi)^2 / (1 - (1 - chi)^2), the inverse of `kept_probability`.
 
   Args:
     kept: chi in (0, 1).
@@ -57,12 +61,12 @@ def pruning_strength(kept: float) -> float:
 
 
 def pruning_moment(order: float, *, variance: float, strength: float) -> float:
-  """E |A^ - A|^q of an entry off the diagonal.
+  """Moment E |A^ - A|^q of what pruning does to an entry off the diagonal.
 
   (d / (d + 2))^((q + 1) / 2) Psi^(q / 2) E |G|^q, G standard normal.
 
   Args:
-    order: q > -1.
+    order: q in (-1, 10^6].
     variance: Psi > 0.
     strength: d > 0.
 
@@ -74,13 +78,13 @@ def pruning_moment(order: float, *, variance: float, strength: float) -> float:
 
   Source: [SK], Lemma C.1 (orders 2 and 4).
   """
-  q = number('order', order, -1, math.inf, open_low=True, open_high=True)
+  q = number('order', order, -1, 1e6, open_low=True)
   d = positive('strength', strength)
   gaussian = (q / 2) * math.log(2) + math.lgamma((q + 1) / 2)
   gaussian -= 0.5 * math.log(math.pi)
   shrink = -(q + 1) / 2 * math.log1p(2 / d)
   spread = q / 2 * math.log(positive('variance', variance))
-  return math.exp(gaussian + shrink + spread)
+  return exp(gaussian + shrink + spread)
 
 
 def latala_norm(
@@ -129,7 +133,9 @@ def pruning_error(
   multiplier: float = 1.0,
   constant: float = 1.0,
 ) -> Bound:
-  """|A^ - A|_2 <= epsilon Gamma, by Markov with probability 1 - 1 / epsilon.
+  """Spectral norm of what pruning removes from a layer.
+
+  |A^ - A|_2 <= epsilon Gamma, by Markov with probability 1 - 1 / epsilon.
 
   Gamma = C (sqrt(Psi) (d/(d+2))^(3/4) (sqrt(d_1) + sqrt(d_2)) +
   (3 d_1 d_2)^(1/4) sqrt(Psi) (d/(d+2))^(5/8)).

@@ -23,7 +23,7 @@ def low_rank_gain(
   b: float,
   variant: str = 'corrected',
 ) -> tuple[float, float]:
-  """kappa = sqrt(rank) t with |B x| <= kappa |B|_2 |x|, and its failure.
+  """Gain kappa = sqrt(rank) t with |B x| <= kappa |B|_2 |x|, and its failure.
 
   For inputs with P(<x, v> >= t |x|) <= a e^(-b t^2 d_in) for every unit v. The
   printed failure |S| a e^(-b t^2 d_in) leaves out the union over the rank and
@@ -53,7 +53,7 @@ def low_rank_gain(
   check_count('num_inputs', num_inputs)
   t, a, b = positive('t', t), positive('a', a), positive('b', b)
   events = num_inputs * (1 if variant == 'paper' else 2 * rank)
-  failure = events * a * math.exp(-b * t**2 * input_dimension)
+  failure = events * a * math.exp(-b * t * t * input_dimension)
   return math.sqrt(rank) * t, failure
 
 
@@ -68,7 +68,7 @@ def pruned_output_error(
   gains: ArrayLike = 1.0,
   gain_failure: float = 0.0,
 ) -> Bound:
-  """|x~^L - x^L| for a network that was pruned and, if asked, rounded.
+  """Error |x~^L - x^L| of a network that was pruned and, if asked, rounded.
 
   e |x| (prod kappa_l L_l |A_l|) sum_l (epsilon_l Gamma_l + r_l) / |A_l|, where
   epsilon_l Gamma_l + r_l <= |A_l| / L is needed. With Markov's multipliers

@@ -10,7 +10,7 @@ from htjax.checks import check_choice, check_count
 def rounding_error(
   resolution: float, nonzeros: int, *, variant: str = 'corrected'
 ) -> float:
-  """|A~ - A^|_2 once every kept entry is rounded to a multiple of rho.
+  """Spectral norm of what rounding kept entries to multiples of rho changes.
 
   corrected: rho sqrt(J) / 2, the Frobenius norm. paper: rho J.
 
@@ -36,7 +36,9 @@ def rounding_error(
 
 
 def num_grid_values(largest: float, resolution: float) -> int:
-  """Values 2 floor(w_max / rho + 1/2) + 1 that rounding to the nearest takes.
+  """Number of values that rounding to the nearest takes.
+
+  2 floor(w_max / rho + 1/2) + 1.
 
   (With floor(w_max / rho) those that round up are missed.)
 
@@ -53,4 +55,10 @@ def num_grid_values(largest: float, resolution: float) -> int:
   Source: [SK], section 4.
   """
   top = number('largest', largest, 0, math.inf, open_high=True)
-  return 2 * math.floor(top / positive('resolution', resolution) + 0.5) + 1
+  steps = top / positive('resolution', resolution)
+  if not math.isfinite(steps):
+    raise ValueError(
+      f'largest must be a finite multiple of resolution, got {top} and '
+      f'{resolution}'
+    )
+  return 2 * math.floor(steps + 0.5) + 1

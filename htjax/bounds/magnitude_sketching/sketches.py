@@ -200,7 +200,7 @@ def count_lengths_nats(
   num_values: int | Sequence[int],
   factors: ArrayLike = 1.0,
 ) -> dict[str, float]:
-  """Nats of the three counts: nonzeros with positions, sketch, dense.
+  """Lengths in nats of three counts: nonzeros with positions, sketch, dense.
 
   Args:
     shapes: (d_1, d_2) of the layers, [L].
@@ -222,7 +222,7 @@ def count_lengths_nats(
   lams = like('factors', factors, len(pairs), low=1.0)
   entries = [a * b for a, b in pairs]
   nonzeros = [math.ceil(chi * e) for e in entries]
-  weights = np.log(values)
+  weights = np.log(np.array(values, float))
   return {
     'naive': code_length_nats(nonzeros, entries, values),
     'sketch': float(np.dot(_sketch_sizes(pairs, chi, lams), weights)),

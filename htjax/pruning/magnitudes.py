@@ -6,6 +6,7 @@ by their l_p norms and keeps the largest.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,7 @@ from htjax.pruning.results import (
 )
 from htjax.selection import Selection
 from htjax.types import Array, ArrayLike, PyTree
+from htjax.units import Given
 
 # The least rank of a leaf that has such units.
 MIN_RANKS = {'entries': 2, 'columns': 2, 'rows': 2, 'filters': 3, 'kernels': 3}
@@ -53,6 +55,7 @@ def magnitude(
   center: str | None = None,
   protocol: str = 'paper',
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> Pruned:
   """Keep the fraction kappa of entries of largest magnitude.
@@ -71,6 +74,7 @@ def magnitude(
       not apply, the pruning of a network's last layer: leave it out with
       `select` and read `network_ratio`.
     select: which leaves, see `htjax.selection`; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
     rounding: 'ceil' or 'floor' of kappa times the number of entries.
 
   Returns:
@@ -103,7 +107,7 @@ def magnitude(
   check_kappa(kappa)
   check_scalar('kappa', kappa)
   check_center(center, protocol)
-  chosen = choose(params, select)
+  chosen = choose(params, select, units=units)
   leaves = chosen.wide
   masks, centers = [], []
   for group in [leaves] if scope == 'global' else [[w] for w in leaves]:
@@ -122,6 +126,7 @@ def columns(
   p: float = 2,
   center: str | None = None,
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> Pruned:
   """Keep the fraction kappa of columns of largest l_p norm in each leaf.
@@ -135,6 +140,7 @@ def columns(
       place of what is pruned; None prunes |w| to zeros.
     select: which leaves, see `htjax.selection`; None is every weight. Selected
       leaves are [fan_in, n] or [h, w, in, n], float, not empty.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
     rounding: 'ceil' or 'floor' of kappa n, the latter as in "Implicit
       Compressibility ...". With 'floor', kappa < 1/n keeps no column at all,
       as does a traced kappa of 0: the end of a robustness curve.
@@ -162,7 +168,14 @@ def columns(
     [[3.0, 0.0, -2.0], [1.0, 0.0, 2.0]]
   """
   return _prune_fraction(
-    params, kappa, rounding, unit='columns', p=p, center=center, select=select
+    params,
+    kappa,
+    rounding,
+    unit='columns',
+    p=p,
+    center=center,
+    select=select,
+    units=units,
   )
 
 
@@ -175,6 +188,7 @@ def rows(
   center: str | None = None,
   protocol: str = 'paper',
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> Pruned:
   """Keep the fraction kappa of rows of largest l_p norm in each leaf.
@@ -191,6 +205,7 @@ def rows(
     protocol: which medians are taken and counted: 'paper', one a layer, or
       'authors', one for each output, none counted.
     select: which leaves; None is every weight, [fan_in, n] or [h, w, in, n].
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
     rounding: 'ceil' or 'floor' of kappa times the number of rows.
 
   Returns:
@@ -222,6 +237,7 @@ def rows(
     center=center,
     protocol=protocol,
     select=select,
+    units=units,
   )
 
 
@@ -233,6 +249,7 @@ def filters(
   p: float = 2,
   center: str | None = None,
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> Pruned:
   """Keep the fraction kappa of filters of largest l_p norm: convolutions only.
@@ -247,6 +264,7 @@ def filters(
     center: 'median' prunes by |w - median| of each leaf and puts its median in
       place of what is pruned; None prunes |w| to zeros.
     select: which leaves, of rank 3 or more; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
     rounding: 'ceil' or 'floor' of kappa n.
 
   Returns:
@@ -270,7 +288,14 @@ def filters(
     [0.0, 5.0, 0.0, 2.0]
   """
   return _prune_fraction(
-    params, kappa, rounding, unit='filters', p=p, center=center, select=select
+    params,
+    kappa,
+    rounding,
+    unit='filters',
+    p=p,
+    center=center,
+    select=select,
+    units=units,
   )
 
 
@@ -283,6 +308,7 @@ def kernels(
   center: str | None = None,
   protocol: str = 'paper',
   select: Selection = None,
+  units: Given = None,
   rounding: str = 'ceil',
 ) -> Pruned:
   """Keep the fraction kappa of kernels of largest l_p norm: convolutions only.
@@ -298,6 +324,7 @@ def kernels(
     protocol: which medians are taken and counted: 'paper', one a layer, or
       'authors', one for each position in the kernel, none counted.
     select: which leaves, of rank 3 or more; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
     rounding: 'ceil' or 'floor' of kappa in * out.
 
   Returns:
@@ -330,6 +357,7 @@ def kernels(
     center=center,
     protocol=protocol,
     select=select,
+    units=units,
   )
 
 
@@ -340,6 +368,7 @@ def columns_to_error(
   *,
   squared: bool = True,
   select: Selection = None,
+  units: Given = None,
 ) -> Pruned:
   """Remove as many columns of each leaf as `tolerance` pays for.
 
@@ -354,6 +383,7 @@ def columns_to_error(
     squared: whether `tolerance` is a share of the squared norm, as in the
       paper's tables, or a share of the norm, which `to_error` takes.
     select: which leaves, [fan_in, n] or [h, w, in, n]; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
 
   Returns:
     Pruned. A leaf of zeros loses all its columns, which costs nothing.
@@ -377,7 +407,14 @@ def columns_to_error(
   check_range('tolerance', tolerance, 0.0, 1.0)
   check_scalar('tolerance', tolerance)
   count = affordable(tolerance, squared=squared)
-  return prune_units(params, count, tolerance, unit='columns', select=select)
+  return prune_units(
+    params,
+    count,
+    tolerance,
+    unit='columns',
+    select=select,
+    units=units,
+  )
 
 
 def affordable(
@@ -385,7 +422,7 @@ def affordable(
 ) -> CountKept:
   """The count that keeps what cannot be removed within a tolerance."""
 
-  def count(norms):
+  def count(norms: Array) -> Array:
     budget = jnp.asarray(tolerance, norms.dtype)
     return norms.size - num_removable(norms, budget, squared, p)
 
@@ -395,13 +432,14 @@ def affordable(
 def prune_units(
   params: PyTree,
   count: CountKept,
-  amount: ArrayLike,
+  amount: Kept,
   *,
   unit: str,
   p: float = 2,
   center: str | None = None,
   protocol: str = 'paper',
   select: Selection = None,
+  units: Given = None,
 ) -> Pruned:
   """Keep in each leaf as many of the largest units as `count` says.
 
@@ -414,13 +452,14 @@ def prune_units(
     center: None or 'median'.
     protocol: 'paper' or 'authors'.
     select: which leaves; None is every weight.
+    units: what a unit is in each leaf, see `htjax.units`; None asks names.
 
   Returns:
     Pruned.
   """
   check_order(p)
   check_center(center, protocol)
-  chosen = choose(params, select, MIN_RANKS[unit])
+  chosen = choose(params, select, MIN_RANKS[unit], units)
   masks, centers = [], []
   for leaf in chosen.wide:
     scaled, exponent = to_unit_peak(leaf)
@@ -432,7 +471,7 @@ def prune_units(
 
 
 def _prune_fraction(
-  params: PyTree, kappa: ArrayLike, rounding: str, **options
+  params: PyTree, kappa: Kept, rounding: str, **options: Any
 ) -> Pruned:
   check_kappa(kappa)
   check_scalar('kappa', kappa)
@@ -448,7 +487,7 @@ def _finish(
   chosen: Chosen,
   masks: list[Array],
   centers: list[Array],
-  amount: ArrayLike,
+  amount: Kept,
   center: str | None,
   protocol: str,
 ) -> Pruned:

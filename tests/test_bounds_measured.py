@@ -431,3 +431,51 @@ def test_the_example_of_the_documentation_runs(capsys):
     exec(block, names)
     assert math.isfinite(names['bound'].log_value)
   assert 'confidence True' in capsys.readouterr().out
+
+
+def test_inputs_of_zero_and_dead_units_bound_nothing():
+  layers, x = random_layers(31), random_inputs(32)
+  layers[0][:, 0] = 0
+  few = jax.random.key(0)
+  options = {'delta': 0.25, 'noise_scale': 0.1, 'num_draws': 8}
+  own = cushions.layer_cushions(layers, x)
+  onward = cushions.interlayer_cushions(layers, x)
+  assert np.all(np.isfinite(own))
+  assert np.all(np.isfinite(onward.minimal))
+  more = np.concatenate([x, np.zeros((2, 6))])
+  np.testing.assert_allclose(cushions.layer_cushions(layers, more), own)
+  padded = cushions.interlayer_cushions(layers, more)
+  np.testing.assert_allclose(padded.pairs, onward.pairs, rtol=1e-6)
+  np.testing.assert_allclose(padded.minimal, onward.minimal, rtol=1e-6)
+  rho = cushions.interlayer_smoothness(few, layers, more, **options)
+  assert np.isfinite(rho)
+  assert rho > 0
+  # Whole layers that are dead for some input, and a layer of zeros.
+  dead = [w.copy() for w in layers]
+  dead[0] = np.abs(dead[0])
+  signs = np.concatenate([np.abs(x), -np.abs(x[:1])])
+  found = cushions.interlayer_cushions(dead, signs)
+  alive = cushions.interlayer_cushions(dead, np.abs(x))
+  np.testing.assert_allclose(found.minimal, alive.minimal, rtol=1e-6)
+  assert not np.isnan(
+    cushions.interlayer_smoothness(few, dead, signs, **options)
+  )
+  none = [layers[0], np.zeros_like(layers[1]), layers[2]]
+  np.testing.assert_array_equal(
+    np.isinf(cushions.layer_cushions(none, x)), [False, True, True]
+  )
+  assert not np.any(np.isnan(cushions.interlayer_cushions(none, x).minimal))
+  bad = x.copy()
+  bad[0, 0] = np.nan
+  assert np.all(np.isnan(cushions.layer_cushions(layers, bad)))
+
+
+def test_power_iteration_takes_a_key():
+  matrix = np.diag([3.0, 1.0, 0.5]).astype(np.float32)
+  default = spectral.spectral_norm(matrix)
+  same = spectral.spectral_norm(matrix, key=jax.random.key(0))
+  other = spectral.spectral_norm(matrix, key=jax.random.key(5))
+  assert float(default.value) == float(same.value)
+  assert float(other.value) == pytest.approx(3, rel=1e-6)
+  with pytest.raises(ValueError, match='key'):
+    spectral.spectral_norm(matrix, key=3)

@@ -1,0 +1,201 @@
+"""Units of a network with all that belongs to them: in, out and between.
+
+A family is the units that stand in one place, such as those of a hidden layer:
+removing one takes its column in one kernel, its bias and normalisation, and its
+row in the next. Found by following the network's computation.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from htjax.types import Array, PyTree
+from htjax.units.jaxprs import Followed, follow
+from htjax.units.leaf import named_leaves
+
+PLACES = ('incoming', 'outgoing', 'partner')
+
+
+class Part(NamedTuple):
+  """An axis of a leaf that has something of the units of a family.
+
+  Attributes:
+    leaf: position of the leaf in the flattened parameters.
+    name: its name.
+    axis: the axis.
+    unit: [length of the axis], the unit to which each index belongs, or -1.
+    place: 'incoming', the units' own weights; 'outgoing', weights that are
+      multiplied with their outputs; 'partner', biases and normalisations.
+  """
+
+  leaf: int
+  name: str
+  axis: int
+  unit: np.ndarray
+  place: str
+
+
+class Family(NamedTuple):
+  """Units that stand in one place.
+
+  Attributes:
+    name: of the first leaf with incoming weights, or of the first leaf.
+    num_units: how many units there are.
+    parts: the axes of leaves that belong to them.
+  """
+
+  name: str
+  num_units: int
+  parts: tuple[Part, ...]
+
+  def at(self, place: str) -> tuple[Part, ...]:
+    """The parts in one place."""
+    return tuple(p for p in self.parts if p.place == place)
+
+  @property
+  def is_plain(self) -> bool:
+    """Whether the units are a hidden layer's: one leaf in, one leaf out."""
+    return len(self.at('incoming')) == 1 and len(self.at('outgoing')) == 1
+
+
+def families(
+  apply: Callable[..., Any], params: PyTree, inputs: Any
+) -> list[Family]:
+  """Families of the units that could be removed from a network.
+
+  Args:
+    apply: the network, `apply(params, *inputs)`, a pure function.
+    params: pytree of concrete arrays.
+    inputs: example inputs, one or a tuple, arrays or `jax.ShapeDtypeStruct`;
+      their entries are not looked at.
+
+  Returns:
+    The families, in the order of their first leaf. Units that have to stay,
+    such as a network's outputs or those that a normalisation averages over,
+    are in none.
+
+  Raises:
+    ValueError: `apply` cannot be traced.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import units
+    >>> params = {'a': jnp.ones((3, 5)), 'b': jnp.ones((5, 2))}
+    >>> apply = lambda p, x: jax.nn.relu(x @ p['a']) @ p['b']
+    >>> (hidden,) = units.families(apply, params, jnp.ones((1, 3)))
+    >>> hidden.name, hidden.num_units
+    ('a', 5)
+    >>> [(part.name, part.axis, part.place) for part in hidden.parts]
+    [('a', 1, 'incoming'), ('b', 0, 'outgoing')]
+  """
+  if not isinstance(inputs, tuple | list):
+    inputs = (inputs,)
+  followed = follow(apply, params, inputs)
+  return group(followed, params)
+
+
+def group(followed: Followed, params: PyTree) -> list[Family]:
+  """Families of a network that has been followed."""
+  named = named_leaves(params)
+  resolved = followed.ties.resolve()
+  outgoing: set[int] = set()
+  for read in followed.reads:
+    outgoing |= read.by_weights
+  axes = []
+  for i, (labels, (_, leaf)) in enumerate(
+    zip(followed.labels, named, strict=True)
+  ):
+    for d, own in enumerate(labels):
+      rows = resolved.of(own, np.shape(leaf)[d])
+      if any(rows):
+        axes.append((i, d, rows, own))
+  found = []
+  for atoms in _together([rows for _, _, rows, _ in axes]):
+    number = {atom: u for u, atom in enumerate(sorted(atoms))}
+    parts = []
+    for i, d, rows, own in axes:
+      unit = np.array([_first(row, number) for row in rows])
+      if own is not None and (unit >= 0).any():
+        name, place = named[i][0], 'partner'
+        atoms_here = set() if own is None else set(own.ravel().tolist())
+        if atoms_here & outgoing:
+          place = 'outgoing'
+        elif atoms_here & followed.multiplied:
+          place = 'incoming'
+        parts.append(Part(i, name, d, unit, place))
+    incoming = [p.name for p in parts if p.place == 'incoming']
+    found.append(
+      Family((incoming or [parts[0].name])[0], len(atoms), tuple(parts))
+    )
+  return found
+
+
+def squared_norms(family: Family, leaves: Sequence[Any], place: str) -> Array:
+  """Squared l2 norm of what each unit of a family has in one place.
+
+  Args:
+    family: the family.
+    leaves: the flattened parameters.
+    place: see `Part`.
+
+  Returns:
+    Array [num_units], float32 or wider.
+  """
+  dtype = jnp.result_type(jnp.float32, *(leaves[p.leaf] for p in family.parts))
+  total = jnp.zeros(family.num_units, dtype)
+  for part in family.at(place):
+    leaf = jnp.asarray(leaves[part.leaf], dtype)
+    others = tuple(d for d in range(leaf.ndim) if d != part.axis)
+    total = (
+      total
+      + jax.ops.segment_sum(
+        jnp.sum(leaf * leaf, axis=others),
+        jnp.where(part.unit < 0, family.num_units, part.unit),
+        family.num_units + 1,
+      )[:-1]
+    )
+  return total
+
+
+def scaled(part: Part, leaf: Any, factors: Array) -> Array:
+  """A leaf with what belongs to each unit multiplied by a factor.
+
+  Args:
+    part: which axis.
+    leaf: the leaf.
+    factors: [num_units].
+
+  Returns:
+    Array of the leaf's shape and dtype.
+  """
+  leaf = jnp.asarray(leaf)
+  own = jnp.where(part.unit >= 0, factors[np.maximum(part.unit, 0)], 1.0)
+  shape = [1] * leaf.ndim
+  shape[part.axis] = -1
+  return (leaf * own.reshape(shape)).astype(leaf.dtype)
+
+
+def _together(axes: list[list[tuple[int, ...]]]) -> list[set[int]]:
+  """Atoms that meet in an axis, each set in the order of its first axis."""
+  sets: list[set[int]] = []
+  for rows in axes:
+    own = {a for row in rows for a in row}
+    # Heads and their dimensions share a flattened axis and are two families.
+    width = max(len(row) for row in rows)
+    for k in range(width):
+      column = {row[k] for row in rows if len(row) > k} if width > 1 else own
+      touched = [s for s in sets if s & column]
+      if touched:
+        touched[0].update(column, *touched[1:])
+        sets = [s for s in sets if s is touched[0] or not s & column]
+      else:
+        sets.append(column)
+  return sets
+
+
+def _first(row: tuple[int, ...], number: dict[int, int]) -> int:
+  return next((number[a] for a in row if a in number), -1)

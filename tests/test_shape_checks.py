@@ -1,0 +1,64 @@
+"""The shapes in signatures are checked in the tests, and only shapes are."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+import shape_checks
+from jaxtyping import Float, TypeCheckError, jaxtyped
+
+from htjax import sketching, tail_index
+from htjax.tail_index import block_sums
+from htjax.types import Array, ArrayLike
+
+
+def checked(function):
+  return jaxtyped(typechecker=shape_checks.check)(function)
+
+
+@checked
+def multiply(
+  a: Float[Array, 'm n'], b: Float[Array, 'n k'], times: int = 1
+) -> Float[Array, 'm k']:
+  return jnp.concatenate([a @ b] * times)
+
+
+def test_shapes_must_fit():
+  assert multiply(jnp.ones((2, 3)), jnp.ones((3, 4))).shape == (2, 4)
+  with pytest.raises(TypeCheckError, match="parameter 'b'"):
+    multiply(jnp.ones((2, 3)), jnp.ones((2, 4)))
+  with pytest.raises(TypeCheckError, match='return value'):
+    multiply(jnp.ones((2, 3)), jnp.ones((3, 4)), times=2)
+
+
+def test_types_must_fit():
+  with pytest.raises(TypeCheckError, match="parameter 'a'"):
+    multiply(jnp.ones((2, 3), jnp.int32), jnp.ones((3, 4)))
+
+
+def test_other_annotations_are_not_looked_at():
+  assert multiply(jnp.ones((2, 3)), jnp.ones((3, 4)), times=True).size == 8
+
+  @checked
+  def size(x: Float[ArrayLike, ' n'], y: Float[Array, ' n'] | None) -> int:
+    return jnp.asarray(x).size
+
+  assert size([1.0, 2.0], None) == 2
+  assert size(jnp.ones((2, 2)), [3.0]) == 4
+
+
+@pytest.mark.parametrize(
+  'wrong',
+  [
+    lambda: block_sums._norms(jnp.ones(3)),
+    lambda: sketching._pseudo_inverse(jnp.ones((2, 2, 2))),
+    lambda: jax.jit(block_sums._norms)(jnp.ones(3)),
+  ],
+)
+def test_rooms_are_checked(wrong):
+  with pytest.raises(TypeCheckError):
+    wrong()
+
+
+def test_faults_of_a_caller_stay_value_errors():
+  with pytest.raises(ValueError, match='must be of shape'):
+    tail_index.mmo(jnp.ones(16))
