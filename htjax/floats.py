@@ -15,14 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.checks import checked
 from htjax.types import Array, ArrayLike
 
 # Largest exponent of a peak that is left where it is.
 _PEAK = 60
 
 
-@checked
 def as_floating(name: str, x: ArrayLike, *, vanish: bool = False) -> Array:
   """`x` as a float32 or float64 array.
 
