@@ -158,6 +158,8 @@ def compact(
   if inputs is not None or units is not None:
     raise ValueError('apply must be given with inputs or units, got None')
   paths, treedef = jax.tree_util.tree_flatten_with_path(params)
+  if not all(path for path, _ in paths):
+    raise ValueError(f'params must be a pytree of arrays, got {params!r}')
   leaves = {_name(path): leaf for path, leaf in paths}
   for name, leaf in leaves.items():
     if not is_concrete(leaf):
@@ -167,10 +169,6 @@ def compact(
       raise ValueError(
         f'params must hold kernels and biases, got {name}={leaf!r}'
       )
-  if len(paths) < 2 or not all(path for path, _ in paths):
-    raise ValueError(
-      f'params must be a pytree of two kernels or more, got {len(paths)} leaves'
-    )
   names = _infer_chain(leaves) if chain is None else _check_chain(chain, leaves)
   kernels = [np.asarray(leaves[name]) for name in names]
   biases = [_bias(name, leaves) for name in names]
