@@ -216,7 +216,7 @@ def params():
 
 CALLS = {
   'compact of an array': (lambda: pruning.compact(jnp.ones((2, 2))), 'params'),
-  'compact of nothing': (lambda: pruning.compact({}), 'params'),
+  'compact of nothing': (lambda: pruning.compact({}), 'chain'),
   'compact of numbers': (lambda: pruning.compact({'a': 1.0, 'b': 2}), 'params'),
   'median of nothing': (lambda: compressibility.median(jnp.zeros(0)), 'x'),
   'median of integers': (lambda: compressibility.median(jnp.arange(3)), 'x'),
