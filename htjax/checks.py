@@ -6,8 +6,12 @@ numbers raise `ValueError` when the function is called eagerly; traced numbers
 are not looked at, and the docstring says what they give.
 """
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +19,47 @@ import numpy as np
 
 from htjax.floats import as_floating
 from htjax.types import PRNGKey
+
+P = ParamSpec('P')
+R = TypeVar('R')
+Check = Callable[[str, Any], None]
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+  """Check the arguments of a public function against their annotations.
+
+  Flags are booleans, counts integers, names text, numbers real and of shape
+  [], arrays real numbers, keys typed, records of their class, and callables
+  can be called. What an annotation does not tell, the function looks at.
+
+  Args:
+    function: with annotations; what is traced is not looked at.
+
+  Returns:
+    The function, which raises `ValueError` with the name of an argument.
+  """
+  signature = inspect.signature(function)
+  parameters = signature.parameters.values()
+  named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD,)]
+  cache: dict[str, Check | None] = {}
+
+  def check_of(name: str) -> Check | None:
+    # Annotations are read at the first call: some name what comes later.
+    if not cache:
+      for p in named:
+        several = p.kind is p.VAR_POSITIONAL
+        cache[p.name] = None if several else _check_for(p, function)
+    return cache.get(name)
+
+  @functools.wraps(function)
+  def call(*args: P.args, **kwargs: P.kwargs) -> R:
+    given = dict(zip((p.name for p in named), args, strict=False))
+    for name, value in (given | kwargs).items():
+      if (check := check_of(name)) is not None:
+        check(name, value)
+    return function(*args, **kwargs)
+
+  return call
 
 
 def is_concrete(value: Any) -> bool:
@@ -70,6 +115,81 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     raise ValueError(f'{name} must be one of {listed}, got {value!r}')
 
 
+def check_flag(name: str, value: Any) -> None:
+  """Raise unless `value` is True or False."""
+  if not isinstance(value, bool | np.bool_):
+    raise ValueError(f'{name} must be True or False, got {_brief(value)}')
+
+
+def check_integer(name: str, value: Any) -> None:
+  """Raise unless `value` is a Python integer."""
+  if isinstance(value, bool) or not isinstance(value, int | np.integer):
+    raise ValueError(f'{name} must be an integer, got {_brief(value)}')
+
+
+def check_text(name: str, value: Any) -> None:
+  """Raise unless `value` is text."""
+  if not isinstance(value, str):
+    raise ValueError(f'{name} must be text, got {_brief(value)}')
+
+
+def check_real(name: str, value: Any) -> None:
+  """Raise unless `value` is an array of real numbers, or traced."""
+  if isinstance(value, jax.Array):
+    dtype, is_number = value.dtype, True
+  else:
+    try:
+      host = np.asarray(value)
+    except jax.errors.TracerArrayConversionError:
+      return
+    except (TypeError, ValueError) as error:
+      raise ValueError(
+        f'{name} must be an array of real numbers: {error}'
+      ) from None
+    dtype = host.dtype
+    # Python integers of any size are objects to NumPy.
+    is_number = dtype.kind != 'O' or host.shape != () or _is_number(value)
+  real = (jnp.bool_, jnp.integer, jnp.floating)
+  known = getattr(dtype, 'kind', None) == 'O' or any(
+    jnp.issubdtype(dtype, kind) for kind in real
+  )
+  if getattr(dtype, 'kind', None) == 'c':
+    raise ValueError(f'{name} must be real, got dtype {dtype}')
+  if not (is_number and known):
+    raise ValueError(
+      f'{name} must be real numbers, got {_brief(value)} of dtype {dtype}'
+    )
+
+
+def check_number(name: str, value: Any) -> None:
+  """Raise unless `value` is one real number, or traced."""
+  check_real(name, value)
+  if np.shape(value) != ():
+    raise ValueError(
+      f'{name} must be one number, got an array of shape {np.shape(value)}'
+    )
+
+
+def check_callable(name: str, value: Any) -> None:
+  """Raise unless `value` can be called."""
+  if not callable(value):
+    raise ValueError(f'{name} must be a function, got {_brief(value)}')
+
+
+def check_several(name: str, value: Any) -> None:
+  """Raise unless `value` is a list, a tuple or an array with an axis."""
+  sized = isinstance(value, Sequence) or len(getattr(value, 'shape', ())) > 0
+  if not sized or isinstance(value, str | bytes):
+    raise ValueError(f'{name} must be a sequence, got {_brief(value)}')
+
+
+def check_integers(name: str, value: Any) -> None:
+  """Raise unless `value` is a sequence of Python integers."""
+  check_several(name, value)
+  for i, entry in enumerate(value):
+    check_integer(f'{name}[{i}]', entry)
+
+
 def check_count(name: str, value: Any, low: int = 1) -> None:
   """Raise unless `value` is a Python integer of at least `low`."""
   if (
@@ -105,7 +225,7 @@ def check_floating(name: str, dtype: Any) -> np.dtype:
   """Return `dtype` as float32 or float64, or raise."""
   try:
     dtype = jnp.dtype(dtype)
-  except TypeError:
+  except (TypeError, ValueError):
     raise ValueError(
       f'{name} must be float32 or float64, got {dtype!r}'
     ) from None
@@ -121,4 +241,114 @@ def check_floating(name: str, dtype: Any) -> np.dtype:
 def _show(x: np.ndarray) -> str:
   if x.ndim == 0:
     return f'{x.item()!r}'
+  if x.size == 0:
+    return f'an array of shape {x.shape}'
   return f'an array with {x.min()}..{x.max()}'
+
+
+def _brief(value: Any) -> str:
+  shape = getattr(value, 'shape', None)
+  if shape is None or shape == ():
+    return repr(value)
+  return f'an array of shape {shape}'
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float | np.number) or hasattr(
+    value, '__jax_array__'
+  )
+
+
+_SIMPLE: dict[Any, Check] = {
+  bool: check_flag,
+  int: check_integer,
+  float: check_number,
+  str: check_text,
+  jax.Array: check_real,
+  np.ndarray: check_real,
+}
+
+
+def _check_for(
+  parameter: inspect.Parameter, function: Callable[..., Any]
+) -> Check | None:
+  """What an annotation asks for; None if that cannot be told."""
+  annotation = parameter.annotation
+  if isinstance(annotation, str):
+    try:
+      scope = inspect.unwrap(function).__globals__
+      annotation = eval(annotation, scope)
+    except Exception:
+      return None
+  # A key and an array are one type.
+  is_key = annotation is jax.Array and parameter.name == 'key'
+  check = _check_key if is_key else _check_of(annotation)
+  default = parameter.default
+  if check is None or default is parameter.empty:
+    return check
+
+  def unless_default(name: str, value: Any) -> None:
+    if value is not default:
+      check(name, value)
+
+  return unless_default
+
+
+def _check_key(name: str, value: Any) -> None:
+  check_key(value, name)
+
+
+def _check_of(annotation: Any) -> Check | None:
+  # A union that is an array of any kind, before its parts.
+  if annotation == jax.typing.ArrayLike:
+    return check_real
+  if hasattr(annotation, 'array_type'):
+    return check_real
+  if annotation in _SIMPLE:
+    return _SIMPLE[annotation]
+  origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+  if origin in (typing.Union, types.UnionType):
+    return _check_of_union(annotation, parts)
+  if origin is Callable or annotation is Callable:
+    return check_callable
+  if origin in (Sequence, list, tuple):
+    whole = bool(parts) and all(p in (int, Ellipsis) for p in parts)
+    return check_integers if whole else check_several
+  if origin in (Mapping, dict):
+    return functools.partial(_check_class, Mapping)
+  if isinstance(annotation, type) and annotation.__module__.startswith('htjax'):
+    return functools.partial(_check_class, annotation)
+  return None
+
+
+def _check_of_union(annotation: Any, parts: tuple[Any, ...]) -> Check | None:
+  """Whatever fits one of its parts fits."""
+  array = set(typing.get_args(jax.typing.ArrayLike)) <= set(parts)
+  array |= any(hasattr(p, 'array_type') for p in parts)
+  rest = [p for p in parts if p is not type(None)]
+  if array:
+    inside = set(typing.get_args(jax.typing.ArrayLike))
+    rest = [p for p in rest if p not in inside and not hasattr(p, 'array_type')]
+  checks = [_check_of(p) for p in rest] + ([check_real] if array else [])
+  if not checks or None in checks:
+    return None
+  optional = type(None) in parts
+
+  def check(name: str, value: Any) -> None:
+    if optional and value is None:
+      return
+    for i, one in enumerate(checks, 1):
+      try:
+        return one(name, value)  # type: ignore[misc]
+      except ValueError:
+        if i == len(checks):
+          raise
+
+  return check
+
+
+def _check_class(kind: type, name: str, value: Any) -> None:
+  if not isinstance(value, kind):
+    raise ValueError(
+      f'{name} must be of type {kind.__name__}, got {_brief(value)}'
+    )

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from htjax.checks import check_count, check_key
+from htjax.checks import check_count, check_key, checked
 from htjax.types import Array, PRNGKey, PyTree
 
 VGG11_WIDE = (
@@ -159,6 +159,7 @@ class CNN(nnx.Module):
     return self.output(x.mean(axis=(1, 2)))
 
 
+@checked
 def fcn(
   in_features: int,
   width: int | Sequence[int],
@@ -194,6 +195,7 @@ def fcn(
   )
 
 
+@checked
 def mean_field(
   in_features: int,
   num_units: int,
@@ -228,6 +230,7 @@ def mean_field(
   )
 
 
+@checked
 def cnn(
   in_channels: int,
   num_classes: int,
@@ -264,6 +267,7 @@ def cnn(
   )
 
 
+@checked
 def num_params(params: PyTree) -> int:
   """Number of entries of all arrays in a pytree (arrays or their shapes)."""
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))

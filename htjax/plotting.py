@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from htjax.checks import check_range
+from htjax.checks import check_range, checked
 from htjax.io import files
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ _MARKERS = 'osD^vP'
 _NO_NOISE = '#222222'
 
 
+@checked
 def save(figure: Figure, path: str | os.PathLike) -> None:
   """Write a figure as PNG, completely or not at all, and close it.
 
@@ -58,6 +59,7 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
     sys.modules['matplotlib.pyplot'].close(figure)
 
 
+@checked
 def accuracy_against_ratio(
   rows: Sequence[Row], fractions: Sequence[float]
 ) -> Figure:
@@ -104,6 +106,7 @@ def accuracy_against_ratio(
   return figure
 
 
+@checked
 def column_norms(
   rows: Sequence[Row], bins: Sequence[float] | np.ndarray = NORM_BINS
 ) -> Figure:
@@ -189,6 +192,7 @@ class Group(NamedTuple):
     return f'{name} ({len(self.rows)} of {len(self.all_rows)} runs)'
 
 
+@checked
 def by_alpha(rows: Sequence[Row], needed: tuple[str, ...]) -> list[Group]:
   """Group rows by tail index.
 
@@ -228,11 +232,13 @@ def _group(
   return Group(alpha, finished(ours), ours, colour, marker)
 
 
+@checked
 def finished(rows: Sequence[Row]) -> list[Row]:
   """The rows of networks that did not diverge."""
   return [r for r in rows if not r['diverged']]
 
 
+@checked
 def panels(
   count: int,
   *,
@@ -271,12 +277,14 @@ def panels(
   return figure, list(axes[:count])
 
 
+@checked
 def figure_of(rows: Sequence[Row], count: int) -> tuple[Figure, list[Axes]]:
   """Panels side by side, under what all rows have in common."""
   size = 4.5 + 1.5 / count, 4.8
   return panels(count, columns=count, size=size, title=_title(rows))
 
 
+@checked
 def log_x(ax: Axes, low: float, high: float) -> None:
   """A logarithmic x axis with plain numbers, legible over any range."""
   from matplotlib.ticker import LogLocator, NullFormatter
@@ -304,6 +312,7 @@ def _title(rows: Sequence[Row]) -> str:
   return ', '.join(parts)
 
 
+@checked
 def say_so(figure: Figure, rows: Sequence[Row], reason: str = '') -> Figure:
   """An empty figure with the reason why."""
   for ax in list(figure.axes):

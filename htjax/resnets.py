@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from htjax.checks import check_count, check_key
+from htjax.checks import check_count, check_key, checked
 from htjax.types import Array, ArrayLike, PRNGKey, PyTree
 
 NUM_STAGES = 3
@@ -130,6 +130,7 @@ class ResNet(nnx.Module):
     return self.output(self.features(x))
 
 
+@checked
 def resnet(
   depth: int, num_classes: int = 10, *, in_channels: int = 3, width: int = 16
 ) -> ResidualNetwork:
@@ -185,6 +186,7 @@ def resnet(
   )
 
 
+@checked
 def num_blocks(depth: int) -> int:
   """3n for a network of 6n + 2 layers.
 
@@ -197,6 +199,7 @@ def num_blocks(depth: int) -> int:
   return (depth - 2) // 2
 
 
+@checked
 def normalise(pixels: ArrayLike) -> np.ndarray:
   """Pictures as the trained weights expect them.
 
@@ -216,6 +219,7 @@ def normalise(pixels: ArrayLike) -> np.ndarray:
   return x / np.asarray(PIXEL_STD, np.float32)
 
 
+@checked
 def from_torch(weights: Mapping[str, Any]) -> tuple[ResidualNetwork, PyTree]:
   """The network and the params of weights trained with PyTorch.
 

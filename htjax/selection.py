@@ -12,11 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from htjax.checks import checked
 from htjax.types import PyTree
 
 Selection = PyTree | Callable[[PyTree], PyTree] | None
 
 
+@checked
 def weights(params: PyTree) -> PyTree:
   """Select every weight: leaves that hold the incoming weights of units.
 
@@ -45,6 +47,7 @@ def weights(params: PyTree) -> PyTree:
   return jax.tree.unflatten(jax.tree.structure(params), flags)
 
 
+@checked
 def exclude(*names: str) -> Callable[[PyTree], PyTree]:
   """Make a selection of every weight outside the named subtrees.
 
@@ -79,7 +82,7 @@ def exclude(*names: str) -> Callable[[PyTree], PyTree]:
     for name in names:
       if not any(name in p for p in parts):
         raise ValueError(
-          f'exclude: no part of the parameters is called {name!r}; there are '
+          f'exclude: no part of params is called {name!r}; there are '
           f'{", ".join(sorted({c for p in parts for c in p})) or "none"}'
         )
     chosen = [
@@ -91,6 +94,7 @@ def exclude(*names: str) -> Callable[[PyTree], PyTree]:
   return select
 
 
+@checked
 def resolve(
   selection: Selection,
   params: PyTree,
@@ -140,6 +144,7 @@ def resolve(
   )
 
 
+@checked
 def one_name(select: Selection, mask: Selection) -> tuple[Selection, str]:
   """The selection that was given under one of its two names, and that name.
 
@@ -160,6 +165,7 @@ def one_name(select: Selection, mask: Selection) -> tuple[Selection, str]:
   return mask, 'mask'
 
 
+@checked
 def path_components(path: tuple[Any, ...]) -> list[str]:
   """The names along a leaf's path, outermost first.
 

@@ -24,6 +24,7 @@ from htjax.checks import (
   check_floating,
   check_key,
   check_range,
+  checked,
 )
 from htjax.floats import as_floating, result_dtype, to_unit_peak
 from htjax.types import Array, ArrayLike, PRNGKey
@@ -54,6 +55,7 @@ class Recovery(NamedTuple):
   converged: Array
 
 
+@checked
 def bipartite_ensemble(
   key: PRNGKey,
   m: int,
@@ -108,6 +110,7 @@ def bipartite_ensemble(
   return matrix if variant == 'corrected' else matrix.T
 
 
+@checked
 def sketch(
   x: Shaped[ArrayLike, 'p_1 p_2'],
   a: Shaped[ArrayLike, 'm_1 p_1'],
@@ -150,6 +153,7 @@ def sketch(
   return a @ x @ b.T
 
 
+@checked
 def recover(
   y: Float[ArrayLike, 'm_1 m_2'],
   a: Shaped[ArrayLike, 'm_1 p_1'],
@@ -300,6 +304,7 @@ def _pseudo_inverse(matrix: Float[Array, 'm p']) -> Float[Array, 'p m']:
   return matrix.T @ (vectors * inverse[None, :]) @ vectors.T
 
 
+@checked
 def distributed_sparsity(
   x: Shaped[ArrayLike, 'p_1 p_2'],
 ) -> tuple[Int[Array, ''], Int[Array, '']]:
@@ -332,6 +337,7 @@ def distributed_sparsity(
   return jnp.max(jnp.sum(present, axis=0)), jnp.max(jnp.sum(present, axis=1))
 
 
+@checked
 def sketch_dimension(
   j_r: int, j_c: int, shape: tuple[int, int], *, constant: float = 1.0
 ) -> float:
@@ -370,6 +376,7 @@ def sketch_dimension(
   return float(constant) * size * math.log(max(rows, columns))
 
 
+@checked
 def useful_sparsity(p: int) -> float:
   """p / ln^2(p): below it sqrt(j p) ln p is less than p.
 

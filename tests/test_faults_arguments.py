@@ -18,12 +18,23 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import htjax
+from htjax import (
+  bounds,
+  compressibility,
+  mean_field,
+  pruning,
+  stable,
+  training,
+)
 
 # Calls that write, draw pictures or train are not made thousands of times.
 ROOMS = sorted({*htjax.__all__, 'bounds.codes', 'floats', 'rounding', 'units'})
 SHARE = 1 / 200
+# Short forms that functions take beside their signature.
+SHORT = {'alpha', 'sigma', 'kind', 'num_replicas', 'initial', 'at_once', 'mesh'}
 CLEAR = (ValueError, TypeError, OSError, FloatingPointError, ImportError)
 
 
@@ -58,6 +69,12 @@ def values():
   }
 
 
+def _is_own(value, module):
+  name = getattr(value, '__name__', '_')
+  of = getattr(value, '__module__', None)
+  return of == module.__name__ and not name.startswith('_')
+
+
 def public():
   """(room, name, function) of all public functions and classes, once each."""
   found = {}
@@ -66,7 +83,8 @@ def public():
       module = importlib.import_module(f'htjax.{room}')
     except ModuleNotFoundError:
       continue
-    for name in getattr(module, '__all__', []):
+    own = [n for n, v in vars(module).items() if _is_own(v, module)]
+    for name in getattr(module, '__all__', own):
       value = getattr(module, name)
       if callable(value) and (value.__module__ or '').startswith('htjax'):
         found.setdefault(id(value), (module, name, value))
@@ -97,29 +115,25 @@ def example_calls(module, name, function):
 
 
 def bad_calls(function, args, kwargs):
-  """(argument, value's name, bound arguments) of all calls with one replaced."""
-  signature = inspect.signature(function)
-  bound = signature.bind(*args, **kwargs)
-  for name, parameter in signature.parameters.items():
-    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-      continue
+  """(argument, value's name, args, kwargs), with one argument replaced."""
+  parameters = inspect.signature(function).parameters.values()
+  several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+  names = [p.name for p in parameters if p.kind not in several]
+  optional = {p.name for p in parameters if p.default is None}
+  for name in dict.fromkeys([*names, *kwargs]):
     for kind, value in values().items():
-      if value is None and parameter.default is None:
+      if value is None and name in optional:
         continue
-      replaced = inspect.BoundArguments(signature, dict(bound.arguments))
-      replaced.arguments[name] = value
-      # In the order of the signature, as Python wants them.
-      ordered = {
-        n: replaced.arguments[n]
-        for n in signature.parameters
-        if n in replaced.arguments
-      }
-      yield name, kind, inspect.BoundArguments(signature, ordered)
+      at = names.index(name) if name in names else len(args)
+      if at < len(args):
+        yield name, kind, (*args[:at], value, *args[at + 1 :]), kwargs
+      else:
+        yield name, kind, args, kwargs | {name: value}
 
 
 def is_clear(error, function):
   """Whether the error is of a clear kind and names an argument."""
-  names = set(inspect.signature(function).parameters)
+  names = set(inspect.signature(function).parameters) | SHORT
   words = set(re.findall(r'[A-Za-z_]\w*', str(error)))
   return isinstance(error, CLEAR) and bool(names & words)
 
@@ -138,13 +152,13 @@ def at_most(seconds):
     signal.signal(signal.SIGALRM, before)
 
 
-def outcome(function, bound):
+def outcome(function, args, kwargs):
   """The error of a call, None without one."""
   try:
     with at_most(30), warnings.catch_warnings():
       warnings.simplefilter('ignore')
       with contextlib.redirect_stdout(io.StringIO()):
-        jax.block_until_ready(function(*bound.args, **bound.kwargs))
+        jax.block_until_ready(function(*args, **kwargs))
   except TimeoutError:
     return None
   except Exception as error:
@@ -163,9 +177,112 @@ def tried(rooms=None, every=1):
     for i, call in enumerate(bad_calls(function, *calls[0]) if calls else ()):
       if i % every:
         continue
-      argument, kind, bound = call
-      error = outcome(function, bound)
+      argument, kind, args, kwargs = call
+      error = outcome(function, args, kwargs)
       made += 1
       if error is not None and not is_clear(error, function):
         unclear.append((f'{room}.{name}', argument, kind, error))
   return made, unclear
+
+
+FRONT = [
+  *('compressibility', 'mean_field', 'noise', 'pruning', 'selection'),
+  *('sketching', 'stable', 'tail_index'),
+]
+
+
+@pytest.mark.slow
+def test_errors_of_bad_calls_are_clear(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  made, unclear = tried(FRONT)
+  assert made > 4000
+  shown = [(*call, repr(error)[:200]) for *call, error in unclear]
+  assert len(unclear) <= SHARE * made, shown
+
+
+def test_an_unclear_error_is_found():
+  def divide(x):
+    return 1 / x
+
+  assert not is_clear(outcome(divide, (0,), {}), divide)
+  assert not is_clear(outcome(divide, ('text',), {}), divide)
+  assert is_clear(ValueError('x must not be zero'), divide)
+  assert outcome(divide, (2,), {}) is None
+
+
+def params():
+  return {'a': jnp.ones((2, 3)), 'b': jnp.ones((3, 2))}
+
+
+CALLS = {
+  'compact of an array': (lambda: pruning.compact(jnp.ones((2, 2))), 'params'),
+  'compact of nothing': (lambda: pruning.compact({}), 'chain'),
+  'compact of numbers': (lambda: pruning.compact({'a': 1.0, 'b': 2}), 'params'),
+  'median of nothing': (lambda: compressibility.median(jnp.zeros(0)), 'x'),
+  'median of integers': (lambda: compressibility.median(jnp.arange(3)), 'x'),
+  'a vector of tolerances': (
+    lambda: compressibility.pruning_ratio(
+      jnp.ones((2, 3)), tolerance=jnp.ones(3) / 4
+    ),
+    'tolerance',
+  ),
+  'a flag that is an array': (
+    lambda: compressibility.pruning_ratio(
+      jnp.ones((2, 3)), squared=jnp.ones(2, bool)
+    ),
+    'squared',
+  ),
+  'a choice that is an array': (
+    lambda: pruning.magnitude(params(), 0.5, scope=np.ones(3)),
+    'scope',
+  ),
+  'complex margins': (
+    lambda: bounds.margins(jnp.ones((2, 3)) * 1j, jnp.zeros(2, int)),
+    'logits',
+  ),
+  'complex weights': (
+    lambda: compressibility.pruning_ratio(np.ones((2, 2)) * 1j),
+    'matrix',
+  ),
+  'an array of keys': (
+    lambda: stable.sample(jax.random.split(jax.random.key(0), 2), 1.5),
+    'key',
+  ),
+  'a legacy key': (
+    lambda: stable.sample(np.array([0, 1], np.uint32), 1.5),
+    'key',
+  ),
+  'keys for numbers': (
+    lambda: compressibility.best_k(jax.random.split(jax.random.key(0), 2), 1),
+    'x',
+  ),
+  'a dtype that is none': (
+    lambda: stable.sample(jax.random.key(0), 1.5, (), 'text'),
+    'dtype',
+  ),
+  'a shape that is a number': (
+    lambda: stable.sample(jax.random.key(0), 1.5, 2.5),
+    'shape',
+  ),
+  'no labels': (
+    lambda: training.evaluate(lambda p, x: x, {}, jnp.ones((0, 2)), []),
+    'labels',
+  ),
+  'labels of others': (
+    lambda: training.evaluate(
+      lambda p, x: x, {}, jnp.ones((3, 2)), jnp.zeros(2, int)
+    ),
+    'inputs',
+  ),
+  'a problem that is none': (
+    lambda: mean_field.drift(None, jnp.ones(2), jnp.ones((3, 2))),
+    'problem',
+  ),
+}
+
+
+@pytest.mark.parametrize('name', CALLS)
+def test_bad_calls_name_the_argument(name):
+  call, argument = CALLS[name]
+  with pytest.raises(ValueError, match=rf'\b{argument}\b'):
+    call()

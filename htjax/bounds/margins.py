@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax.bounds.arguments import as_array, as_numbers
-from htjax.checks import check_finite, check_range
+from htjax.checks import check_finite, check_range, checked
 from htjax.types import Array, ArrayLike
 
 
+@checked
 def margins(logits: ArrayLike, labels: ArrayLike) -> Array:
   """Margins f[y] - max_{j != y} f[j] of a classifier's outputs.
 
@@ -55,6 +56,7 @@ def margins(logits: ArrayLike, labels: ArrayLike) -> Array:
   return jnp.where(jnp.any(own, axis=1), true - rival, jnp.nan)
 
 
+@checked
 def margin_loss(
   logits: ArrayLike, labels: ArrayLike, gamma: ArrayLike = 0.0
 ) -> Array:
@@ -80,6 +82,7 @@ def margin_loss(
   return jnp.mean(jnp.where(jnp.isnan(distance - gamma), jnp.nan, loss))
 
 
+@checked
 def ramp_loss(
   logits: ArrayLike, labels: ArrayLike, gamma: ArrayLike, tau: ArrayLike
 ) -> Array:

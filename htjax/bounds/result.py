@@ -11,6 +11,7 @@ import numpy as np
 
 from htjax.bounds.arguments import as_list, number
 from htjax.bounds.logarithms import exp
+from htjax.checks import checked
 
 VARIANTS = ('corrected', 'paper')
 
@@ -65,6 +66,7 @@ class Bound(NamedTuple):
     return self.value
 
 
+@checked
 def make_bound(
   terms: Mapping[str, float],
   assumptions: Sequence[Assumption] = (),

@@ -6,12 +6,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.checks import check_range
+from htjax.checks import check_range, checked
 from htjax.compressibility.counts import AllBut, Kept, kept_fraction
 from htjax.floats import as_floating
 from htjax.types import Array, ArrayLike
 
 
+@checked
 def check_matrix(name: str, matrix: ArrayLike) -> Array:
   """Return `matrix` as floating, or raise if it has no columns to speak of.
 
@@ -30,6 +31,7 @@ def check_matrix(name: str, matrix: ArrayLike) -> Array:
   return array
 
 
+@checked
 def check_order(p: Any) -> None:
   """Raise unless `p` is a finite positive Python number.
 
@@ -45,6 +47,7 @@ def check_order(p: Any) -> None:
     raise ValueError(f'p must be a static number in (0, inf), got {p!r}')
 
 
+@checked
 def check_kappa(kappa: Kept) -> None:
   """Raise if a concrete kept fraction is not in (0, 1].
 

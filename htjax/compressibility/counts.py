@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.checks import check_choice, is_concrete
+from htjax.checks import check_choice, checked, is_concrete
 from htjax.types import ArrayLike
 
 ROUNDINGS = ('ceil', 'floor')
@@ -33,6 +33,7 @@ def kept_fraction(kappa: Kept) -> ArrayLike:
   return 1 - kappa.share if isinstance(kappa, AllBut) else kappa
 
 
+@checked
 def kept_count(kappa: Kept, size: int, rounding: str = 'ceil') -> Any:
   """Number of `size` things that the kept fraction kappa stands for.
 

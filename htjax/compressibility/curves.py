@@ -14,6 +14,7 @@ from htjax.checks import (
   check_count,
   check_key,
   check_range,
+  checked,
 )
 from htjax.compressibility.arguments import (
   check_kappa,
@@ -27,6 +28,7 @@ from htjax.floats import as_floating
 from htjax.types import Array, ArrayLike, PRNGKey
 
 
+@checked
 def gaussian_limit(kappa: ArrayLike, *, p: float = 2, dim: int = 1) -> Array:
   """Limit of the relative error for Gaussian columns, as their number grows.
 
@@ -66,6 +68,7 @@ def gaussian_limit(kappa: ArrayLike, *, p: float = 2, dim: int = 1) -> Array:
   return or_nan(_gaussian_limit(kappa, p, dim), kappa)
 
 
+@checked
 def stable_curve(
   alpha: ArrayLike,
   kappa: ArrayLike,

@@ -8,6 +8,7 @@ from jax import lax
 
 from htjax.checks import (
   check_range,
+  checked,
 )
 from htjax.compressibility.arguments import (
   check_kappa,
@@ -22,6 +23,7 @@ from htjax.floats import as_floating, to_unit_peak
 from htjax.types import Array, ArrayLike
 
 
+@checked
 def best_k(x: ArrayLike, k: ArrayLike) -> Array:
   """Best k-term approximation: the k largest magnitudes, zero elsewhere.
 
@@ -54,6 +56,7 @@ def best_k(x: ArrayLike, k: ArrayLike) -> Array:
   return _best_k(x, k)
 
 
+@checked
 def compression_error(
   x: ArrayLike, kappa: Kept, *, p: float = 2, rounding: str = 'ceil'
 ) -> Array:
@@ -96,6 +99,7 @@ def compression_error(
   return or_nan(errors_of_removal(x, x.size - kept, p), kappa)
 
 
+@checked
 def smallest_kappa(x: ArrayLike, epsilon: ArrayLike, *, p: float = 2) -> Array:
   """Smallest kept fraction whose relative l_p error is at most epsilon.
 

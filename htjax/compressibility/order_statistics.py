@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from htjax.checks import checked
 from htjax.types import Array, ArrayLike
 
 # Of the search for a k-th largest: how many entries are sampled for the first
@@ -20,6 +21,7 @@ _GUESSES = 16
 _GROUP = 16
 
 
+@checked
 @jax.jit
 def largest(scores: Array, k: ArrayLike) -> Array:
   """Mask of the k largest scores, exactly k of them under ties.
@@ -41,6 +43,11 @@ def largest(scores: Array, k: ArrayLike) -> Array:
     >>> compressibility.largest(jnp.array([1.0, 3.0, 2.0]), 2).tolist()
     [False, True, True]
   """
+  scores, k = jnp.asarray(scores), jnp.asarray(k)
+  if not jnp.issubdtype(scores.dtype, jnp.floating):
+    raise ValueError(f'scores must be floating, got {scores.dtype.name}')
+  if k.shape != ():
+    raise ValueError(f'k must be one number, got shape {k.shape}')
   if scores.size == 0:
     return jnp.zeros(scores.shape, bool)
   keys = _order_preserving_bits(jnp.abs(scores.reshape(-1)))
@@ -58,6 +65,7 @@ def largest(scores: Array, k: ArrayLike) -> Array:
   return mask.reshape(scores.shape)
 
 
+@checked
 @jax.jit
 def num_true(mask: Array) -> Array:
   """Number of True, int32 [], of a boolean array of any shape.
@@ -71,7 +79,7 @@ def num_true(mask: Array) -> Array:
     >>> int(compressibility.num_true(jnp.array([True, False, True])))
     2
   """
-  flat = mask.reshape(-1)
+  flat = jnp.asarray(mask).reshape(-1)
   whole = flat.size // _GROUP * _GROUP
   bits = flat[:whole].reshape(-1, _GROUP).astype(jnp.int8)
   counts = jnp.sum(bits, axis=1, dtype=jnp.int8)
@@ -79,6 +87,7 @@ def num_true(mask: Array) -> Array:
   return jnp.sum(counts, dtype=jnp.int32) + rest
 
 
+@checked
 @jax.jit
 def median(x: Array) -> Array:
   """Median of all entries, without a sort: shape [], the middle two averaged.
@@ -89,13 +98,21 @@ def median(x: Array) -> Array:
   Returns:
     Array [] of x's dtype.
 
+  Raises:
+    ValueError: x is empty or not floating.
+
   Examples:
     >>> import jax.numpy as jnp
     >>> from htjax import compressibility
     >>> float(compressibility.median(jnp.array([1.0, 9.0, 2.0, 4.0])))
     3.0
   """
-  x = x.reshape(-1)
+  x = jnp.asarray(x).reshape(-1)
+  if x.size == 0 or not jnp.issubdtype(x.dtype, jnp.floating):
+    raise ValueError(
+      'x must be floating numbers, not empty, got '
+      f'{x.dtype.name}{list(x.shape)}'
+    )
   keys = _order_preserving_bits(x)
   upper_half = (x.size + 1) // 2
   cut, count = _cut(keys, jnp.int32(upper_half))

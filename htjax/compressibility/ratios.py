@@ -16,10 +16,13 @@ from htjax import stable
 from htjax.checks import (
   check_count,
   check_key,
+  check_number,
   check_range,
+  checked,
 )
 from htjax.compressibility.arguments import (
   check_matrix,
+  nonempty,
   or_nan,
 )
 from htjax.compressibility.costs import last_true, raised, removal_cost, root
@@ -27,6 +30,7 @@ from htjax.floats import as_floating, to_unit_peak
 from htjax.types import Array, ArrayLike, PRNGKey
 
 
+@checked
 def pruning_ratio(
   matrix: ArrayLike, *, tolerance: ArrayLike = 0.1, squared: bool = True
 ) -> Array:
@@ -63,6 +67,7 @@ def pruning_ratio(
     0.5
   """
   matrix = check_matrix('matrix', matrix)
+  check_number('tolerance', tolerance)
   check_range('tolerance', tolerance, 0.0, 1.0)
   matrix, _ = to_unit_peak(matrix)
   ratio = ratio_of_norms(
@@ -71,6 +76,7 @@ def pruning_ratio(
   return or_nan(ratio, tolerance)
 
 
+@checked
 def invisible_noise_ratios(
   key: PRNGKey,
   columns: ArrayLike,
@@ -126,6 +132,12 @@ def invisible_noise_ratios(
   key = check_key(key)
   columns = check_matrix('columns', columns)
   check_count('num_draws', num_draws)
+  for name, value in {
+    'scale': scale,
+    'alpha': alpha,
+    'tolerance': tolerance,
+  }.items():
+    check_number(name, value)
   check_range('scale', scale, 0.0, np.inf, open_high=True)
   scale = as_floating('scale', scale)
   check_range('alpha', alpha, 0.0, 2.0, open_low=True)
@@ -135,6 +147,7 @@ def invisible_noise_ratios(
   return or_nan(ratios, tolerance)
 
 
+@checked
 @functools.partial(jax.jit, static_argnames='p')
 def column_norms(matrix: Array, p: float = 2) -> Array:
   """l_p norm of each column: [..., n] -> [n], over all axes but the last.
@@ -154,12 +167,16 @@ def column_norms(matrix: Array, p: float = 2) -> Array:
     >>> compressibility.column_norms(matrix).tolist()
     [5.0, 1.0]
   """
+  matrix = nonempty('matrix', matrix)
+  if matrix.ndim < 1:
+    raise ValueError(f'matrix must be [..., n], got shape {matrix.shape}')
   magnitude = jnp.abs(matrix).reshape(-1, matrix.shape[-1])
   peak = jnp.max(magnitude, axis=0)
   scaled = magnitude / jnp.where(peak == 0, 1, peak)[None, :]
   return peak * root(jnp.sum(raised(scaled, p), axis=0), p)
 
 
+@checked
 @functools.partial(jax.jit, static_argnames=('squared', 'p'))
 def num_removable(
   norms: Array, tolerance: ArrayLike, squared: bool = True, p: float = 2
@@ -183,6 +200,10 @@ def num_removable(
     >>> int(compressibility.num_removable(jnp.array([3.0, 1.0, 0.5]), 0.2))
     2
   """
+  norms = nonempty('norms', norms)
+  check_number('tolerance', tolerance)
+  if norms.ndim != 1:
+    raise ValueError(f'norms must be [n], got shape {norms.shape}')
   norms, _ = to_unit_peak(norms)
   cost = removal_cost(jnp.sort(norms), p, power=squared)
   return last_true(lambda m: cost(m) <= tolerance, norms.size)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from htjax.checks import check_choice, check_count
+from htjax.checks import check_choice, check_count, checked
 from htjax.data import store
 from htjax.data.structures import Dataset, Split
 from htjax.data.synthetic import synthetic
@@ -43,6 +43,7 @@ _IMAGES = {
 NAMES = ('digits', 'ecg5000', *_IMAGES, 'synthetic')
 
 
+@checked
 def load(
   name: str, *, data_dir: str | os.PathLike | None = None, **options: Any
 ) -> Dataset:

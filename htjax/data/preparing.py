@@ -6,12 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from htjax.checks import check_choice
+from htjax.checks import check_choice, checked
 from htjax.data import store
 
 PREPARABLE = ('ecg5000', 'mnist', 'cifar10', 'cifar100', 'svhn_cropped')
 
 
+@checked
 def prepare(
   name: str,
   data_dir: str | os.PathLike,

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from htjax.checks import checked
+
 _ENVIRONMENT = 'TFDS_DATA_DIR'
 _DEFAULT = '~/tensorflow_datasets'
 _VERSION = re.compile(r'(\d+)\.(\d+)\.(\d+)')
@@ -36,6 +38,7 @@ def data_dirs(data_dir: str | os.PathLike | None = None) -> list[Path]:
   return found or [Path(_DEFAULT).expanduser()]
 
 
+@checked
 def find_prepared(
   name: str, data_dir: str | os.PathLike | None = None
 ) -> Path | None:

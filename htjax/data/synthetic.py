@@ -8,7 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax import stable
-from htjax.checks import check_choice, check_count, check_key, check_range
+from htjax.checks import (
+  check_choice,
+  check_count,
+  check_key,
+  check_range,
+  checked,
+)
 from htjax.data.structures import Dataset, Split
 from htjax.types import Array, PRNGKey
 
@@ -18,6 +24,7 @@ _TEACHER, _TRAIN, _TEST = range(3)
 _BATCH = 4096
 
 
+@checked
 def synthetic(
   key: PRNGKey,
   *,

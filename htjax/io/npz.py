@@ -101,7 +101,7 @@ def _put_about(archive: zipfile.ZipFile, texts: dict[str, str]) -> None:
 
 def _about(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, Any]:
   data = b''.join(m.comment for m in members)
-  if not data[8:].startswith((b'{"htjax', b'{"dtypes')):
+  if not data:
     return {}
   if data[:8] != f'{zlib.crc32(data[8:]):08x}'.encode():
     raise Refused(f'{path} is damaged: the texts about its arrays')

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.checks import check_count, check_key
+from htjax.checks import check_count, check_key, checked
 from htjax.mean_field.problem import (
   Problem,
   check_particles,
@@ -72,6 +72,7 @@ class Regularity(NamedTuple):
     return math.sqrt(np.mean(self.psi**2 * (1 + self.phi**2)))
 
 
+@checked
 def regularity(
   problem: Problem, num_parameters: int | None = None
 ) -> Regularity:
@@ -147,6 +148,7 @@ def regularity(
   )
 
 
+@checked
 def lipschitz_ratios(
   key: PRNGKey,
   problem: Problem,

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float
 
-from htjax.checks import check_count, check_key
+from htjax.checks import check_count, check_key, checked
 from htjax.mean_field.problem import (
   Problem,
   loss_slopes,
@@ -68,6 +68,7 @@ class ChaosErrors(NamedTuple):
   correlation: Array
 
 
+@checked
 @gathers(noise=StableNoise)
 def reference_path(
   key: PRNGKey,
@@ -133,6 +134,7 @@ def reference_path(
   return ReferencePath(outputs, size)
 
 
+@checked
 @gathers(noise=StableNoise, study=Study)
 def propagation_of_chaos(
   key: PRNGKey,

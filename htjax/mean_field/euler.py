@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.checks import check_count, check_key
+from htjax.checks import check_count, check_key, checked
 from htjax.mean_field.problem import Problem
 from htjax.mean_field.short_forms import gathers
 from htjax.mean_field.simulation import increments
@@ -45,6 +45,7 @@ class EulerErrors(NamedTuple):
   largest: Array
 
 
+@checked
 @gathers(noise=StableNoise, study=Study)
 def euler_error(
   key: PRNGKey,

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.checks import check_finite
+from htjax.checks import check_finite, checked
 from htjax.types import Array, ArrayLike
 
 Unit = Callable[[Array, Array], Array]
@@ -55,6 +55,7 @@ class Problem:
   targets: Any
 
 
+@checked
 def predict(problem: Problem, particles: ArrayLike) -> Array:
   """The network's outputs on the problem's inputs, mu^n(h_x).
 
@@ -90,6 +91,7 @@ def predict(problem: Problem, particles: ArrayLike) -> Array:
   return mean_output(problem, particles)
 
 
+@checked
 def risk(problem: Problem, particles: ArrayLike) -> Array:
   """The risk R, the mean loss over the problem's data.
 
@@ -124,6 +126,7 @@ def risk(problem: Problem, particles: ArrayLike) -> Array:
   return jnp.mean(jax.vmap(problem.loss)(outputs, problem.targets))
 
 
+@checked
 def drift(problem: Problem, theta: ArrayLike, particles: ArrayLike) -> Array:
   """The drift b(theta, mu) at the empirical measure mu of the particles.
 

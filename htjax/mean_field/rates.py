@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from htjax.checks import check_choice
+from htjax.checks import check_choice, checked
 from htjax.types import ArrayLike
 
 STATISTICS = ('mean', 'median')
@@ -44,6 +44,7 @@ class Rate(NamedTuple):
     return self.low <= value <= self.high
 
 
+@checked
 def fit_rate(
   x: ArrayLike, errors: ArrayLike, *, statistic: str = 'mean'
 ) -> Rate:

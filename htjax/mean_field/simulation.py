@@ -21,7 +21,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float
 
-from htjax.checks import check_count, check_key, check_range
+from htjax.checks import check_count, check_key, check_range, checked
 from htjax.mean_field.problem import (
   Problem,
   check_particles,
@@ -48,6 +48,7 @@ class Trajectory(NamedTuple):
   particles: Array
 
 
+@checked
 @gathers(noise=StableNoise)
 def euler_step(
   key: PRNGKey,
@@ -108,6 +109,7 @@ def euler_step(
   return _euler_step(key, problem, particles, noise, step_size)
 
 
+@checked
 @gathers(noise=StableNoise)
 def simulate(
   key: PRNGKey,

@@ -28,7 +28,7 @@ from htjax import stable
 from htjax.bounds import Assumption, Bound, make_bound
 from htjax.bounds.arguments import number, positive
 from htjax.bounds.logarithms import exp, log, power
-from htjax.checks import check_choice, check_count, check_key
+from htjax.checks import check_choice, check_count, check_key, checked
 from htjax.mean_field.assumption import Regularity, regularity
 from htjax.mean_field.problem import Problem
 from htjax.types import Array, PRNGKey
@@ -36,6 +36,7 @@ from htjax.types import Array, PRNGKey
 VARIANTS = ('corrected', 'paper', 'sharp')
 
 
+@checked
 def gronwall_constant(
   problem: Problem | Regularity,
   horizon: float,
@@ -102,6 +103,7 @@ def gronwall_constant(
   )
 
 
+@checked
 def euler_bound(
   problem: Problem | Regularity,
   *,
@@ -205,6 +207,7 @@ def euler_bound(
   )
 
 
+@checked
 def gradient_norm_bound(
   problem: Problem | Regularity,
   *,
@@ -303,6 +306,7 @@ def gradient_norm_bound(
   )
 
 
+@checked
 def norm_tail_constant(alpha: float, dim: int, kind: str) -> float:
   """Tail constant C in P(|X| > r) ~ C r^(-alpha) of a stable vector X.
 
@@ -340,6 +344,7 @@ def norm_tail_constant(alpha: float, dim: int, kind: str) -> float:
   return one * (dim ** (alpha / 2) if kind == 'type1' else dim)
 
 
+@checked
 def mean_largest_norm(
   key: PRNGKey,
   alpha: float,
@@ -408,6 +413,7 @@ def mean_largest_norm(
   return mean + float(np.sum(weights * slopes)) * quantile / (alpha - 1)
 
 
+@checked
 def largest_norm_bound(
   alpha: float, num_particles: int, constant: float, *, variant: str = 'sharp'
 ) -> Bound:

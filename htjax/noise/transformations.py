@@ -10,7 +10,7 @@ import optax
 
 from htjax import selection
 from htjax import units as _units
-from htjax.checks import check_key, check_range
+from htjax.checks import check_key, check_range, checked
 from htjax.noise.process import StableNoise, reached
 from htjax.rounding import is_narrower, stochastic_round
 from htjax.types import Array, ArrayLike, PRNGKey, PyTree
@@ -36,6 +36,7 @@ class AddStableNoiseState(NamedTuple):
   key: Array
 
 
+@checked
 def add_stable_noise(
   learning_rate: ScalarOrSchedule,
   alpha: ScalarOrSchedule | None = None,
@@ -166,6 +167,7 @@ def add_stable_noise(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@checked
 def heavy_tailed_sgd(
   learning_rate: ScalarOrSchedule,
   alpha: ScalarOrSchedule | None = None,

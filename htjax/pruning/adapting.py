@@ -10,9 +10,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from htjax.checks import checked
+
 PyTree = Any
 
 
+@checked
 def nnx_apply(model: Any) -> tuple[Callable[..., Any], PyTree]:
   """Split an NNX module into a function of its arrays, and these.
 
@@ -45,6 +48,7 @@ def nnx_apply(model: Any) -> tuple[Callable[..., Any], PyTree]:
   return apply, params
 
 
+@checked
 def nnx_module(model: Any, params: PyTree) -> Any:
   """A copy of an NNX module with other arrays, of other sizes.
 
@@ -103,6 +107,7 @@ def resize(model: Any) -> None:
         layer.num_kv_heads = layer.key.out_features[0]
 
 
+@checked
 def linen_apply(module: Any, **options: Any) -> Callable[..., Any]:
   """A Linen module's `apply` that takes the sizes of layers from their arrays.
 

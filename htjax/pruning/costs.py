@@ -6,9 +6,11 @@ from typing import Any
 
 import jax
 
+from htjax.checks import checked
 from htjax.types import PyTree
 
 
+@checked
 def multiply_adds(
   apply: Callable[..., Any], params: PyTree, inputs: Sequence[Any]
 ) -> int:

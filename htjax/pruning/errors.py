@@ -1,6 +1,6 @@
 """The smallest kept fraction of each layer that reaches an error."""
 
-from htjax.checks import check_choice, check_range
+from htjax.checks import check_choice, check_range, checked
 from htjax.compressibility import check_order
 from htjax.pruning.magnitudes import affordable, prune_units
 from htjax.pruning.results import Pruned, check_scalar
@@ -19,6 +19,7 @@ _UNITS = {
 METHODS = (*_UNITS, 'singular_values')
 
 
+@checked
 def to_error(
   params: PyTree,
   epsilon: ArrayLike,

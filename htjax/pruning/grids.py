@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.checks import check_range
+from htjax.checks import check_range, checked
 from htjax.compressibility import num_true
 from htjax.floats import as_floating, times_power_of_two, to_unit_peak
 from htjax.pruning.results import Pruned, check_scalar, choose
@@ -13,6 +13,7 @@ from htjax.types import Array, ArrayLike, PyTree
 from htjax.units import Given
 
 
+@checked
 def discretize(
   params: PyTree,
   resolution: ArrayLike,

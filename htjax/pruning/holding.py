@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from htjax.checks import checked
 from htjax.types import PyTree
 
 
+@checked
 def hold(mask: PyTree) -> optax.GradientTransformation:
   """Leave pruned entries alone, whatever moves them.
 

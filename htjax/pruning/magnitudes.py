@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.checks import check_choice, check_range
+from htjax.checks import check_choice, check_range, checked
 from htjax.compressibility import (
   Kept,
   check_kappa,
@@ -46,6 +46,7 @@ MIN_RANKS = {'entries': 2, 'columns': 2, 'rows': 2, 'filters': 3, 'kernels': 3}
 CountKept = Callable[[Array], ArrayLike]
 
 
+@checked
 def magnitude(
   params: PyTree,
   kappa: Kept,
@@ -117,6 +118,7 @@ def magnitude(
   return _finish(chosen, masks, centers, kappa, center, protocol)
 
 
+@checked
 def columns(
   params: PyTree,
   kappa: Kept,
@@ -177,6 +179,7 @@ def columns(
   )
 
 
+@checked
 def rows(
   params: PyTree,
   kappa: Kept,
@@ -238,6 +241,7 @@ def rows(
   )
 
 
+@checked
 def filters(
   params: PyTree,
   kappa: Kept,
@@ -295,6 +299,7 @@ def filters(
   )
 
 
+@checked
 def kernels(
   params: PyTree,
   kappa: Kept,
@@ -356,6 +361,7 @@ def kernels(
   )
 
 
+@checked
 def columns_to_error(
   params: PyTree,
   tolerance: ArrayLike = 0.1,

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.checks import is_concrete
+from htjax.checks import check_real, checked, is_concrete
 from htjax.pruning.adapting import is_nnx, nnx_apply, nnx_module
 from htjax.pruning.costs import multiply_adds, trace
 from htjax.pruning.removal import as_arrays, remove_units
@@ -53,6 +53,7 @@ class Compacted(NamedTuple):
   model: Any = None
 
 
+@checked
 def compact(
   params: Any,
   *,
@@ -157,10 +158,17 @@ def compact(
   if inputs is not None or units is not None:
     raise ValueError('apply must be given with inputs or units, got None')
   paths, treedef = jax.tree_util.tree_flatten_with_path(params)
+  if not all(path for path, _ in paths):
+    raise ValueError(f'params must be a pytree of arrays, got {params!r}')
   leaves = {_name(path): leaf for path, leaf in paths}
   for name, leaf in leaves.items():
     if not is_concrete(leaf):
       raise ValueError(f'{name} must be concrete: its zeros set the shapes')
+    check_real(name, leaf)
+    if np.ndim(leaf) == 0:
+      raise ValueError(
+        f'params must hold kernels and biases, got {name}={leaf!r}'
+      )
   names = _infer_chain(leaves) if chain is None else _check_chain(chain, leaves)
   kernels = [np.asarray(leaves[name]) for name in names]
   biases = [_bias(name, leaves) for name in names]

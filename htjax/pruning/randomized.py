@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.checks import check_choice, check_key, check_range
+from htjax.checks import check_choice, check_key, check_range, checked
 from htjax.compressibility import Kept, check_kappa, kept_count, num_true
 from htjax.floats import as_floating, times_power_of_two, to_unit_peak
 from htjax.pruning.results import (
@@ -26,6 +26,7 @@ from htjax.units import Given
 VARIANTS = ('experiment', 'experiment_signed', 'theory')
 
 
+@checked
 def randomized_magnitude(
   key: PRNGKey,
   params: PyTree,
@@ -86,6 +87,7 @@ def randomized_magnitude(
   return chosen.replaced(masks, zeros, jnp.asarray(strength) > 0)
 
 
+@checked
 def keep_probability(strength: ArrayLike) -> Array:
   """Probability that randomized pruning keeps a normal entry.
 
@@ -113,6 +115,7 @@ def keep_probability(strength: ArrayLike) -> Array:
   return jnp.where(d > 0, 2 / (outer * (outer + jnp.sqrt(d))), jnp.nan)
 
 
+@checked
 def strength_for(kappa: ArrayLike) -> Array:
   """The strength at which a normal entry is kept with probability kappa.
 
@@ -141,6 +144,7 @@ def strength_for(kappa: ArrayLike) -> Array:
   return jnp.where((kappa > 0) & (kappa < 1), d, jnp.nan)
 
 
+@checked
 def random_columns(
   key: PRNGKey,
   params: PyTree,
@@ -198,6 +202,7 @@ def random_columns(
   return chosen.replaced(masks, [0] * len(masks), in_unit_interval(kappa))
 
 
+@checked
 def gaussian_replacement(
   key: PRNGKey,
   params: PyTree,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.checks import check_choice, is_concrete
+from htjax.checks import check_choice, checked, is_concrete
 from htjax.compressibility import Kept, check_kappa, kept_count, largest
 from htjax.compressibility.counts import kept_fraction
 from htjax.pruning.results import (
@@ -38,6 +38,7 @@ class Round(NamedTuple):
   pruned: Pruned
 
 
+@checked
 def iterative_magnitude(
   train: Train,
   params: PyTree,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from htjax.checks import is_concrete
+from htjax.checks import checked, is_concrete
 from htjax.compressibility import AllBut, Kept, check_kappa, kept_count
 from htjax.compressibility.counts import kept_fraction
 from htjax.floats import times_power_of_two, to_unit_peak
@@ -79,6 +79,7 @@ class Factored(NamedTuple):
   bytes_after: int
 
 
+@checked
 def singular_values(
   params: PyTree,
   kappa: Kept,
@@ -140,6 +141,7 @@ def singular_values(
   )
 
 
+@checked
 def singular_value_counts(
   params: PyTree,
   kappa: Kept,
@@ -182,6 +184,7 @@ def singular_value_counts(
   return _counts(shapes, ranks)
 
 
+@checked
 def thin_factors(
   params: PyTree,
   kappa: float | AllBut,

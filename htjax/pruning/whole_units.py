@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.checks import check_choice, check_range, is_concrete
+from htjax.checks import check_choice, check_range, checked, is_concrete
 from htjax.pruning.costs import trace
 from htjax.pruning.removal import difference, signature
 from htjax.pruning.results import Left, Pruned
@@ -20,6 +20,7 @@ from htjax.units.families import scaled, squared_norms
 CRITERIA = ('norm', 'centred', 'in_out', 'activation', 'group')
 
 
+@checked
 def units(
   params: PyTree,
   kappa: float,

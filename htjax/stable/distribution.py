@@ -21,7 +21,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float
 
-from htjax.checks import check_range
+from htjax.checks import check_range, checked
 from htjax.floats import as_floating, result_dtype
 from htjax.types import Array, ArrayLike
 
@@ -38,6 +38,7 @@ class LogMoment(NamedTuple):
   variance: Array
 
 
+@checked
 def characteristic_function(
   t: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0
 ) -> Float[Array, '...']:
@@ -66,6 +67,7 @@ def characteristic_function(
   return _evaluate(_characteristic_function, 't', t, alpha, scale, low=0.0)
 
 
+@checked
 def cdf(
   x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0
 ) -> Float[Array, '...']:
@@ -97,6 +99,7 @@ def cdf(
   return _evaluate(_cdf, 'x', x, alpha, scale)
 
 
+@checked
 def sf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
   """P(X > x).
 
@@ -125,6 +128,7 @@ def sf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
   return _evaluate(_sf, 'x', x, alpha, scale)
 
 
+@checked
 def pdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
   """Density at x.
 
@@ -153,6 +157,7 @@ def pdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
   return _evaluate(_pdf, 'x', x, alpha, scale)
 
 
+@checked
 def logpdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
   """Logarithm of the density at x.
 
@@ -181,6 +186,7 @@ def logpdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
   return _evaluate(_logpdf, 'x', x, alpha, scale)
 
 
+@checked
 def quantile(
   q: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0
 ) -> Float[Array, '...']:
@@ -217,6 +223,7 @@ def quantile(
   return _quantile(*arrays).astype(dtype)
 
 
+@checked
 def log_moment(alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> LogMoment:
   """Mean and variance of log|X|, which exist for every alpha.
 

@@ -25,6 +25,7 @@ from htjax.checks import (
   check_floating,
   check_key,
   check_range,
+  checked,
 )
 from htjax.stable.words import word_pairs
 from htjax.types import Array, ArrayLike, PRNGKey
@@ -36,6 +37,7 @@ KINDS = ('type1', 'type2', 'type3')
 _HALF_PI = np.pi / 2
 
 
+@checked
 def sample(
   key: PRNGKey,
   alpha: ArrayLike,
@@ -110,6 +112,7 @@ def _sample(
   return jnp.where(sign == 0, x, -x)
 
 
+@checked
 def sample_positive(
   key: PRNGKey,
   alpha: ArrayLike,
@@ -173,6 +176,7 @@ def _sample_positive(
   return _finite(jnp.where(degenerate, 1.0, jnp.exp(exponent * log_a)))
 
 
+@checked
 def sample_vectors(
   key: PRNGKey,
   alpha: ArrayLike,
@@ -246,6 +250,7 @@ def _sample_vectors(
   return _finite(x * _scale(scale, shape, dtype))
 
 
+@checked
 def levy_increments(
   key: PRNGKey,
   alpha: ArrayLike,

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float, Shaped
 
-from htjax.checks import check_count, check_finite, is_concrete
+from htjax.checks import check_count, check_finite, checked, is_concrete
 from htjax.floats import split, times_power_of_two, to_unit_peak
 from htjax.tail_index.estimate import (
   TailEstimate,
@@ -31,6 +31,7 @@ from htjax.types import Array, ArrayLike
 _PEAK = 40
 
 
+@checked
 def mmo(
   x: Shaped[ArrayLike, 'K d'],
   block: int | None = None,
@@ -83,6 +84,7 @@ def mmo(
   return _cap(_checked_mmo(x, check_block(block, x.shape[0])), cap)
 
 
+@checked
 def mmo_univariate(
   x: Shaped[ArrayLike, '...'],
   block: int | None = None,
@@ -127,6 +129,7 @@ def mmo_univariate(
   return _cap(_checked_mmo(x[:, None], check_block(block, x.size)), cap)
 
 
+@checked
 def max_ratio(
   x: Shaped[ArrayLike, '...'], block: int | None = None
 ) -> TailEstimate:

@@ -15,7 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from htjax.checks import check_choice, check_count, check_key, is_concrete
+from htjax.checks import (
+  check_choice,
+  check_count,
+  check_key,
+  checked,
+  is_concrete,
+)
 from htjax.compressibility import pruning_ratio, smallest_kappa
 from htjax.floats import as_floating, times_power_of_two, to_unit_peak
 from htjax.selection import Selection, path_components, resolve
@@ -64,6 +70,7 @@ _ORDER_STATISTICS: dict[str, Callable[[Array, int], TailEstimate]] = {
 ESTIMATORS = (*_BLOCK_SUMS, *_ORDER_STATISTICS)
 
 
+@checked
 def layer_samples(
   leaf: Float[ArrayLike, '... fan_in fan_out'], samples: str = 'units'
 ) -> Float[Array, 'num_vectors dim']:
@@ -111,6 +118,7 @@ def layer_samples(
   return times_power_of_two(centred, exponent)
 
 
+@checked
 def protocol_blocks(num: int) -> tuple[int, ...]:
   """Block sizes of the protocol for `num` samples.
 
@@ -144,6 +152,7 @@ def protocol_blocks(num: int) -> tuple[int, ...]:
   return blocks
 
 
+@checked
 def layer_protocol(
   key: PRNGKey,
   leaf: ArrayLike,
@@ -259,6 +268,7 @@ def _protocol(
   return jnp.median(jnp.median(table.alpha, axis=1)), numbers, known
 
 
+@checked
 def layer_table(
   params: PyTree,
   *,

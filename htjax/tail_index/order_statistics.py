@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float, Shaped
 
-from htjax.checks import check_count, check_range
+from htjax.checks import check_count, check_range, checked
 from htjax.floats import times_power_of_two, to_unit_peak
 from htjax.tail_index.estimate import (
   TailEstimate,
@@ -31,6 +31,7 @@ from htjax.types import Array, ArrayLike
 _LEAST_ROOM = 64
 
 
+@checked
 def hill(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
   """Hill's estimate, the maximum likelihood of a power law beyond y_{k+1}.
 
@@ -68,6 +69,7 @@ def hill(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
   return check_determined('x', make_estimate(**known, num_used=num_top))
 
 
+@checked
 def hill_plot(
   x: ArrayLike, num_tops: Sequence[int] | np.ndarray | None = None
 ) -> TailEstimate:
@@ -107,6 +109,7 @@ def hill_plot(
   return make_estimate(**_hill_plot(x, nums), num_used=nums)
 
 
+@checked
 def moment(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
   """Moment estimate of Dekkers, Einmahl and de Haan.
 
@@ -142,6 +145,7 @@ def moment(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
   return check_determined('x', make_estimate(**known, num_used=num_top))
 
 
+@checked
 def pickands(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
   """Pickands' estimate, from three of the largest values.
 
@@ -178,6 +182,7 @@ def pickands(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
   return check_determined('x', make_estimate(**known, num_used=num_top))
 
 
+@checked
 def de_haan_resnick(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
   """De Haan and Resnick's estimate, 1/alpha = log(y_1 / y_{k+1}) / log k.
 

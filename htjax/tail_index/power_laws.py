@@ -21,6 +21,7 @@ from htjax.checks import (
   check_count,
   check_key,
   check_range,
+  checked,
   is_concrete,
 )
 from htjax.floats import as_floating, times_power_of_two, to_unit_peak
@@ -63,6 +64,7 @@ class Comparison(NamedTuple):
   num_used: Array
 
 
+@checked
 def power_law(
   x: ArrayLike,
   xmin: ArrayLike | None = None,
@@ -126,6 +128,7 @@ def power_law(
   return check_determined('x', fit._replace(scale=scale))
 
 
+@checked
 def power_law_p_value(
   key: PRNGKey,
   x: ArrayLike,
@@ -181,6 +184,7 @@ def power_law_p_value(
   return jnp.where(jnp.isnan(fit.alpha), jnp.nan, p_value).astype(x.dtype)
 
 
+@checked
 def power_law_standard_error(
   key: PRNGKey,
   x: ArrayLike,
@@ -235,6 +239,7 @@ def power_law_standard_error(
   return jnp.where(jnp.isnan(fit.alpha), jnp.nan, error)
 
 
+@checked
 def power_law_against(
   x: ArrayLike, alternative: str, *, xmin: ArrayLike | None = None
 ) -> Comparison:

@@ -19,7 +19,7 @@ from jax import lax
 from jaxtyping import Float, Int
 
 from htjax import stable
-from htjax.checks import check_count
+from htjax.checks import check_count, checked
 from htjax.floats import times_power_of_two, to_unit_peak
 from htjax.tail_index.estimate import (
   TailEstimate,
@@ -49,6 +49,7 @@ class _Histogram(NamedTuple):
   below: Array
 
 
+@checked
 def stable_mle(x: ArrayLike, *, num_nodes: int | None = None) -> TailEstimate:
   """Symmetric stable law, tail index and scale, by maximum likelihood.
 

@@ -5,16 +5,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
+from htjax.checks import check_count, check_real, checked
 from htjax.training.lanes import Examples
-from htjax.types import Array, PyTree
+from htjax.types import Array, ArrayLike, PyTree
 
 Apply = Callable[[PyTree, Array], Array]
 Losses = Callable[[Array, Array], Array]
 
 
+@checked
 def cross_entropy(outputs: Array, labels: Array) -> Array:
   """Cross-entropy of each example, in nats.
 
@@ -28,11 +31,12 @@ def cross_entropy(outputs: Array, labels: Array) -> Array:
   return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
 
 
+@checked
 def evaluate(
   apply: Apply,
   params: PyTree,
-  inputs: Array,
-  labels: Array,
+  inputs: PyTree,
+  labels: ArrayLike,
   *,
   losses: Losses = cross_entropy,
   batch_size: int = 5000,
@@ -51,7 +55,24 @@ def evaluate(
   Returns:
     (loss, accuracy): both [] float32; accuracy in [0, 1] is the number of hits
     over the number of examples, 0 where labels are not classes.
+
+  Raises:
+    ValueError: no labels, inputs of another number, batch_size < 1.
   """
+  check_count('batch_size', batch_size)
+  labels = jnp.asarray(labels)
+  if labels.shape[:1] in ((), (0,)):
+    raise ValueError(
+      f'labels must be one for each example, got shape {labels.shape}'
+    )
+  for leaf in jax.tree.leaves(inputs):
+    check_real('inputs', leaf)
+    if np.shape(leaf)[:1] != labels.shape[:1]:
+      raise ValueError(
+        f'inputs must have {labels.shape[0]} rows, one for each of labels, got '
+        f'shape {np.shape(leaf)}'
+      )
+  inputs = jax.tree.map(jnp.asarray, inputs)
   data = Examples(inputs, labels)
   loss, hits = on_device(apply, losses, params, data, batch_size)
   return loss / labels.shape[0], hits / labels.shape[0]

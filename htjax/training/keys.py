@@ -2,17 +2,20 @@
 
 import jax
 
+from htjax.checks import checked
 from htjax.types import ArrayLike, PRNGKey
 
 # One root key per lane, and named children of it.
 _INIT, BATCHES, NOISE, _ANALYSIS = range(4)
 
 
+@checked
 def init_key(seed: ArrayLike) -> PRNGKey:
   """The key from which a lane with this seed draws its first weights."""
   return child(seed, _INIT)
 
 
+@checked
 def analysis_key(seed: ArrayLike) -> PRNGKey:
   """A key of a lane for what is drawn after its training.
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.checks import check_count
+from htjax.checks import check_count, checked
 from htjax.io import checkpoints, records
 from htjax.training.batches import steps_per_epoch
 from htjax.training.engine import Engine
@@ -26,6 +26,7 @@ from htjax.training.programs import Program
 _CHECKPOINTS = 'checkpoints'
 
 
+@checked
 def train(
   program: Program,
   lanes: Sequence[Any],
@@ -95,6 +96,7 @@ def train(
         saved = time.monotonic()
 
 
+@checked
 def epochs(
   program: Program,
   lane: Any,

@@ -11,6 +11,7 @@ import optax
 from jax import lax
 
 from htjax import selection
+from htjax.checks import checked
 from htjax.noise import StableNoise
 from htjax.training import evaluation
 from htjax.training.batches import next_batch, weighted_mean
@@ -194,6 +195,7 @@ class Program:
     return optax.apply_updates(params, kick)
 
 
+@checked
 def make_program(
   init: Callable[[PRNGKey], PyTree],
   apply: Apply,

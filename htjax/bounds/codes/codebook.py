@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax.bounds.arguments import as_array, as_numbers
-from htjax.checks import check_count
+from htjax.checks import check_count, checked
 from htjax.types import Array, ArrayLike
 
 
+@checked
 def to_grid(x: ArrayLike, mantissa_bits: int = 3) -> Array:
   """The nearest numbers +-(1 + f / 2^m) 2^e, f in 0..2^m - 1, e any integer.
 
@@ -31,6 +32,7 @@ def to_grid(x: ArrayLike, mantissa_bits: int = 3) -> Array:
   return round_mantissa(jnp, x.astype(jnp.float32), mantissa_bits)
 
 
+@checked
 def fit_codebook(
   weights: ArrayLike, num_values: int, *, num_iterations: int = 100
 ) -> np.ndarray:

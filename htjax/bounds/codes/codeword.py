@@ -18,7 +18,7 @@ from htjax.bounds.codes.integers import (
   write_value,
 )
 from htjax.bounds.codes.positions import read_entries, write_entries
-from htjax.checks import check_range
+from htjax.checks import check_range, checked
 from htjax.types import ArrayLike
 
 Shapes = Callable[[tuple[int, ...]], Sequence[tuple[int, ...]]]
@@ -61,6 +61,7 @@ class Decoded(NamedTuple):
   num_bits: int
 
 
+@checked
 def encode(
   layers: Sequence[ArrayLike],
   settings: Sequence[int] = (),
@@ -111,6 +112,7 @@ def encode(
   return Code(coder.finish(), header_bits, position_bits, value_bits)
 
 
+@checked
 def decode(bits: ArrayLike, shapes: Shapes) -> Decoded:
   """The network whose codeword stands at the beginning of `bits`.
 
