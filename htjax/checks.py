@@ -28,7 +28,7 @@ Check = Callable[[str, Any], None]
 def checked(function: Callable[P, R]) -> Callable[P, R]:
   """Check the arguments of a public function against their annotations.
 
-  Flags are booleans, counts integers, names text, numbers real and of shape
+  Flags are booleans, counts integers, numbers real and of shape
   [], arrays real numbers, keys typed, records of their class, and callables
   can be called. What an annotation does not tell, the function looks at.
 
@@ -127,12 +127,6 @@ def check_integer(name: str, value: Any) -> None:
     raise ValueError(f'{name} must be an integer, got {_brief(value)}')
 
 
-def check_text(name: str, value: Any) -> None:
-  """Raise unless `value` is text."""
-  if not isinstance(value, str):
-    raise ValueError(f'{name} must be text, got {_brief(value)}')
-
-
 def check_real(name: str, value: Any) -> None:
   """Raise unless `value` is an array of real numbers, or traced."""
   if isinstance(value, jax.Array):
@@ -157,7 +151,8 @@ def check_real(name: str, value: Any) -> None:
     raise ValueError(f'{name} must be real, got dtype {dtype}')
   if not (is_number and known):
     raise ValueError(
-      f'{name} must be real numbers, got {_brief(value)} of dtype {dtype}'
+      f'{name} must be a real number or an array of them, got '
+      f'{_brief(value)} of dtype {dtype}'
     )
 
 
@@ -263,7 +258,6 @@ _SIMPLE: dict[Any, Check] = {
   bool: check_flag,
   int: check_integer,
   float: check_number,
-  str: check_text,
   jax.Array: check_real,
   np.ndarray: check_real,
 }
@@ -272,7 +266,7 @@ _SIMPLE: dict[Any, Check] = {
 def _check_for(
   parameter: inspect.Parameter, function: Callable[..., Any]
 ) -> Check | None:
-  """What an annotation asks for; None if that cannot be told."""
+  """The check that an annotation asks for; None if that cannot be told."""
   annotation = parameter.annotation
   if isinstance(annotation, str):
     try:
@@ -280,9 +274,11 @@ def _check_for(
       annotation = eval(annotation, scope)
     except Exception:
       return None
-  # A key and an array are one type.
-  is_key = annotation is jax.Array and parameter.name == 'key'
-  check = _check_key if is_key else _check_of(annotation)
+  # A key and an array are one type; where a seed will do, the function looks.
+  if parameter.name == 'key':
+    check = _check_key if annotation is jax.Array else None
+  else:
+    check = _check_of(annotation)
   default = parameter.default
   if check is None or default is parameter.empty:
     return check
@@ -350,6 +346,4 @@ def _check_of_union(annotation: Any, parts: tuple[Any, ...]) -> Check | None:
 
 def _check_class(kind: type, name: str, value: Any) -> None:
   if not isinstance(value, kind):
-    raise ValueError(
-      f'{name} must be of type {kind.__name__}, got {_brief(value)}'
-    )
+    raise ValueError(f'{name} must be a {kind.__name__}, got {_brief(value)}')

@@ -80,9 +80,9 @@ def test_an_argument_is_given_once():
     mean_field.euler_step(
       jax.random.key(2), problem, start, NOISE, step_size=0.1, alpha=1.5
     )
-  with pytest.raises(ValueError, match='noise must be a noise'):
+  with pytest.raises(ValueError, match='noise must be a StableNoise'):
     mean_field.euler_step(jax.random.key(2), problem, start, 1.5, step_size=0.1)
-  with pytest.raises(ValueError, match='study must be a mean_field'):
+  with pytest.raises(ValueError, match='study must be a Study'):
     mean_field.euler_error(
       *(jax.random.key(2), problem, NOISE),
       step_sizes=[0.2],

@@ -71,7 +71,7 @@ def split(name: str, separator: str) -> Names:
 
 
 def separator_of(names: Iterable[str]) -> str:
-  """What separates the parts of names whose file does not say."""
+  """The separator of the parts of names whose file does not say."""
   return '/' if any('/' in name for name in names) else '.'
 
 
