@@ -337,7 +337,8 @@ def _check_of_union(annotation: Any, parts: tuple[Any, ...]) -> Check | None:
       return
     for i, one in enumerate(checks, 1):
       try:
-        return one(name, value)  # type: ignore[misc]
+        one(name, value)  # type: ignore[misc]
+        return
       except ValueError:
         if i == len(checks):
           raise

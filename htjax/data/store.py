@@ -15,7 +15,7 @@ _DEFAULT = '~/tensorflow_datasets'
 _VERSION = re.compile(r'(\d+)\.(\d+)\.(\d+)')
 # TFDS renames a directory into place only after both have been written.
 _METADATA = ('dataset_info.json', 'features.json')
-_DTYPES: dict[str, type[np.generic]] = {
+_DTYPES: dict[str, Any] = {
   'series': np.float32,
   'image': np.uint8,
   'label': np.integer,

@@ -75,8 +75,8 @@ def size_of(path: str | os.PathLike) -> int:
 def size_of_directory(path: str | os.PathLike) -> int:
   """Bytes of all files under a directory, which must be regular ones."""
   return sum(
-    size_of(os.path.join(folder, name))
-    for folder, _, names in os.walk(path)
+    int(size_of(os.path.join(folder, name)))
+    for folder, _, names in os.walk(os.fspath(path))
     for name in names
   )
 

@@ -182,6 +182,7 @@ def _array(path: Path, entry: _Entry, mapped: bool) -> np.ndarray:
   count = _num_bytes(entry)
   if not count:
     return np.zeros(entry.shape, entry.dtype)
+  raw: np.ndarray
   if mapped:
     raw = np.memmap(path, np.uint8, 'r', entry.offset, (count,))
   else:
