@@ -6,6 +6,7 @@ numbers raise `ValueError` when the function is called eagerly; traced numbers
 are not looked at, and the docstring says what they give.
 """
 
+import dataclasses
 import functools
 import inspect
 import types
@@ -178,13 +179,6 @@ def check_several(name: str, value: Any) -> None:
     raise ValueError(f'{name} must be a sequence, got {_brief(value)}')
 
 
-def check_integers(name: str, value: Any) -> None:
-  """Raise unless `value` is a sequence of Python integers."""
-  check_several(name, value)
-  for i, entry in enumerate(value):
-    check_integer(f'{name}[{i}]', entry)
-
-
 def check_count(name: str, value: Any, low: int = 1) -> None:
   """Raise unless `value` is a Python integer of at least `low`."""
   if (
@@ -277,6 +271,8 @@ def _check_for(
   # A key and an array are one type; where a seed will do, the function looks.
   if parameter.name == 'key':
     check = _check_key if annotation is jax.Array else None
+  elif parameter.name == 'shape':
+    check = _check_shape
   else:
     check = _check_of(annotation)
   default = parameter.default
@@ -288,6 +284,12 @@ def _check_for(
       check(name, value)
 
   return unless_default
+
+
+def _check_shape(name: str, value: Any) -> None:
+  """An integer is a shape as well."""
+  if isinstance(value, bool) or not isinstance(value, int | np.integer):
+    check_several(name, value)
 
 
 def _check_key(name: str, value: Any) -> None:
@@ -308,11 +310,11 @@ def _check_of(annotation: Any) -> Check | None:
   if origin is Callable or annotation is Callable:
     return check_callable
   if origin in (Sequence, list, tuple):
-    whole = bool(parts) and all(p in (int, Ellipsis) for p in parts)
-    return check_integers if whole else check_several
+    return check_several
   if origin in (Mapping, dict):
     return functools.partial(_check_class, Mapping)
-  if isinstance(annotation, type) and annotation.__module__.startswith('htjax'):
+  # Records; other classes are known by what they do.
+  if hasattr(annotation, '_fields') or dataclasses.is_dataclass(annotation):
     return functools.partial(_check_class, annotation)
   return None
 

@@ -82,7 +82,7 @@ def exclude(*names: str) -> Callable[[PyTree], PyTree]:
     for name in names:
       if not any(name in p for p in parts):
         raise ValueError(
-          f'exclude: no part of params is called {name!r}; there are '
+          f'exclude: no part of the parameters is called {name!r}; there are '
           f'{", ".join(sorted({c for p in parts for c in p})) or "none"}'
         )
     chosen = [

@@ -133,7 +133,7 @@ def bad_calls(function, args, kwargs):
 
 def is_clear(error, function):
   """Whether the error is of a clear kind and names an argument."""
-  names = set(inspect.signature(function).parameters) | SHORT
+  names = {*inspect.signature(function).parameters, *SHORT, 'parameters'}
   words = set(re.findall(r'[A-Za-z_]\w*', str(error)))
   return isinstance(error, CLEAR) and bool(names & words)
 

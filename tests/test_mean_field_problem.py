@@ -170,5 +170,5 @@ def test_bad_points_and_a_foreign_problem():
   theta = jnp.ones((4, 3))
   with pytest.raises(ValueError, match=r'theta must be \[p\] or \[k, p\]'):
     mean_field.drift(make(), jnp.ones(2), theta)
-  with pytest.raises(ValueError, match='must be a mean_field'):
+  with pytest.raises(ValueError, match='must be a Problem'):
     mean_field.predict({'unit': tanh_unit}, theta)
