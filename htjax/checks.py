@@ -269,6 +269,7 @@ def _check_for(
     except Exception:
       return None
   # A key and an array are one type; where a seed will do, the function looks.
+  check: Check | None
   if parameter.name == 'key':
     check = _check_key if annotation is jax.Array else None
   elif parameter.name == 'shape':
