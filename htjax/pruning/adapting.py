@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+
 from htjax.checks import checked
 
 PyTree = Any
@@ -59,6 +61,10 @@ def nnx_module(model: Any, params: PyTree) -> Any:
   Returns:
     The module; `model` stays as it is.
 
+  Raises:
+    ValueError: `model` is no NNX module, or `params` have other leaves than
+      its arrays.
+
   Examples:
     >>> import jax
     >>> from flax import nnx
@@ -71,8 +77,17 @@ def nnx_module(model: Any, params: PyTree) -> Any:
   """
   from flax import nnx
 
+  if not is_nnx(model):
+    raise ValueError(
+      f'model must be an nnx.Module, got a {type(model).__name__}'
+    )
   parts: Any = nnx.split(model, nnx.RngState, ...)
-  graph, keys, _ = parts
+  graph, keys, own = parts
+  if jax.tree.structure(params) != jax.tree.structure(own):
+    raise ValueError(
+      f'params must have the structure of the arrays of model, '
+      f'{jax.tree.structure(own)}, got {jax.tree.structure(params)}'
+    )
   merged = nnx.merge(graph, keys, params)
   resize(merged)
   return merged
