@@ -83,10 +83,12 @@ def nnx_module(model: Any, params: PyTree) -> Any:
     )
   parts: Any = nnx.split(model, nnx.RngState, ...)
   graph, keys, own = parts
-  if jax.tree.structure(params) != jax.tree.structure(own):
+  wanted: Any = jax.tree.structure(own)
+  given: Any = jax.tree.structure(params)
+  if given != wanted:
     raise ValueError(
-      f'params must have the structure of the arrays of model, '
-      f'{jax.tree.structure(own)}, got {jax.tree.structure(params)}'
+      f'params must have the structure of the arrays of model, {wanted}, got '
+      f'{given}'
     )
   merged = nnx.merge(graph, keys, params)
   resize(merged)
