@@ -773,7 +773,7 @@ def test_synthetic_survives_the_heaviest_tails():
   ('options', 'message'),
   [
     ({'num_train': 0}, 'num_train must be an integer >= 1'),
-    ({'dim': 2.5}, 'dim must be an integer >= 1'),
+    ({'dim': 2.5}, 'dim must be an integer'),
     ({'num_classes': 1}, 'num_classes must be an integer >= 2'),
     ({'hidden_layers': -1}, 'hidden_layers must be an integer >= 0'),
     ({'teacher': 'cauchy'}, "teacher must be one of 'uniform', 'stable'"),

@@ -458,10 +458,21 @@ RESULT_FAULTS = {
     [RESULTS[0], RESULTS[0] | {'train_accuracy': 0.8}]
   ),
   'a key less': rows_without('seed'),
-  'a key more': rows_with(1, more=1),
   'a dictionary': '{}',
   'numbers': '[1, 2]',
 }
+
+
+def test_draws_of_a_law_belong_to_some_lanes_alone(tmp_path):
+  rows = [RESULTS[0], RESULTS[1] | {'law_pruning_ratios': [0.1, 0.2]}]
+  (tmp_path / 'results.json').write_text(json.dumps(rows))
+  assert records.read_results(tmp_path) == rows
+
+
+def test_lanes_may_have_names(tmp_path):
+  rows = [{'lane': 'main', 'errors': 3}, {'lane': 'random labels', 'errors': 9}]
+  (tmp_path / 'results.json').write_text(json.dumps(rows))
+  assert records.read_results(tmp_path) == rows
 
 
 @pytest.mark.parametrize('name', RESULT_FAULTS)

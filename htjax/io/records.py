@@ -37,6 +37,11 @@ __all__ = ['Run', 'open_run', 'read_config', 'read_metrics', 'read_results']
 
 _METRICS, _RESULTS = 'metrics.jsonl', 'results.json'
 # Columns of fractions.
+# Columns that every lane of a run has, or none.
+_EVERY_LANE = {
+  *('alpha', 'sigma', 'kind', 'seed', 'width', 'steps', 'status', 'diverged'),
+  *('train_accuracy', 'test_accuracy', 'pruning_ratio'),
+}
 _SHARE = re.compile(r'(^|_)(accuracy(_pruned)?|pruning_ratio)$')
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -212,8 +217,9 @@ def read_results(workdir: str | os.PathLike) -> list[dict[str, Any]]:
 
   Raises:
     ValueError: results.json is damaged, or was edited into what no run writes:
-      a row twice, a `lane` that is no count, rows of lanes with other columns
-      than the first, an accuracy or a pruning ratio outside of [0, 1].
+      a row twice, a `lane` that is no count or name, rows of lanes without a
+      column of the first that every lane has, an accuracy or a pruning ratio
+      outside of [0, 1].
   """
   path = Path(workdir) / _RESULTS
   if not path.exists():
@@ -270,9 +276,12 @@ def _check_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def _check_lane(where: str, row: dict[str, Any], first: dict[str, Any]) -> None:
   lane = row['lane']
-  if type(lane) is not int or lane < 0:
+  # Lanes are counted, or all have names.
+  is_name = isinstance(lane, str) and isinstance(first['lane'], str) and lane
+  if not is_name and (type(lane) is not int or lane < 0):
     raise ValueError(f'{where} has lane={lane!r}, no integer >= 0')
-  if odd := sorted(row.keys() ^ first.keys()):
+  # Others, such as draws of a law, belong to some lanes alone.
+  if odd := sorted((row.keys() ^ first.keys()) & _EVERY_LANE):
     verb = 'has' if odd[0] in row else 'lacks'
     raise ValueError(f'{where} {verb} {odd[0]}, unlike the first of a lane')
 
