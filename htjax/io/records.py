@@ -277,9 +277,9 @@ def _check_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 def _check_lane(where: str, row: dict[str, Any], first: dict[str, Any]) -> None:
   lane = row['lane']
   # Lanes are counted, or all have names.
-  is_name = isinstance(lane, str) and isinstance(first['lane'], str) and lane
-  if not is_name and (type(lane) is not int or lane < 0):
-    raise ValueError(f'{where} has lane={lane!r}, no integer >= 0')
+  is_known = lane >= 0 if type(lane) is int else lane and isinstance(lane, str)
+  if not is_known or type(lane) is not type(first['lane']):
+    raise ValueError(f'{where} has lane={lane!r}, no integer >= 0 or name')
   # Others, such as draws of a law, belong to some lanes alone.
   if odd := sorted((row.keys() ^ first.keys()) & _EVERY_LANE):
     verb = 'has' if odd[0] in row else 'lacks'
