@@ -79,9 +79,9 @@ def add_stable_noise(
     kind: 'type1', 'type2' or 'type3'.
     select: the weights that get noise: a pytree of booleans, or of arrays of
       booleans entry by entry (the mask of a pruned network), a function of the
-      parameters that returns one, or None for every weight (floating-point,
-      rank >= 2). `htjax.selection.exclude('name')` leaves out a layer; the
-      papers leave out the last one.
+      parameters that returns one, or None for every weight, which embeddings,
+      norms and biases are not. `htjax.selection.exclude('name')` leaves out a
+      layer; the papers leave out the last one.
     mask: another name of `select`.
     unit: 'filter' or 'kernel', what convolutions are made of.
     noise: the process, in place of alpha, sigma, kind and unit.
