@@ -12,6 +12,7 @@ process when u_t = -eta_t * gradient. Anywhere else in a chain it would be
 another process.
 """
 
+from htjax.noise.contribution import contribution_noise, contributions
 from htjax.noise.process import UNITS, StableNoise
 from htjax.noise.transformations import (
   AddStableNoiseState,
@@ -24,5 +25,7 @@ __all__ = [
   'AddStableNoiseState',
   'StableNoise',
   'add_stable_noise',
+  'contribution_noise',
+  'contributions',
   'heavy_tailed_sgd',
 ]

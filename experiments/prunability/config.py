@@ -1,0 +1,234 @@
+"""Presets: a data set, a network, and the methods that are compared on it.
+
+`tune_PRESET` scans the settings of contribution noise and of the group lasso,
+on other seeds than those that PRESET reports.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from experiments.common.presets import getter
+
+Method = dict[str, Any]
+
+BASE: dict[str, Any] = {
+  'dataset': '',
+  'dataset_options': {},
+  'num_train': 0,  # the first examples of each split; 0 is all
+  'num_test': 0,
+  'pool': 1,  # pictures are averaged over squares of so many pixels
+  'network': 'fcn',  # 'fcn' or 'cnn'
+  'width': 0,
+  'hidden_layers': 1,
+  'channels': (),
+  'batch_size': 100,
+  'eval_batch': 2000,
+  'num_steps': 0,  # of every method
+  'methods': (),  # see `method`
+  'baseline': 'clean',  # what the others are paired with, seed by seed
+  'shares': (0.5, 0.25, 0.1, 0.05, 0.02),  # of the units of a layer, kept
+  'criteria': ('norm', 'centred', 'in_out', 'activation'),
+  'activation_examples': 256,
+  'tuned_shares': (0.1, 0.05, 0.02),  # fine-tuned after pruning
+  'tuned_epochs': 0,
+  'tuned_learning_rate': 0.1,
+  'small': True,  # networks of these shares of the units from the start
+  'small_learning_rate': 0.1,
+  'tuning': False,
+  'first_seed': 1,
+  'num_seeds': 8,
+  'at_once': 0,  # lanes in a batch; 0 is 1 on a CPU and all elsewhere
+}
+
+
+def method(name: str, kind: str, learning_rate: float, **more: Any) -> Method:
+  """A method: what is trained by it, and its numbers.
+
+  Args:
+    name: in tables and figures.
+    kind: see `methods.optimizer`.
+    learning_rate: constant.
+    **more: strength (a penalty, r, or s), alpha, on (share of the steps that
+      have contribution noise), batch_size (0 is the preset's).
+  """
+  defaults = {'strength': 0.0, 'alpha': 2.0, 'on': 1.0, 'batch_size': 0}
+  return {
+    'name': name,
+    'kind': kind,
+    'learning_rate': learning_rate,
+    **(defaults | more),
+  }
+
+
+def _contribution(rate: float, strength: float, alpha: float, on: float):
+  name = f'contribution a{alpha:g} s{strength:g} on {on:g} lr {rate:g}'
+  return method(
+    name, 'contribution', rate, strength=strength, alpha=alpha, on=on
+  )
+
+
+def _compared(
+  rate: float, best: Iterable[Method], lasso: tuple[Method, ...]
+) -> tuple[Method, ...]:
+  """Every method of the study, around one step size."""
+  large = 3 * rate
+  return (
+    method('clean', 'sgd', rate),
+    method('larger step', 'sgd', large),
+    method('large step / batch', 'sgd', rate, batch_size=10),
+    method('weight decay', 'weight_decay', rate, strength=1e-3),
+    method('L1', 'l1', rate, strength=1e-3),
+    *lasso,
+    method('Type I r .1', 'type1', rate, strength=0.1, alpha=1.75),
+    method('Type I r .3', 'type1', rate, strength=0.3, alpha=1.75),
+    method('Type I r 1', 'type1', rate, strength=1.0, alpha=1.75),
+    method('Type I Gaussian r .3', 'type1', rate, strength=0.3),
+    method('Type II r .3', 'type2', rate, strength=0.3, alpha=1.75),
+    method('Type III r .3', 'type3', rate, strength=0.3, alpha=1.75),
+    method('Type I annealed r .3', 'annealed', rate, strength=0.3, alpha=1.75),
+    method(
+      'incoming weights times noise', 'incoming', rate, strength=2.0, on=0.7
+    ),
+    method('initial spread', 'spread', rate),
+    *best,
+  )
+
+
+def _few(
+  rate: float, best: Iterable[Method], lasso: tuple[Method, ...]
+) -> tuple[Method, ...]:
+  """The methods that matter, where training takes long."""
+  return (
+    method('clean', 'sgd', rate),
+    method('larger step', 'sgd', 3 * rate),
+    *lasso,
+    method('Type I r .3', 'type1', rate, strength=0.3, alpha=1.75),
+    *best,
+  )
+
+
+def _lasso(rate: float, strength: float) -> Method:
+  return method(
+    f'group lasso {strength:g} lr {rate:g}',
+    'group_lasso',
+    rate,
+    strength=strength,
+  )
+
+
+def _grid(rates, strengths, alphas, shares) -> tuple[Method, ...]:
+  return tuple(
+    _contribution(rate, s, alpha, on)
+    for rate in rates
+    for alpha in alphas
+    for s in strengths
+    for on in shares
+  )
+
+
+_DIGITS = {
+  'dataset': 'digits',
+  'width': 1000,
+  'num_steps': 600,
+  'tuned_epochs': 8,
+}
+_MNIST = {
+  'dataset': 'mnist',
+  'num_train': 10_000,
+  'width': 1000,
+  'num_steps': 1000,
+  'tuned_epochs': 2,
+}
+_DEEP = {
+  'dataset': 'digits',
+  'width': 256,
+  'hidden_layers': 3,
+  'num_steps': 1000,
+  'shares': (0.5, 0.3, 0.2, 0.1),
+  'tuned_shares': (0.2, 0.1),
+  'tuned_epochs': 8,
+}
+_CNN = {
+  'dataset': 'mnist',
+  'num_train': 5000,
+  'num_test': 5000,
+  'pool': 2,
+  'network': 'cnn',
+  'channels': (32, 'M', 64, 'M', 64),
+  'num_steps': 500,
+  'shares': (0.5, 0.3, 0.2),
+  'criteria': ('norm', 'in_out'),
+  'tuned_shares': (0.3, 0.2),
+  'tuned_epochs': 2,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+  # Does it run?
+  'smoke': {
+    **_DIGITS,
+    'width': 64,
+    'num_steps': 100,
+    'num_seeds': 2,
+    'shares': (0.5, 0.2),
+    'tuned_shares': (0.2,),
+    'tuned_epochs': 1,
+    'methods': (
+      method('clean', 'sgd', 0.1),
+      method('group lasso', 'group_lasso', 0.1, strength=0.01),
+      _contribution(0.1, 2.0, 1.5, 0.7),
+    ),
+  },
+}
+
+_TUNED: dict[str, tuple[dict[str, Any], tuple[Method, ...]]] = {
+  'tune_digits': (
+    _DIGITS,
+    (
+      method('clean', 'sgd', 0.1),
+      *(_lasso(r, p) for r in (0.1, 0.3) for p in (0.003, 0.01)),
+      *_grid((0.3,), (2.0, 3.0, 4.0, 6.0), (1.5, 2.0), (0.4, 0.7)),
+    ),
+  ),
+  'tune_mnist': (
+    _MNIST,
+    (
+      method('clean', 'sgd', 0.1),
+      *(_lasso(r, p) for r, p in ((0.1, 0.003), (0.3, 0.003), (0.3, 0.01))),
+      *_grid((0.3,), (3.0, 4.0, 6.0), (1.5,), (0.7,)),
+      *_grid((0.3,), (8.0,), (1.5,), (0.4,)),
+      *_grid((0.3,), (4.0, 6.0), (2.0,), (0.4,)),
+    ),
+  ),
+  'tune_deep': (
+    _DEEP,
+    (
+      method('clean', 'sgd', 0.1),
+      *(_lasso(0.1, p) for p in (0.001, 0.003, 0.01)),
+      *_grid((0.1, 0.2), (1.0, 2.0, 3.0), (1.5, 2.0), (0.4, 0.7)),
+    ),
+  ),
+  'tune_cnn': (
+    _CNN,
+    (
+      method('clean', 'sgd', 0.1),
+      *(_lasso(0.1, p) for p in (0.003, 0.01)),
+      *_grid((0.1,), (0.5, 1.0, 2.0), (1.5, 2.0), (0.4, 0.7)),
+    ),
+  ),
+}
+
+PRESETS |= {
+  name: {
+    **task,
+    'methods': methods,
+    'tuning': True,
+    'first_seed': 101,
+    'num_seeds': 3,
+    'criteria': ('in_out',),
+    'small': False,
+    'tuned_epochs': 0,
+  }
+  for name, (task, methods) in _TUNED.items()
+}
+
+get_config = getter(BASE, PRESETS, 'digits')
