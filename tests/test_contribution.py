@@ -286,7 +286,7 @@ def test_parameters_that_do_not_fit_are_refused():
   params = _params(3, 4, 2)
   tx = _noise(params)
   with pytest.raises(
-    ValueError, match='axis 0 of layer_0.bias must have 4 entries'
+    ValueError, match=r'axis 0 of layer_0.bias must have 4 entries'
   ):
     tx.init(_params(3, 5, 2))
   with pytest.raises(ValueError, match='must have incoming and outgoing'):

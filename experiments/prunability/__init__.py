@@ -1,1 +1,1 @@
-"""What makes networks prune well: accuracy against the units that are left."""
+"""Networks that prune well: accuracy against the units that are left."""

@@ -33,7 +33,7 @@ BASE: dict[str, Any] = {
   'tuned_epochs': 0,
   'tuned_learning_rate': 0.1,
   'small': True,  # networks of these shares of the units from the start
-  'small_learning_rate': 0.1,
+  'small_learning_rate': 0.3,
   'tuning': False,
   'first_seed': 1,
   'num_seeds': 8,
@@ -60,11 +60,15 @@ def method(name: str, kind: str, learning_rate: float, **more: Any) -> Method:
   }
 
 
-def _contribution(rate: float, strength: float, alpha: float, on: float):
-  name = f'contribution a{alpha:g} s{strength:g} on {on:g} lr {rate:g}'
-  return method(
-    name, 'contribution', rate, strength=strength, alpha=alpha, on=on
-  )
+def _contribution(
+  rate: float,
+  strength: float,
+  alpha: float,
+  on: float,
+  kind: str = 'contribution',
+) -> Method:
+  name = f'{kind} a{alpha:g} s{strength:g} on {on:g} lr {rate:g}'
+  return method(name, kind, rate, strength=strength, alpha=alpha, on=on)
 
 
 def _compared(
@@ -144,6 +148,7 @@ _DEEP = {
   'width': 256,
   'hidden_layers': 3,
   'num_steps': 1000,
+  'small_learning_rate': 0.2,
   'shares': (0.5, 0.3, 0.2, 0.1),
   'tuned_shares': (0.2, 0.1),
   'tuned_epochs': 8,
@@ -156,6 +161,7 @@ _CNN = {
   'network': 'cnn',
   'channels': (32, 'M', 64, 'M', 64),
   'num_steps': 500,
+  'small_learning_rate': 0.1,
   'shares': (0.5, 0.3, 0.2),
   'criteria': ('norm', 'in_out'),
   'tuned_shares': (0.3, 0.2),
@@ -207,14 +213,75 @@ _TUNED: dict[str, tuple[dict[str, Any], tuple[Method, ...]]] = {
       *_grid((0.1, 0.2), (1.0, 2.0, 3.0), (1.5, 2.0), (0.4, 0.7)),
     ),
   ),
-  'tune_cnn': (
+  'tune_deep_more': (
+    _DEEP,
+    (
+      method('clean', 'sgd', 0.1),
+      *(_lasso(0.2, p) for p in (0.003, 0.005, 0.01)),
+      *_grid((0.2,), (4.0, 5.0), (2.0,), (0.4, 0.7)),
+      *_grid((0.3,), (3.0, 4.0), (2.0,), (0.7,)),
+    ),
+  ),
+  'tune_mnist_cnn': (
     _CNN,
     (
       method('clean', 'sgd', 0.1),
       *(_lasso(0.1, p) for p in (0.003, 0.01)),
-      *_grid((0.1,), (0.5, 1.0, 2.0), (1.5, 2.0), (0.4, 0.7)),
+      *_grid((0.1,), (0.5, 1.0, 2.0, 3.0), (2.0,), (0.4,)),
     ),
   ),
+}
+
+_LASSO = tuple(
+  _lasso(r, p) for r, p in ((0.1, 0.01), (0.3, 0.003), (0.3, 0.01))
+)
+_GAUSSIAN = _contribution(0.3, 4.0, 2.0, 0.4)
+
+PRESETS |= {
+  'digits': {
+    **_DIGITS,
+    'methods': _compared(
+      0.1,
+      (
+        _GAUSSIAN,
+        _contribution(0.3, 4.0, 1.5, 0.7),
+        _contribution(0.1, 4.0, 2.0, 0.4),
+        _contribution(0.3, 4.0, 2.0, 0.4, 'unconserved'),
+      ),
+      _LASSO,
+    ),
+  },
+  'mnist': {
+    **_MNIST,
+    'methods': _compared(
+      0.1,
+      (_GAUSSIAN, _contribution(0.3, 8.0, 1.5, 0.4)),
+      _LASSO[1:],
+    ),
+  },
+  # Three hidden layers.
+  'deep': {
+    **_DEEP,
+    'methods': _compared(
+      0.1,
+      (
+        _contribution(0.2, 3.0, 2.0, 0.7),
+        _contribution(0.2, 4.0, 2.0, 0.4),
+        _contribution(0.2, 3.0, 1.5, 0.7),
+      ),
+      tuple(_lasso(0.2, p) for p in (0.003, 0.005, 0.01)),
+    ),
+  },
+  # All of it: three epochs are 1800 steps.
+  'mnist_60000': {
+    **_MNIST,
+    'num_train': 0,
+    'num_steps': 1800,
+    'tuned_epochs': 1,
+    'criteria': ('norm', 'in_out'),
+    'small': False,
+    'methods': _few(0.1, (_GAUSSIAN,), _LASSO[1:]),
+  },
 }
 
 PRESETS |= {

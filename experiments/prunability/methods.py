@@ -1,4 +1,4 @@
-"""What a network is trained by: optimizers, and where they start from."""
+"""Optimizers that networks are trained by, and where they start from."""
 
 from typing import Any, NamedTuple
 
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from htjax import noise, training
+from htjax.checks import check_choice
 from htjax.types import PRNGKey, PyTree
 from htjax.units import Family
 from htjax.units.families import scaled, squared_norms
@@ -40,6 +41,7 @@ def optimizer(
   contribute, of strength s, 'unconserved' the same without conservation, and
   'incoming' that on incoming weights alone.
   """
+  check_choice('kind', kind, KINDS)
   sgd = optax.sgd(setting.learning_rate)
   key = jax.random.fold_in(jax.random.key(setting.seed), 1 << 20)
   if kind in ('sgd', 'spread'):

@@ -16,7 +16,7 @@ Apply = Callable[[PyTree, Array], Array]
 
 
 def count(family: Family, share: float) -> int:
-  """How many units of a family stay, as `htjax.pruning.units` counts."""
+  """Number of units of a family that stay, as `htjax.pruning.units` counts."""
   return math.ceil(round(share * family.num_units, 6))
 
 
@@ -27,7 +27,7 @@ def scores(
   params: PyTree,
   inputs: Array | None,
 ) -> list[Array]:
-  """What units are worth, [num_units] a family, as `htjax.pruning.units`.
+  """Worth of units, [num_units] a family, as `htjax.pruning.units`.
 
   'activation' is from the derivatives of all outputs for each example at once,
   instead of one unit at a time.

@@ -9,6 +9,7 @@ from scipy import stats
 from experiments.common.cells import Report
 from experiments.common.frames import Column, Row, group, table, where
 from experiments.prunability import figures
+from experiments.prunability.methods import ADDITIVE
 
 _TITLES = {
   'norm': 'norm of incoming weights',
@@ -17,9 +18,16 @@ _TITLES = {
   'activation': 'effect on the outputs',
 }
 
+# Where heavy tails come from. A penalty has its own, of zeros.
+_ORIGINS = {
+  'steps': ('sgd',),
+  'additive noise': ('sgd', *ADDITIVE),
+  'contribution noise': ('sgd', 'contribution', 'unconserved'),
+}
+
 
 def report(config: ConfigDict, rows: list[Row]) -> Report:
-  """What is left, accuracies by every criterion, pairs, and tails."""
+  """Sizes, accuracies by every criterion, pairs, and tails."""
   trained = [row for row in rows if 'accuracy_in_out' in row]
   tables = [
     sizes_table(rows),
@@ -27,6 +35,7 @@ def report(config: ConfigDict, rows: list[Row]) -> Report:
     paired_table(config, trained),
     tuned_table(config, rows),
     tails_table(config, trained),
+    correlation_table(config, trained),
   ]
   if config.tuning:
     return Report([*tables, choice_table(config, trained)], {})
@@ -141,12 +150,51 @@ def tails_table(config: ConfigDict, rows: list[Row]) -> str:
         ('Hill, contributions', 'tail_index_contribution'),
       )
     ),
+    Column('log-normal', lambda own: _shown_index(log_normal_index(own[0]))),
   ]
   return table(
     'tails: index of the largest tenth',
     columns,
     group(rows, 'cell').values(),
   )
+
+
+def log_normal_index(row: Row) -> float | None:
+  """Hill's index that Gaussian noise alone gives contributions.
+
+  Of a log-normal law with sigma^2 = 2 s^2 on, from the largest tenth.
+  """
+  if row['kind'] != 'contribution' or row['alpha'] < 2:
+    return None
+  z = stats.norm.isf(0.1)
+  sigma = row['strength'] * np.sqrt(2 * row['on'])
+  return float(1 / (sigma * (stats.norm.pdf(z) / 0.1 - z)))
+
+
+def correlation_table(config: ConfigDict, rows: list[Row]) -> str:
+  """Rank correlation of tails with accuracy, by where the tails come from."""
+  at = list(config.shares).index(config.tuned_shares[0])
+  found = []
+  for name, kinds in _ORIGINS.items():
+    own = [
+      (row['tail_index_norm'], row['accuracy_in_out'][at])
+      for row in rows
+      if row['kind'] in kinds and np.isfinite(row['tail_index_norm'] or np.nan)
+    ]
+    if len(own) > 2:
+      r, p = stats.spearmanr(*zip(*own, strict=True))
+      found.append({'tails by': name, 'n': len(own), 'r': r, 'p': p})
+  columns = [
+    Column('tails by', 'tails by'),
+    Column('runs', 'n', 'd'),
+    Column('Spearman', 'r', '.2f'),
+    Column('p', 'p', '.1g'),
+  ]
+  title = (
+    f'index of norms in against accuracy at {config.shares[at]:.0%}, '
+    'by norm in x norm out'
+  )
+  return table(title, columns, found)
 
 
 def choice_table(config: ConfigDict, rows: list[Row]) -> str:
@@ -172,13 +220,18 @@ def _value(row: Row, column: str, at: int | None) -> float:
 
 
 def _mean(rows: Sequence[Row], column: str, at: int | None = None) -> float:
-  return float(np.mean([_value(row, column, at) for row in rows]))
+  values = [_value(row, column, at) for row in rows]
+  return float(np.mean([np.nan if v is None else v for v in values]))
 
 
 def _percent(header: str, column: str, at: int | None = None) -> Column:
   return Column(
     header, lambda own: _shown([_value(row, column, at) for row in own])
   )
+
+
+def _shown_index(index: float | None) -> str:
+  return '' if index is None else f'{index:.2f}'
 
 
 def _shown(values: Sequence[float]) -> str:

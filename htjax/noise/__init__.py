@@ -12,7 +12,11 @@ process when u_t = -eta_t * gradient. Anywhere else in a chain it would be
 another process.
 """
 
-from htjax.noise.contribution import contribution_noise, contributions
+from htjax.noise.contribution import (
+  contribution_noise,
+  contribution_scale,
+  contributions,
+)
 from htjax.noise.process import UNITS, StableNoise
 from htjax.noise.transformations import (
   AddStableNoiseState,
@@ -26,6 +30,7 @@ __all__ = [
   'StableNoise',
   'add_stable_noise',
   'contribution_noise',
+  'contribution_scale',
   'contributions',
   'heavy_tailed_sgd',
 ]

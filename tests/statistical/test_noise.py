@@ -166,3 +166,17 @@ def test_conserved_contributions_are_log_normal_of_mean_one():
   check_within(walked.mean(), -variance / 2, 2 * error)
   refused(check_within, walked.mean(), 0.0, 2 * error)
   check_within(walked.var(), variance, variance * math.sqrt(2 / (1 << 14)))
+
+
+@pytest.mark.parametrize(
+  ('kept', 'held', 'on'), [(0.5, 0.8, 1.0), (0.3, 0.6, 0.5)]
+)
+def test_units_that_are_kept_hold_what_the_scale_is_for(kept, held, on):
+  scale = noise.contribution_scale(kept, on=on, held=held)
+  walked = _walk(8, 2.0, on, scale, conserve=True)
+  shares = np.sort(np.exp(walked))[::-1] / np.exp(walked).sum()
+  # More than the standard error of a part of a sum of so many terms.
+  error = math.sqrt(np.sum(shares**2))
+  found = shares[: round(kept * len(shares))].sum()
+  check_within(found, held, error)
+  refused(check_within, found, held - 0.1, error)
