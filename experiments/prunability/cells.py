@@ -227,7 +227,7 @@ def load_data(config: ConfigDict) -> data.Dataset:
   dataset = tasks.first(dataset, config.num_test, ('test',))
   if config.pool == 1:
     return dataset
-  few = {
+  few: dict[str, Any] = {
     name: data.Split(_pooled(split[0], config.pool), split[1])
     for name, split in (('train', dataset.train), ('test', dataset.test))
   }

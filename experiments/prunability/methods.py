@@ -107,10 +107,8 @@ def _shrink(
     moved, treedef = jax.tree.flatten(optax.apply_updates(params, updates))
     before = jax.tree.leaves(params)
     for family in families:
-      factors = 1.0
-      if kind == 'group_lasso':
-        norms = jnp.sqrt(squared_norms(family, moved, 'incoming'))
-        factors = jnp.maximum(1 - by / jnp.maximum(norms, 1e-30), 0)
+      norms = jnp.sqrt(squared_norms(family, moved, 'incoming'))
+      factors = jnp.maximum(1 - by / jnp.maximum(norms, 1e-30), 0)
       for part in family.at('incoming'):
         w = moved[part.leaf]
         if kind == 'group_lasso':
@@ -128,7 +126,7 @@ def hidden(families: list[Family]) -> Any:
   chosen = {p.leaf for f in families for p in f.at('incoming')}
 
   def select(params: PyTree) -> PyTree:
-    treedef = jax.tree.structure(params)
+    treedef: Any = jax.tree.structure(params)
     return treedef.unflatten([i in chosen for i in range(treedef.num_leaves)])
 
   return select

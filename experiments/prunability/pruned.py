@@ -34,6 +34,7 @@ def scores(
   """
   leaves = jax.tree.leaves(params)
   if criterion == 'activation':
+    assert inputs is not None
     return _effects(families, apply, params, inputs)
   if criterion == 'norm':
     return [squared_norms(f, leaves, 'incoming') for f in families]
@@ -58,6 +59,7 @@ def smaller(
   families: list[Family], params: PyTree, scores: list[Array], share: float
 ) -> PyTree:
   """The arrays of the network without the units of lowest score."""
+  treedef: Any
   leaves, treedef = jax.tree.flatten(params)
   for family, score in zip(families, scores, strict=True):
     number = count(family, share)
@@ -76,6 +78,7 @@ def _effects(
   families: list[Family], apply: Apply, params: PyTree, inputs: Array
 ) -> list[Array]:
   """Mean square over outputs of the derivative by a factor of each unit."""
+  treedef: Any
   leaves, treedef = jax.tree.flatten(params)
 
   def outputs(factors: list[Array], x: Array) -> Array:

@@ -142,15 +142,14 @@ def tails_table(config: ConfigDict, rows: list[Row]) -> str:
   """Tail indices, and the removable share by the papers' criterion."""
   columns = [
     Column('trained with', 'cell'),
-    Column('10 %-ratio', lambda own: f'{_mean(own, "pruning_ratio"):.3f}'),
-    *(
-      Column(header, lambda own, name=name: f'{_mean(own, name):.2f}')
-      for header, name in (
-        ('Hill, norms in', 'tail_index_norm'),
-        ('Hill, contributions', 'tail_index_contribution'),
-      )
+    Column('10 %-ratio', lambda own: _mean(own, 'pruning_ratio'), '.3f'),
+    Column('Hill, norms in', lambda own: _mean(own, 'tail_index_norm'), '.2f'),
+    Column(
+      'Hill, contributions',
+      lambda own: _mean(own, 'tail_index_contribution'),
+      '.2f',
     ),
-    Column('log-normal', lambda own: _shown_index(log_normal_index(own[0]))),
+    Column('log-normal', lambda own: log_normal_index(own[0]), '.2f'),
   ]
   return table(
     'tails: index of the largest tenth',
@@ -228,10 +227,6 @@ def _percent(header: str, column: str, at: int | None = None) -> Column:
   return Column(
     header, lambda own: _shown([_value(row, column, at) for row in own])
   )
-
-
-def _shown_index(index: float | None) -> str:
-  return '' if index is None else f'{index:.2f}'
 
 
 def _shown(values: Sequence[float]) -> str:
