@@ -129,6 +129,7 @@ FLOORS = {
   'units': 1,
   'stable': 1,
   'compressibility': 1,
+  'line_mixture': 1,
   'sketching': 1,
   'tail_index': 2,
   'noise': 2,

@@ -68,7 +68,7 @@ def make_trainer(
 ) -> Callable[[Lane], codes.Code]:
   """A function that trains, prunes and quantises a network, to a codeword."""
   design = Design(*(config[name] for name in Design._fields))
-  inputs = features(design, train.pixels)
+  inputs = features(design, train)
   shapes = design.shapes(train.pixels.shape[1])
   programs = {s: _program(config, design, shapes, s) for s in STAGES}
   steps = len(train.labels) // config.batch_size
@@ -174,16 +174,8 @@ def _kept_fraction(step: Array, knobs: Knobs) -> Array:
 
 
 def _all_tied(config: ConfigDict, params: Params) -> list[Array]:
-  return [_tied(config, *pair) for pair in zip(*params, strict=True)]
-
-
-def _tied(config: ConfigDict, layer: Array, book: Array) -> Array:
-  """Each kept weight at the nearest value; gradients pass straight through."""
-  on_grid = codes.to_grid(lax.stop_gradient(book), config.mantissa_bits)
-  values = book - lax.stop_gradient(book) + on_grid
-  distances = layer[..., None] - values.reshape((1,) * layer.ndim + (-1,))
-  nearest = values[jnp.argmin(jnp.abs(distances), axis=-1)]
-  return jnp.where(layer != 0, layer - lax.stop_gradient(layer) + nearest, 0)
+  pairs = zip(*params, strict=True)
+  return [codes.tie(*pair, config.mantissa_bits) for pair in pairs]
 
 
 def _with_books(config: ConfigDict, layers: list[Array]) -> Params:

@@ -12,7 +12,12 @@ from htjax.compressibility.arguments import (
   check_order,
 )
 from htjax.compressibility.counts import ROUNDINGS, AllBut, Kept, kept_count
-from htjax.compressibility.curves import gaussian_limit, stable_curve
+from htjax.compressibility.curves import (
+  gaussian_limit,
+  gaussian_ratio,
+  stable_curve,
+  stable_limit,
+)
 from htjax.compressibility.errors import (
   best_k,
   compression_error,
@@ -39,6 +44,7 @@ __all__ = [
   'column_norms',
   'compression_error',
   'gaussian_limit',
+  'gaussian_ratio',
   'invisible_noise_ratios',
   'kept_count',
   'largest',
@@ -48,4 +54,5 @@ __all__ = [
   'pruning_ratio',
   'smallest_kappa',
   'stable_curve',
+  'stable_limit',
 ]
