@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from htjax.checks import (
   check_choice,
@@ -108,6 +108,41 @@ def bipartite_ensemble(
   matrix = jnp.zeros((left, right), dtype)
   matrix = matrix.at[picks, jnp.arange(right)[:, None]].set(1)
   return matrix if variant == 'corrected' else matrix.T
+
+
+@checked
+def sparse_mask(key: PRNGKey, p: int, j: int) -> Bool[Array, 'p p']:
+  """Random places with at most j in any row and in any column.
+
+  A full diagonal and j - 1 random permutations, which may meet.
+
+  Args:
+    key: typed key.
+    p: side of the matrix.
+    j: at least 1.
+
+  Returns:
+    Booleans [p, p].
+
+  Raises:
+    ValueError: for counts below 1.
+
+  Source: [SK], section 5, the matrices for which sketches are meant.
+
+  Examples:
+    >>> import jax
+    >>> from htjax import sketching
+    >>> mask = sketching.sparse_mask(jax.random.key(0), 50, 3)
+    >>> int(mask.sum(axis=0).max()), int(mask.sum(axis=1).max())
+    (3, 3)
+  """
+  key = check_key(key)
+  check_count('p', p)
+  check_count('j', j)
+  mask = jnp.eye(p, dtype=bool)
+  for own in jax.random.split(key, j - 1) if j > 1 else ():
+    mask |= jnp.eye(p, dtype=bool)[jax.random.permutation(own, p)]
+  return mask
 
 
 @checked

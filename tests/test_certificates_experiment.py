@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from experiments.certificates import cells, decoder, training
+from experiments.certificates import cells, decoder
 from experiments.certificates import config as configs
 from htjax.bounds import certificates
 
@@ -107,16 +107,6 @@ def test_pixels_come_back_from_the_standardised_images():
   pixels = np.concatenate([train.pixels, test.pixels]).reshape(-1, 64) * 16
   ours = sorted(map(tuple, pixels.tolist()))
   assert ours == sorted(map(tuple, load_digits().data.tolist()))
-
-
-def test_kept_fraction_falls_from_one_to_kappa():
-  knobs = training.Knobs(0, *map(jnp.float32, (2, 0, 0.2, 100, 50, 300)))
-  kept = [
-    float(training._kept_fraction(jnp.int32(s), knobs)) for s in range(100, 151)
-  ]
-  assert kept[0] == 1
-  assert np.all(np.diff(kept) <= 0)
-  np.testing.assert_allclose(kept[40:], 0.2, rtol=1e-6)
 
 
 def test_unknown_preset():

@@ -36,9 +36,9 @@ def test_brackets_against_scipy():
       bound = (64 * p / count) ** count
       bound *= ((1 - p) / (1 - count / 64)) ** (64 - count)
       tail = stats.binom.sf(math.ceil(count) - 1, 64, p)
-      np.testing.assert_allclose(values['bound'][i, a], bound, rtol=1e-9)
-      np.testing.assert_allclose(values['binomial'][i, a], tail, rtol=1e-9)
-      assert values['valid'][i, a] == (count > 64 * p)
+      np.testing.assert_allclose(values.bound[i, a], bound, rtol=1e-9)
+      np.testing.assert_allclose(values.binomial[i, a], tail, rtol=1e-9)
+      assert values.valid[i, a] == (count > 64 * p)
       if count > 64 * p:
         assert bound >= tail
   # At alpha 1 the law is Cauchy's.
@@ -46,11 +46,11 @@ def test_brackets_against_scipy():
   exact = stats.binom.sf(
     np.ceil(1.3 ** (5 - indices)) - 1, 64, ends[1] - ends[0]
   )
-  np.testing.assert_allclose(values['exact'][:, 1], exact, rtol=1e-4)
+  np.testing.assert_allclose(values.exact[:, 1], exact, rtol=1e-4)
   # Where the premise fails the printed number is below what it should bound.
-  below = values['bound'] < values['binomial']
+  below = values.bound < values.binomial
   assert below.any()
-  assert not values['valid'][below].any()
+  assert not values.valid[below].any()
 
 
 def test_the_paper_setting():

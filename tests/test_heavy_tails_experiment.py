@@ -107,15 +107,6 @@ def test_a_wrong_limit_does_not_hold():
   assert holds(synthetic._mean(values), None) is None
 
 
-def test_stable_network_has_unit_layers():
-  network = models.fcn(5, 40, 3, hidden_layers=2)
-  params = synthetic.stable_network(jax.random.key(0), network, 1.0)
-  for name in network.hidden:
-    kernel = np.asarray(params[name]['kernel'], np.float64)
-    assert np.linalg.norm(kernel) == pytest.approx(1.0, abs=1e-5)
-  assert np.abs(params['output']['kernel']).max() <= 40**-0.5
-
-
 def test_the_authors_protocol_counts_an_output_that_it_leaves_alone():
   network = models.fcn(6, 8, 3, hidden_layers=2)
   params = network.init(jax.random.key(1))

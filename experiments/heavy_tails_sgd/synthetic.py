@@ -82,7 +82,7 @@ def _agreement(config: ConfigDict) -> Callable[..., Row]:
 
   @jax.jit
   def agreement(key, alpha, inputs):
-    params = stable_network(key, network, alpha)
+    params = models.stable_params(key, network, alpha)
 
     def labels(params):
       return network.apply(params, inputs).argmax(-1)
@@ -101,24 +101,6 @@ def _agreement(config: ConfigDict) -> Callable[..., Row]:
     }
 
   return agreement
-
-
-def stable_network(key: Any, network: models.Network, alpha: Any) -> Any:
-  """Independent stable weights, each hidden layer of unit norm.
-
-  The output layer is as the network initialises it.
-  """
-  params = dict(network.init(jax.random.fold_in(key, 0)))
-  for i, name in enumerate(network.hidden, 1):
-    shape = params[name]['kernel'].shape
-    w = _scaled(stable.sample(jax.random.fold_in(key, i), alpha, shape))
-    params[name] = {'kernel': w / jnp.linalg.norm(w)}
-  return params
-
-
-def _scaled(w: Any) -> Any:
-  """Over the largest entry: squares of the tail would overflow."""
-  return w / jnp.max(jnp.abs(w))
 
 
 # Matrices.
@@ -274,7 +256,9 @@ def _singular(config: ConfigDict) -> Iterator[Row]:
   size = config.limits.singular_size
 
   def error(alpha: float, key: Any) -> Any:
-    matrix = _scaled(stable.sample(key, alpha, (size, size)))
+    matrix = stable.sample(key, alpha, (size, size))
+    # Over the largest: squares of the tail would overflow.
+    matrix = matrix / jnp.max(jnp.abs(matrix))
     s = jnp.linalg.svd(matrix, compute_uv=False)
     return jnp.sqrt(jnp.sum(s[size // 2 :] ** 2) / jnp.sum(s**2))
 
