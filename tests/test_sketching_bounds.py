@@ -14,8 +14,8 @@ from experiments.sketching_bounds import (
   cells,
   networks,
   numbers,
-  recovery,
   report,
+  sketch_sizes,
 )
 from experiments.sketching_bounds import config as configs
 
@@ -169,8 +169,8 @@ def test_networks_that_learned_nothing_have_a_row():
 def test_recovery_needs_enough_rows():
   def recover(seed, m):
     keys = jax.random.split(jax.random.key(seed), 5)
-    drawn = recovery.draw_many(keys, p=16, j=2, m=m, delta=4)
-    return recovery.recover_many(*drawn, max_iterations=1000, at_once=1)
+    drawn = sketch_sizes.draw_many(keys, p=16, j=2, m=m, delta=4)
+    return sketch_sizes.recover_many(*drawn, max_iterations=1000, at_once=1)
 
   errors, found = recover(3, m=15)
   assert int(jnp.sum(errors < 1e-3)) >= 4

@@ -23,8 +23,8 @@ from ml_collections import ConfigDict
 from experiments.common.cells import Cell, Row, cell, run_cells
 from experiments.sketching_bounds import lemmas, methods, networks
 from experiments.sketching_bounds.networks import Network
-from experiments.sketching_bounds.recovery import recovery
 from experiments.sketching_bounds.report import report
+from experiments.sketching_bounds.sketch_sizes import recovery
 from htjax import bounds, training
 from htjax.bounds.magnitude_sketching import pruning_strength
 from htjax.types import PRNGKey

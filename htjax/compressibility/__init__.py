@@ -23,13 +23,13 @@ from htjax.compressibility.errors import (
   compression_error,
   smallest_kappa,
 )
-from htjax.compressibility.order_statistics import largest, median, num_true
 from htjax.compressibility.ratios import (
   column_norms,
   invisible_noise_ratios,
   num_removable,
   pruning_ratio,
 )
+from htjax.compressibility.top_k import largest, median, num_true
 from htjax.floats import as_floating
 
 __all__ = [

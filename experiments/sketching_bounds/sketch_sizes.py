@@ -1,4 +1,4 @@
-"""Sparse matrices from their sketches."""
+"""How large a sketch must be for its sparse matrix to come back."""
 
 import functools
 
