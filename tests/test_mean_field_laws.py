@@ -51,6 +51,15 @@ def test_both_forms_of_the_process_are_one():
     key, problem, **FIELDS, num_replicas=2, **SETTINGS
   )
   jax.tree.map(np.testing.assert_array_equal, whole, parts)
+  spread = mean_field.gradient_norms(
+    jax.random.clone(key),
+    *(problem, NOISE),
+    study=study._replace(mesh=jax.make_mesh((2,), ('r',))),
+    **SETTINGS,
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), whole, spread
+  )
 
 
 @pytest.mark.parametrize(
