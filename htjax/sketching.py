@@ -23,7 +23,9 @@ from htjax.checks import (
   check_finite,
   check_floating,
   check_key,
+  check_number,
   check_range,
+  check_several,
   checked,
 )
 from htjax.floats import as_floating, result_dtype, to_unit_peak
@@ -222,8 +224,9 @@ def recover(
       )
   if tolerance is None:
     tolerance = math.sqrt(jnp.finfo(y.dtype).eps)
-  check_range('tolerance', tolerance, 0, math.inf, open_low=True)
-  check_range('step_size', step_size, 0, math.inf, open_low=True)
+  for name, value in (('tolerance', tolerance), ('step_size', step_size)):
+    check_number(name, value)
+    check_range(name, value, 0, math.inf, open_low=True)
   check_count('max_iterations', max_iterations)
   return _recover(y, a, b, tolerance, max_iterations, step_size)
 
@@ -367,8 +370,12 @@ def sketch_dimension(
   """
   check_count('j_r', j_r)
   check_count('j_c', j_c)
-  rows, columns = (int(s) for s in shape)
-  check_count('shape', min(rows, columns))
+  check_several('shape', shape)
+  if len(shape) != 2:
+    raise ValueError(f'shape must be (rows, columns), got {shape!r}')
+  for size in shape:
+    check_count('shape', size)
+  rows, columns = shape
   check_range('j_r', j_r, 1, rows)
   check_range('j_c', j_c, 1, columns)
   check_range('constant', constant, 0, np.inf, open_low=True)

@@ -124,6 +124,7 @@ FLOORS = {
   'types': 0,
   'checks': 0,
   'floats': 0,
+  'hosts': 0,
   'rounding': 0,
   'selection': 1,
   'units': 1,
@@ -156,6 +157,7 @@ SIDEWAYS = {
   # The key that a check returns has an alias.
   ('checks', 'types'),
   ('floats', 'types'),
+  ('hosts', 'types'),
   ('rounding', 'types'),
   # Every check looks at numbers through the one conversion; draws need a key.
   ('checks', 'floats'),

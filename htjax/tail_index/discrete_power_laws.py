@@ -186,7 +186,7 @@ def _variance(alpha: Array, xmin: Array) -> Array:
 
 
 def _counts(y: Float[Array, ' n']) -> tuple[Array, Array]:
-  """How many of the descending y are not less, and how many are more."""
+  """Numbers of the descending y that are not less than each, and more."""
   not_less = jnp.searchsorted(-y, -y, side='right')
   more = jnp.searchsorted(-y, -y, side='left')
   return not_less.astype(jnp.int32), more.astype(jnp.int32)

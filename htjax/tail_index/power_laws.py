@@ -388,8 +388,8 @@ def _search(
     steps = np.geomspace(min_tail, n, num_candidates)
     ranks, num_quantiles = np.unique(np.rint(steps)), _NUM_QUANTILES
   if discrete:
-    ranks = jnp.asarray(ranks, jnp.int32)
-    return discrete_power_laws.search(y, ranks, num_quantiles)
+    starts = jnp.asarray(ranks, jnp.int32)
+    return discrete_power_laws.search(y, starts, num_quantiles)
   xmins = y[jnp.asarray(ranks - 1, jnp.int32)]
   # All that equal the threshold belong to the tail.
   nums = jnp.searchsorted(-y, -xmins, side='right').astype(jnp.int32)

@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from htjax import hosts
 from htjax.training import evaluation
 from htjax.training.lanes import Examples, LaneState, is_going
 from htjax.training.programs import Program
@@ -26,11 +27,18 @@ class Engine:
       the device.
   """
 
-  def __init__(self, program: Program, data: Examples, *, batched: bool):
+  def __init__(
+    self,
+    program: Program,
+    data: Examples,
+    *,
+    batched: bool,
+    devices: Sequence[jax.Device] | None = None,
+  ):
     self.recipe, self.batched, self.data = program.recipe, batched, data
     self._program = program
     if batched:
-      mesh = Mesh(np.array(jax.devices()), ('lanes',))
+      mesh = Mesh(np.array(devices or jax.devices()), ('lanes',))
       self.sharding = NamedSharding(mesh, PartitionSpec('lanes'))
       self.data = jax.device_put(data, NamedSharding(mesh, PartitionSpec()))
     self.from_host = _is_slow_in_loops(program, data)
@@ -46,13 +54,13 @@ class Engine:
 
   def advance(self, state: LaneState, settings: Any) -> LaneState:
     """On to the next point of the evaluation grid."""
-    steps = int(np.max(np.asarray(state.steps)))
+    steps = int(np.max(np.asarray(hosts.local(state.steps))))
     num = 1 if steps == 0 else self.recipe.eval_every
     if steps < self.recipe.max_steps:
       num = min(num, self.recipe.max_steps - steps)
     if not self.from_host:
       return self._call(_advance, state, settings, self.data, num)
-    if not np.any(is_going(np.asarray(state.status))):
+    if not np.any(is_going(np.asarray(hosts.local(state.status)))):
       return state
     state = self.move(state, settings, num)
     return self._call(_judge, state, self._totals(state), self._num_train)
@@ -70,12 +78,17 @@ class Engine:
     return jax.device_put(state, self.sharding) if self.batched else state
 
   def take(self, state: LaneState, k: int) -> LaneState:
-    """The state of the lane at position k."""
-    return jax.tree.map(lambda a: a[k], state) if self.batched else state
+    """The state of the lane at position k, on this host."""
+    if not self.batched:
+      return state
+    if jax.process_count() == 1:
+      return _at(state, k)
+    whole = NamedSharding(self.sharding.mesh, PartitionSpec())
+    return hosts.local(jax.jit(_at, out_shardings=whole)(state, k))
 
   def padded(self, index: list[int]) -> list[int]:
     """`index` lengthened to a whole number of lanes per device."""
-    missing = -len(index) % len(jax.devices()) if self.batched else 0
+    missing = -len(index) % self.sharding.mesh.size if self.batched else 0
     return index + index[-1:] * missing
 
   def is_sparse(self, index: list[int], waiting: set[int]) -> bool:
@@ -88,7 +101,11 @@ class Engine:
     """The batch without the lanes that have stopped."""
     kept = self.padded([i for i in dict.fromkeys(index) if i in waiting])
     where = np.array([index.index(i) for i in kept])
-    return kept, self.place(jax.tree.map(lambda a: a[where], state))
+    if kept == index:
+      return index, self.place(state)
+    if state.status.is_fully_addressable:
+      return kept, self.place(_at(state, where))
+    return kept, jax.jit(_at, out_shardings=self.sharding)(state, where)
 
   def arrays(self, lanes: Sequence[Any]) -> Any:
     """The settings of the lanes, as the compiled functions take them."""
@@ -116,6 +133,10 @@ class Engine:
     for start, length in pieces:
       totals = self._call(_add, totals, state.params, self.data, start, length)
     return totals
+
+
+def _at(state: LaneState, where: Any) -> LaneState:
+  return jax.tree.map(lambda a: a[where], state)
 
 
 def _is_slow_in_loops(program: Program, data: Examples) -> bool:

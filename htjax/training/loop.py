@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from htjax import hosts
 from htjax.checks import check_count, checked
 from htjax.io import checkpoints, records
 from htjax.training.batches import steps_per_epoch
@@ -36,19 +37,21 @@ def train(
   done: frozenset[int] = frozenset(),
   run: records.Run | None = None,
   checkpoint_every: float = 60.0,
+  devices: Sequence[jax.Device] | None = None,
 ) -> Iterator[Finished]:
   """Train lanes to their stopping rule, giving each as it stops.
 
   Lanes are trained in groups. The lanes of a group are one vmapped batch; when
   half of them have stopped, the batch is compacted, so that stopped lanes cost
-  nothing. With several devices the batch is sharded over them. A lane's result
-  does not depend on what the other lanes do.
+  nothing. With several devices, of one host or more, the batch is sharded over
+  them. A lane's result does not depend on what the other lanes do.
 
   With a `run`, each evaluation is logged, the state of the group is saved
   every `checkpoint_every` seconds, and a training that was killed goes on from
-  there, to the same numbers. A lane that stopped after the last checkpoint is
-  then given a second time, so that a caller who stores results by index loses
-  nothing.
+  there, on any number of devices and hosts, to the same numbers (those of
+  another size of batch but for rounding). A lane that stopped after the last
+  checkpoint is then given a second time, so that a caller who stores results by
+  index loses nothing.
 
   Args:
     program: from `make_program`.
@@ -60,6 +63,7 @@ def train(
     done: indices of lanes whose results are stored already.
     run: where evaluations are logged and checkpoints kept, or None.
     checkpoint_every: seconds.
+    devices: over which a batch is sharded; None is all, of every host.
 
   Yields:
     A Finished for each lane.
@@ -74,7 +78,7 @@ def train(
     at_once = 1 if jax.default_backend() == 'cpu' else len(lanes)
   check_count('at_once', at_once)
   data = Examples(jnp.asarray(data.inputs), jnp.asarray(data.labels))
-  engine = Engine(program, data, batched=at_once > 1)
+  engine = Engine(program, data, batched=at_once > 1, devices=devices)
   for first in range(0, len(lanes), at_once):
     group = list(range(first, min(first + at_once, len(lanes))))
     if set(group) <= done:
@@ -91,7 +95,11 @@ def train(
       if engine.is_sparse(index, waiting):
         index, state = engine.compact(index, waiting, state)
         settings = engine.arrays([lanes[i] for i in index])
-      if run and waiting and time.monotonic() - saved > checkpoint_every:
+      if (
+        run
+        and waiting
+        and hosts.from_first(time.monotonic() - saved > checkpoint_every)
+      ):
         _save(run, group, index, waiting, state)
         saved = time.monotonic()
 
@@ -164,8 +172,9 @@ def _start(
   )
   if saved and saved[2]['group'] == group:
     state, steps, meta = saved
-    index, waiting = meta['index'], set(meta['waiting'])
-    state = engine.place(state)
+    waiting = set(meta['waiting'])
+    # It may have been padded for another number of devices.
+    index, state = engine.compact(meta['index'], set(meta['index']), state)
   else:
     state = engine.init(settings)
   if run:
@@ -181,7 +190,7 @@ def _save(
   waiting: set[int],
   state: LaneState,
 ) -> None:
-  steps = int(np.max(np.asarray(state.steps)))
+  steps = int(np.max(np.asarray(hosts.local(state.steps))))
   meta = {'group': group, 'index': index, 'waiting': sorted(waiting)}
   checkpoints.save(run.workdir / _CHECKPOINTS, steps, state, meta)
 
@@ -195,7 +204,8 @@ def _log(
   if run is None:
     return
   columns = [
-    np.atleast_1d(a) for a in (state.steps, state.loss, state.accuracy)
+    np.atleast_1d(hosts.local(a))
+    for a in (state.steps, state.loss, state.accuracy)
   ]
   for k, i in enumerate(index):
     if i in waiting and index.index(i) == k:
@@ -214,7 +224,7 @@ def _stopped(
   index: list[int], waiting: set[int], state: LaneState
 ) -> list[tuple[int, int]]:
   """(lane, position) of the lanes that have just stopped."""
-  status = np.atleast_1d(state.status)
+  status = np.atleast_1d(hosts.local(state.status))
   return [
     (i, index.index(i))
     for i in sorted(waiting)
