@@ -152,8 +152,9 @@ def follow(
   try:
     closed = jax.make_jaxpr(apply)(params, *inputs)
   except Exception as error:
+    kind = type(error).__name__
     raise ValueError(
-      f'apply(params, *inputs) cannot be traced: {type(error).__name__}: {error}'
+      f'apply(params, *inputs) cannot be traced: {kind}: {error}'
     ) from error
   leaves = jax.tree.leaves(params)
   walk = _Walk()
