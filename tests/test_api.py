@@ -123,6 +123,7 @@ BOUND_FIELDS = ('value', 'log_value', 'terms', 'assumptions')
 FLOORS = {
   'types': 0,
   'checks': 0,
+  'compiled': 0,
   'floats': 0,
   'hosts': 0,
   'rounding': 0,
@@ -130,6 +131,7 @@ FLOORS = {
   'units': 1,
   'stable': 1,
   'compressibility': 1,
+  'line_mixture': 1,
   'sketching': 1,
   'tail_index': 2,
   'noise': 2,

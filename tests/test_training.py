@@ -677,3 +677,14 @@ def test_bad_data_and_group_size_are_named():
     next(training.train(program(recipe()), lanes, short))
   with pytest.raises(ValueError, match='at_once'):
     next(training.train(program(recipe()), lanes, data, at_once=0))
+
+
+def test_named_keys_differ_and_stay():
+  names = ('chaos 1.5 type1', 'chaos 1.5 type2', 'euler 1.5 type1', '')
+  keys = [training.named_key(seed, name) for name in names for seed in (0, 1)]
+  bits = {tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in keys}
+  assert len(bits) == len(keys)
+  again = training.named_key(0, names[0])
+  assert jax.random.key_data(again).tolist() == (
+    jax.random.key_data(keys[0]).tolist()
+  )

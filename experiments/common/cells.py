@@ -17,7 +17,6 @@ from tqdm import tqdm
 from experiments.common.figures import Figure
 from htjax import hosts, plotting, training
 from htjax.io import files, records
-from htjax.types import PRNGKey
 
 Row = dict[str, Any]
 Measure = Callable[[], Row | Iterable[Row]]
@@ -164,11 +163,3 @@ def publish(report: Report, workdir: Path) -> None:
   for name, figure in report.figures.items():
     plotting.save(figure, workdir / f'{name}.png')
   print(f'{text}\n\nwritten to {workdir}')
-
-
-def key_for(seed: int, name: str) -> PRNGKey:
-  """A key of its own for each name, whatever other cells there are."""
-  letters = name.encode()
-  chunks = (letters[i : i + 4] for i in range(0, len(letters), 4))
-  numbers = (int.from_bytes(chunk, 'little') % 2**31 for chunk in chunks)
-  return functools.reduce(jax.random.fold_in, numbers, jax.random.key(seed))
