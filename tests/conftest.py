@@ -12,7 +12,7 @@ import gc
 import os
 from importlib import metadata
 
-from experiments.common import compiled
+from htjax import compiled
 
 # What the programs of the tests cost is to compile them, not to run them.
 QUICK = ['--xla_backend_optimization_level=0']
@@ -37,7 +37,7 @@ import jax
 import pytest
 import shape_checks
 
-# Before anything imports htjax.
+# Before anything imports a room with shapes.
 shape_checks.install()
 
 jax.config.update('jax_legacy_prng_key', 'error')
