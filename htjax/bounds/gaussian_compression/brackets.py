@@ -12,6 +12,7 @@ from htjax.bounds.gaussian_compression.kept_entries import (
   bracket_tail,
   nonzero_tail,
 )
+from htjax.checks import check_count, check_range
 from htjax.types import ArrayLike
 
 
@@ -58,7 +59,18 @@ def bracket_tails(
   Source: [SH], eqs. (14)-(16), Figure 2.
   """
   c = number('base', base, 1, math.inf, open_low=True, open_high=True)
+  top = number('top', top, 0, math.inf, open_high=True)
+  check_count('row_length', row_length)
   i, alpha = as_numbers('indices', indices), as_numbers('alphas', alphas)
+  check_range('indices', i, 0, top)
+  check_range('alphas', alpha, 0.5, 2, open_high=True)
+  try:
+    np.broadcast_shapes(i.shape, alpha.shape)
+  except ValueError:
+    raise ValueError(
+      'indices and alphas must have shapes that go together, got '
+      f'{i.shape} and {alpha.shape}'
+    ) from None
   x = jnp.asarray(c ** (i[..., None] + np.arange(2)))
   above = np.asarray(
     stable.sf(x, jnp.asarray(alpha)[..., None], scale=c), float
