@@ -46,7 +46,7 @@ def bracket_tails(
   Args:
     indices: i in [0, M], of a shape that goes with the alphas'.
     alphas: in [0.5, 2), likewise.
-    base: c > 1.
+    base: c in (1, 10^30].
     top: M >= 0.
     row_length: N.
 
@@ -58,7 +58,7 @@ def bracket_tails(
 
   Source: [SH], eqs. (14)-(16), Figure 2.
   """
-  c = number('base', base, 1, math.inf, open_low=True, open_high=True)
+  c = number('base', base, 1, 1e30, open_low=True)
   top = number('top', top, 0, math.inf, open_high=True)
   check_count('row_length', row_length)
   i, alpha = as_numbers('indices', indices), as_numbers('alphas', alphas)
