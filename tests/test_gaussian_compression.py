@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -291,18 +288,9 @@ def test_other_bad_settings_are_named(small, tmp_path):
     report.layer_points(small, [])
 
 
-def test_without_weights_two_figures_are_drawn(tmp_path):
-  done = subprocess.run(
-    [
-      *(sys.executable, '-m', 'experiments.gaussian_compression'),
-      *(f'--config={PATH}:smoke', f'--workdir={tmp_path}/run'),
-    ],
-    env={k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'},
-    capture_output=True,
-    text=True,
-    check=True,
-  )
-  assert 'c^(M - i) <= N p' in done.stdout
+def test_without_weights_two_figures_are_drawn(tmp_path, capsys):
+  cells.run(configs.get_config('smoke'), tmp_path / 'run')
+  assert 'c^(M - i) <= N p' in capsys.readouterr().out
   names = {path.name for path in (tmp_path / 'run').iterdir()}
   assert names >= {'densities.png', 'brackets.png', 'table.txt'}
   assert 'stable_rank.png' not in names

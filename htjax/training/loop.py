@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from htjax import hosts
 from htjax.checks import check_count, checked
@@ -22,6 +23,7 @@ from htjax.training.lanes import (
   check_lanes,
   is_going,
 )
+from htjax.training.layout import Rule, check_batches, layout_of
 from htjax.training.programs import Program
 
 _CHECKPOINTS = 'checkpoints'
@@ -38,6 +40,8 @@ def train(
   run: records.Run | None = None,
   checkpoint_every: float = 60.0,
   devices: Sequence[jax.Device] | None = None,
+  mesh: Mesh | None = None,
+  rule: Rule | None = None,
 ) -> Iterator[Finished]:
   """Train lanes to their stopping rule, giving each as it stops.
 
@@ -63,14 +67,22 @@ def train(
     done: indices of lanes whose results are stored already.
     run: where evaluations are logged and checkpoints kept, or None.
     checkpoint_every: seconds.
-    devices: over which a batch is sharded; None is all, of every host.
+    devices: over which the lanes of a batch are split; None is all, of every
+      host.
+    mesh: in place of `devices`, with axes of 'lanes', 'data' and 'model': the
+      lanes of a batch, the examples of each step, the weights with their
+      optimizer state are split over them. It serves one lane at a time too.
+    rule: (shape of a weight, devices of 'model') -> PartitionSpec with that
+      name; None splits the last axis that can be, the units in Flax's layout,
+      of leaves of 2^14 entries and more.
 
   Yields:
-    A Finished for each lane.
+    A Finished for each lane; split over 'model', its weights stay so.
 
   Raises:
     ValueError: no lanes, impossible settings of a lane, at_once < 1, inputs
-      and labels of different lengths.
+      and labels of different lengths, a mesh with other axes or beside devices,
+      a batch size that is no multiple of the devices of 'data'.
   """
   check_lanes(lanes)
   check_examples(data)
@@ -78,7 +90,10 @@ def train(
     at_once = 1 if jax.default_backend() == 'cpu' else len(lanes)
   check_count('at_once', at_once)
   data = Examples(jnp.asarray(data.inputs), jnp.asarray(data.labels))
-  engine = Engine(program, data, batched=at_once > 1, devices=devices)
+  layout = layout_of(mesh, devices, at_once > 1, rule)
+  if layout:
+    check_batches(layout, program.recipe, len(data.labels))
+  engine = Engine(program, data, batched=at_once > 1, layout=layout)
   for first in range(0, len(lanes), at_once):
     group = list(range(first, min(first + at_once, len(lanes))))
     if set(group) <= done:

@@ -145,8 +145,17 @@ def follow(
 
   Returns:
     Followed.
+
+  Raises:
+    ValueError: `apply` cannot be traced.
   """
-  closed = jax.make_jaxpr(apply)(params, *inputs)
+  try:
+    closed = jax.make_jaxpr(apply)(params, *inputs)
+  except Exception as error:
+    kind = type(error).__name__
+    raise ValueError(
+      f'apply(params, *inputs) cannot be traced: {kind}: {error}'
+    ) from error
   leaves = jax.tree.leaves(params)
   walk = _Walk()
   arguments = []
