@@ -238,6 +238,20 @@ _LASSO = tuple(
 _GAUSSIAN = _contribution(0.3, 4.0, 2.0, 0.4)
 
 PRESETS |= {
+  # `make demo`: five methods, three seeds.
+  'demo': {
+    **_DIGITS,
+    'num_seeds': 3,
+    'shares': (0.5, 0.25, 0.1, 0.05, 0.02),
+    'criteria': ('norm', 'in_out'),
+    'methods': (
+      method('clean', 'sgd', 0.1),
+      method('three times the step', 'sgd', 0.3),
+      method('stable noise, Type I', 'type1', 0.1, strength=1.0, alpha=1.75),
+      method('group lasso', 'group_lasso', 0.3, strength=0.003),
+      _GAUSSIAN | {'name': 'contribution noise'},
+    ),
+  },
   'digits': {
     **_DIGITS,
     'methods': _compared(
