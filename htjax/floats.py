@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from htjax.host import is_extreme, on_host
 from htjax.types import Array, ArrayLike
 
 # Largest exponent of a peak that is left where it is.
@@ -54,17 +55,27 @@ def as_floating(name: str, x: ArrayLike, *, vanish: bool = False) -> Array:
     return _from_jax(name, x)
   if callable(getattr(x, '__jax_array__', None)):
     return _from_jax(name, jnp.asarray(x))
-  if np.ma.is_masked(x):
-    raise ValueError(
-      f'{name} must not have masked entries: take {name}.compressed()'
-    )
-  try:
-    host = np.asarray(x)
-  except jax.errors.TracerArrayConversionError:
-    return _from_jax(name, jnp.asarray(x))
-  except ValueError as error:
-    raise ValueError(f'{name} must be an array of numbers: {error}') from error
-  return jnp.asarray(_narrowed(name, _real(name, host), vanish))
+  return jnp.asarray(_host_floating(name, x, vanish))
+
+
+def as_working(name: str, x: ArrayLike) -> Any:
+  """`as_floating`, but as an array of NumPy where that is to do the work.
+
+  Args:
+    name: what to call it in messages.
+    x: array, number, or nested sequence.
+
+  Returns:
+    Array of x's shape, of JAX or NumPy; x itself if it is one already.
+
+  Raises:
+    ValueError: as `as_floating`.
+  """
+  if not on_host(x):
+    return as_floating(name, x)
+  if isinstance(x, jax.Array):
+    return np.asarray(_from_jax(name, x))
+  return _host_floating(name, x, vanish=False)
 
 
 def result_dtype(*values: Any) -> np.dtype:
@@ -99,10 +110,12 @@ def to_unit_peak(*arrays: Array) -> tuple[Array, ...]:
     (*scaled, exponent), scaled = array * 2^-exponent and exponent int32 []. All
     zeros, and arrays with NaN or infinity, come back as they are.
   """
+  # Nearly always there is nothing to do, which needs no program to be seen.
+  if on_host(*arrays) and not is_extreme(arrays, _PEAK):
+    return (*arrays, np.int32(0))
   return _to_unit_peak(arrays)
 
 
-@jax.jit
 def times_power_of_two(x: Array, exponent: ArrayLike) -> Array:
   """x 2^exponent, rounded once, also where x or the result is subnormal.
 
@@ -113,6 +126,13 @@ def times_power_of_two(x: Array, exponent: ArrayLike) -> Array:
   Returns:
     Array of x's shape and dtype; infinity where it overflows.
   """
+  if on_host(exponent) and not np.any(exponent):
+    return x
+  return _times_power_of_two(x, exponent)
+
+
+@jax.jit
+def _times_power_of_two(x: Array, exponent: ArrayLike) -> Array:
   fraction, own = split(x)
   exponent = jnp.broadcast_to(jnp.asarray(exponent, jnp.int32), x.shape)
   return _joined(fraction, own + exponent)
@@ -214,6 +234,21 @@ def _magnitude_bits(x: Array) -> Array:
   """Bits of |x|, whose order as integers is that of the magnitudes."""
   integer = _integer(x.dtype)
   return lax.bitcast_convert_type(x, integer) & jnp.iinfo(integer).max
+
+
+def _host_floating(name: str, x: Any, vanish: bool) -> Any:
+  """What is not an array of JAX, as one of NumPy unless a part is traced."""
+  if np.ma.is_masked(x):
+    raise ValueError(
+      f'{name} must not have masked entries: take {name}.compressed()'
+    )
+  try:
+    host = np.asarray(x)
+  except jax.errors.TracerArrayConversionError:
+    return _from_jax(name, jnp.asarray(x))
+  except ValueError as error:
+    raise ValueError(f'{name} must be an array of numbers: {error}') from error
+  return _narrowed(name, _real(name, host), vanish)
 
 
 def _from_jax(name: str, x: Array) -> Array:

@@ -22,19 +22,21 @@ from htjax.checks import (
   check_key,
   check_range,
   checked,
-  is_concrete,
 )
 from htjax.floats import as_floating, times_power_of_two, to_unit_peak
+from htjax.host import chunks, on_host
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_determined,
   check_samples,
+  host_estimate,
   kolmogorov_p_value,
   make_estimate,
   two_sided_p_value,
 )
 from htjax.tail_index.order_statistics import (
   log_excess_sums,
+  log_excess_sums_at,
   power_law_distance,
 )
 from htjax.types import Array, ArrayLike, PRNGKey
@@ -118,8 +120,12 @@ def power_law(
   check_count('min_tail', min_tail, 2)
   check_count('num_candidates', num_candidates, 2)
   x = check_samples('x', x, 1, min_tail if xmin is None else 2)
+  if on_host(x, xmin):
+    y = np.sort(np.abs(x))[::-1]
+    start = None if xmin is None else _start(x, xmin)
+    return power_law_of_sorted(y, start, min_tail, num_candidates)
   x, xmin, exponent = _in_range(x, xmin)
-  y = _descending(x)
+  y = -jnp.sort(-jnp.abs(x))
   if xmin is None:
     fit = _search(y, min_tail, num_candidates)
   else:
@@ -286,19 +292,106 @@ def _in_range(
   if xmin is None:
     scaled, exponent = to_unit_peak(x)
     return scaled, None, exponent
+  scaled, start, exponent = to_unit_peak(x, _start(x, xmin))
+  return scaled, start, exponent
+
+
+def _start(x: Array, xmin: ArrayLike) -> Array:
+  """xmin as an array of x's dtype."""
   check_range('xmin', xmin, 0.0, np.inf, open_low=True, open_high=True)
   start = as_floating('xmin', xmin).astype(x.dtype)
   if start.shape != ():
     raise ValueError(f'xmin must be one number, got shape {start.shape}')
-  scaled, start, exponent = to_unit_peak(x, start)
-  return scaled, start, exponent
+  return start
 
 
 def _descending(x: Float[Array, ' n']) -> Float[Array, ' n']:
-  # On CPU the sort of XLA takes ten times that of NumPy.
-  if is_concrete(x) and jax.default_backend() == 'cpu':
-    return jnp.asarray(np.sort(np.abs(np.asarray(x)))[::-1])
+  if on_host(x):
+    return jnp.asarray(np.sort(np.abs(x))[::-1])
   return -jnp.sort(-jnp.abs(x))
+
+
+def power_law_of_sorted(
+  y: np.ndarray,
+  xmin: Any = None,
+  min_tail: int = 10,
+  num_candidates: int = 500,
+) -> TailEstimate:
+  """`power_law` of descending y >= 0, by NumPy."""
+  if xmin is None:
+    num, start = _host_search(y, min_tail, num_candidates)
+  else:
+    start = np.float64(xmin)
+    num = y.size - int(np.searchsorted(y[::-1], start, side='left'))
+  estimate = host_estimate(
+    *(_host_fit, y, num, start), num_used=num, dtype=y.dtype
+  )
+  return check_determined('x', estimate)
+
+
+def _host_search(
+  y: np.ndarray, min_tail: int, num_candidates: int
+) -> tuple[int, Any]:
+  """How many values belong to the tail that fits best, and where it starts."""
+  with np.errstate(all='ignore'):
+    ranks, num_quantiles = _candidates(y.size, min_tail, num_candidates)
+    xmins = y[ranks - 1].astype(np.float64)
+    nums = y.size - np.searchsorted(y[::-1], y[ranks - 1], side='left')
+    alphas = nums / log_excess_sums_at(y, nums)
+    distances = np.empty(len(ranks))
+    quantile = np.arange(1, num_quantiles + 1)[None, :]
+    for part in chunks(len(ranks), num_quantiles):
+      num = nums[part, None]
+      rank = -(-num * quantile // num_quantiles)
+      excess = np.log(y[rank - 1] / xmins[part, None])
+      above = np.exp(-alphas[part, None] * excess)
+      gap = np.abs(above - rank / num)
+      before = np.abs(above - (rank - 1) / num)
+      distances[part] = np.max(np.maximum(gap, before), axis=1)
+    usable = (xmins > 0) & np.isfinite(alphas) & np.isfinite(distances)
+    best = np.argmin(np.where(usable, distances, np.inf))
+  return int(nums[best]), xmins[best] if usable[best] else np.float64(np.nan)
+
+
+def _host_fit(y: np.ndarray, num: int, xmin: Any, xp: Any) -> dict[str, Any]:
+  """`_fit`, a chunk at a time."""
+
+  def excess(part: slice) -> np.ndarray:
+    return np.log(y[part] / np.float64(xmin))
+
+  total = sum(np.sum(excess(part)) for part in chunks(num))
+  valid = num >= 2 and xmin > 0 and total > 0
+  alpha = num / total if valid else np.float64(np.nan)
+  gaps = [
+    _largest_gap(np.exp(-alpha * excess(part)), part.start, num)
+    for part in chunks(num if valid else 0)
+  ]
+  ks_distance = np.max(gaps) if valid else alpha
+  return {
+    'alpha': alpha,
+    'standard_error': alpha / np.sqrt(num),
+    'scale': xmin,
+    'ks_distance': ks_distance,
+    'p_value': kolmogorov_p_value(ks_distance, num, xp),
+  }
+
+
+def _largest_gap(above: np.ndarray, start: int, num: int) -> Any:
+  """Largest distance of P(> y_i) to the ranks i - 1 and i over num."""
+  rank = np.arange(start + 1, start + above.size + 1)
+  return np.max(
+    np.maximum(np.abs(above - rank / num), above - (rank - 1) / num)
+  )
+
+
+def _candidates(
+  n: int, min_tail: int, num_candidates: int
+) -> tuple[np.ndarray, int]:
+  """Ranks of the thresholds to try, and quantiles at which to compare."""
+  if n <= _EXACT:
+    return np.arange(min_tail, n + 1), n
+  steps = np.geomspace(min_tail, n, num_candidates)
+  return np.unique(np.rint(steps)).astype(np.int64), _NUM_QUANTILES
 
 
 @jax.jit
@@ -332,12 +425,7 @@ def _fit(y: Array, num: Array, xmin: Array) -> TailEstimate:
 def _search(
   y: Float[Array, ' n'], min_tail: int, num_candidates: int
 ) -> TailEstimate:
-  n = y.size
-  if n <= _EXACT:
-    ranks, num_quantiles = np.arange(min_tail, n + 1), n
-  else:
-    steps = np.geomspace(min_tail, n, num_candidates)
-    ranks, num_quantiles = np.unique(np.rint(steps)), _NUM_QUANTILES
+  ranks, num_quantiles = _candidates(y.size, min_tail, num_candidates)
   xmins = y[jnp.asarray(ranks - 1, jnp.int32)]
   # All that equal the threshold belong to the tail.
   nums = jnp.searchsorted(-y, -xmins, side='right').astype(jnp.int32)
@@ -375,7 +463,14 @@ def _refitted(
   fit = power_law(x, xmin, **options)
   searched = xmin is None
   y = _descending(x)
-  return fit, _bootstrap(key, y, fit, num_draws, searched, **options)
+  if not on_host(y):
+    return fit, _bootstrap(key, y, fit, num_draws, searched, **options)
+  start = None if searched else fit.scale
+  fits = []
+  for i in range(num_draws):
+    drawn = np.sort(_draw(jax.random.fold_in(key, i), y, fit))[::-1]
+    fits.append(power_law_of_sorted(drawn, start, **options))
+  return fit, jax.tree.map(lambda *x: np.stack(x), *fits)
 
 
 @functools.partial(
@@ -391,23 +486,27 @@ def _bootstrap(
   min_tail: int,
   num_candidates: int,
 ) -> TailEstimate:
-  """Fits of draws from a fit, and from y itself below its start."""
-  n, num = y.size, fit.num_used
+  """Fits of draws, see `_draw`."""
 
   def again(index: Array) -> TailEstimate:
-    keys = jax.random.split(jax.random.fold_in(key, index), 3)
-    in_tail = jax.random.uniform(keys[0], (n,), y.dtype) * n < num.astype(
-      y.dtype
-    )
-    excess = jax.random.exponential(keys[1], (n,), y.dtype) / fit.alpha
-    body = jax.random.randint(keys[2], (n,), jnp.minimum(num, n - 1), n)
-    drawn = jnp.where(in_tail, fit.scale * jnp.exp(excess), y[body])
-    drawn = -jnp.sort(-drawn)
+    drawn = -jnp.sort(-_draw(jax.random.fold_in(key, index), y, fit))
     if searched:
       return _search(drawn, min_tail, num_candidates)
     return _fit(drawn, _rank(drawn, fit.scale), fit.scale)
 
   return lax.map(again, jnp.arange(num_draws))
+
+
+@jax.jit
+def _draw(key: PRNGKey, y: Float[Array, ' n'], fit: TailEstimate) -> Array:
+  """As many values as y has: from a fit, and from y itself below its start."""
+  n, num = y.size, fit.num_used
+  keys = jax.random.split(key, 3)
+  uniform = jax.random.uniform(keys[0], (n,), y.dtype)
+  in_tail = uniform * n < num.astype(y.dtype)
+  excess = jax.random.exponential(keys[1], (n,), y.dtype) / fit.alpha
+  body = jax.random.randint(keys[2], (n,), jnp.minimum(num, n - 1), n)
+  return jnp.where(in_tail, fit.scale * jnp.exp(excess), y[body])
 
 
 @functools.partial(jax.jit, static_argnames='alternative')

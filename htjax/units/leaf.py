@@ -146,7 +146,7 @@ class Leaf:
     """
     kinds = (self.stacked, self.window, self.inputs, self.units)
     sizes = [math.prod(leaf.shape[a] for a in axes) for axes in kinds]
-    return jnp.transpose(leaf, self.axes).reshape(sizes)
+    return leaf.transpose(self.axes).reshape(sizes)
 
   def restore(self, array: Array, shape: Sequence[int]) -> Array:
     """Undo `canonical`.
