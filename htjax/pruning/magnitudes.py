@@ -23,7 +23,7 @@ from htjax.compressibility import (
   largest,
   num_removable,
 )
-from htjax.compressibility.order_statistics import host_largest
+from htjax.compressibility.top_k import host_largest
 from htjax.floats import times_power_of_two, to_unit_peak
 from htjax.host import on_host, to_device
 from htjax.pruning.centers import (
