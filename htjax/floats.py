@@ -74,7 +74,8 @@ def as_working(name: str, x: ArrayLike) -> Any:
   if not on_host(x):
     return as_floating(name, x)
   if isinstance(x, jax.Array):
-    return np.asarray(_from_jax(name, x))
+    dtype = _target(_check_real(name, x.dtype))
+    return np.asarray(x).astype(dtype, copy=False)
   return _host_floating(name, x, vanish=False)
 
 
@@ -252,9 +253,13 @@ def _host_floating(name: str, x: Any, vanish: bool) -> Any:
 
 
 def _from_jax(name: str, x: Array) -> Array:
-  if not _is_real(x.dtype):
-    raise ValueError(f'{name} must be real, got dtype {x.dtype}')
-  return x.astype(_target(x.dtype))
+  return x.astype(_target(_check_real(name, x.dtype)))
+
+
+def _check_real(name: str, dtype: Any) -> Any:
+  if not _is_real(dtype):
+    raise ValueError(f'{name} must be real, got dtype {dtype}')
+  return dtype
 
 
 def _real(name: str, x: np.ndarray) -> np.ndarray:

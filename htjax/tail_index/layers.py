@@ -66,6 +66,7 @@ from htjax.units import (
 )
 
 SAMPLES = ('units', 'inputs')
+_PERMUTATIONS = 5
 _SIZES = (2, 5, 10, 20, 50, 100, 500, 1000)
 # With fewer units than this, a matrix has too few vectors to sum in blocks.
 _FEW_UNITS = 128
@@ -195,7 +196,7 @@ def layer_protocol(
   estimator: str = 'mmo',
   samples: str = 'units',
   protocol: str = 'authors',
-  num_permutations: int = 5,
+  num_permutations: int = _PERMUTATIONS,
   cap: float | None = None,
 ) -> TailEstimate:
   """Tail index of a layer as the papers report it.
@@ -258,20 +259,34 @@ def layer_protocol(
     root = math.isqrt(vectors.shape[0])
     blocks = (max(block for block in blocks if block <= root),)
     num_permutations = 0
-  if on_host(vectors, key):
-    numbers = _host_protocol(key, vectors, estimator, blocks, num_permutations)
-    estimate = make_estimate(
-      **{n: to_device(x, vectors.dtype) for n, x in numbers.items()},
-      num_used=vectors.shape[0],
-    )
-    return estimate if cap is None else estimate.capped(cap)
-  # Every concrete fault has been found, and the rest is one program.
-  alpha, numbers, known = _protocol(
-    key, vectors, estimator, blocks, num_permutations
-  )
-  numbers = {n: known_where(known[n], x) for n, x in numbers.items()}
-  estimate = make_estimate(alpha, num_used=vectors.shape[0], **numbers)
+  estimate = _over_blocks(key, vectors, estimator, blocks, num_permutations)
   return estimate if cap is None else estimate.capped(cap)
+
+
+def _of_vectors(key: PRNGKey, vectors: Any) -> TailEstimate:
+  """`layer_protocol` of vectors that are known, as it is by default."""
+  vectors, _ = to_unit_peak(check_samples('leaf', vectors, 2, 4))
+  blocks = protocol_blocks(len(vectors))
+  return _over_blocks(key, vectors, 'mmo', blocks, _PERMUTATIONS)
+
+
+def _over_blocks(
+  key: PRNGKey,
+  vectors: Any,
+  estimator: str,
+  blocks: tuple[int, ...],
+  num_permutations: int,
+) -> TailEstimate:
+  """The medians over block sizes and permutations; nothing is checked."""
+  num, args = len(vectors), (estimator, blocks, num_permutations)
+  if on_host(vectors, key):
+    known = _host_protocol(key, np.asarray(vectors), *args)
+    fields = {n: to_device(x, vectors.dtype) for n, x in known.items()}
+    return make_estimate(**fields, num_used=num)
+  # Every concrete fault has been found, and the rest is one program.
+  alpha, numbers, valid = _protocol(key, vectors, *args)
+  numbers = {n: known_where(valid[n], x) for n, x in numbers.items()}
+  return make_estimate(alpha, num_used=num, **numbers)
 
 
 def _entries(vectors: Any) -> Any:
@@ -303,7 +318,7 @@ def _host_protocol(
   if estimator in _BLOCK_SUMS and num_permutations:
     orders = permutations(key, len(vectors), num_permutations)
   with np.errstate(all='ignore'):
-    table = [at_blocks(np.asarray(vectors)[order]) for order in orders]
+    table = [at_blocks(vectors[order]) for order in orders]
     alphas = [[float(known['alpha']) for known in line] for line in table]
     numbers = {'alpha': np.median(np.median(alphas, axis=1))}
     for name in ('standard_error', 'p_value'):
@@ -540,14 +555,14 @@ def _row(
     return row | {'note': str(error)}
   row['num_vectors'] = vectors.shape[0]
   entries = _entries(vectors)
-  num_top = num_top or max(8, entries.size // 20)
+  count = num_top or max(8, entries.size // 20)
   calls: dict[str, Callable[[], TailEstimate]] = {
-    'protocol': lambda: layer_protocol(key, leaf, samples=samples),
+    'protocol': lambda: _of_vectors(key, vectors),
     'mmo': lambda: mmo(vectors),
     'mmo_univariate': lambda: mmo_univariate(entries),
-    'hill': lambda: hill(entries, num_top),
-    'moment': lambda: moment(entries, num_top),
-    'pickands': lambda: pickands(entries, num_top),
+    'hill': lambda: hill(entries, count),
+    'moment': lambda: moment(entries, count),
+    'pickands': lambda: pickands(entries, count),
     'power_law': lambda: power_law(entries),
     'stable_mle': lambda: stable_mle(entries),
   }
@@ -558,7 +573,7 @@ def _row(
   }
   if on_host(entries):
     y = np.sort(np.abs(entries))[::-1]
-    calls |= _of_one_sort(entries, y, num_top)
+    calls |= _of_one_sort(entries, y, count)
     measures['rel_err_0.1'] = lambda: _share_that_goes(y[::-1])
   notes = _fill(row, measures)
   notes += _fill(row, {n: _to_cells(n, call) for n, call in calls.items()})
