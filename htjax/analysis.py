@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax import compressibility, tail_index, units
+from htjax import compressibility, host, tail_index, units
 from htjax.checks import check_choice
 from htjax.io import files, records, tables
 from htjax.io import weights as weight_files
@@ -188,7 +188,9 @@ def analyse(
       )
       array = np.asarray(params[name])
       views = units.views_of(0, leaves[name], array.shape)
-      parts = [v.of(array) for v in views] if len(found) > 1 else [array]
+      parts: list[Any] = [array]
+      if len(found) > 1:
+        parts = [view.of(array) for view in views]
       pairs = zip(found, parts, strict=True)
       return [row | {'error': _curve(part)} for row, part in pairs]
 
@@ -379,7 +381,7 @@ def _curve(leaf: np.ndarray) -> list[float] | None:
     return None
   w = np.asarray(leaf, np.float32)
   errors = compressibility.compression_error(
-    w - np.asarray(compressibility.median(w)), np.asarray(KAPPAS, np.float32)
+    w - host.median(w.reshape(-1)), np.asarray(KAPPAS, np.float32)
   )
   return np.asarray(errors).round(6).tolist()
 

@@ -15,9 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax.host import is_extreme, on_host
+from htjax.host import Working, is_extreme, on_host
 from htjax.types import Array, ArrayLike
 
+# An exponent that changes nothing.
+_NOTHING: Any = np.int32(0)
 # Largest exponent of a peak that is left where it is.
 _PEAK = 60
 
@@ -58,7 +60,7 @@ def as_floating(name: str, x: ArrayLike, *, vanish: bool = False) -> Array:
   return jnp.asarray(_host_floating(name, x, vanish))
 
 
-def as_working(name: str, x: ArrayLike) -> Any:
+def as_working(name: str, x: ArrayLike) -> Working:
   """`as_floating`, but as an array of NumPy where that is to do the work.
 
   Args:
@@ -75,7 +77,8 @@ def as_working(name: str, x: ArrayLike) -> Any:
     return as_floating(name, x)
   if isinstance(x, jax.Array):
     dtype = _target(_check_real(name, x.dtype))
-    return np.asarray(x).astype(dtype, copy=False)
+    host: Any = np.asarray(x).astype(dtype, copy=False)
+    return host
   return _host_floating(name, x, vanish=False)
 
 
@@ -96,7 +99,7 @@ def result_dtype(*values: Any) -> np.dtype:
     )
 
 
-def to_unit_peak(*arrays: Array) -> tuple[Array, ...]:
+def to_unit_peak(*arrays: Working) -> tuple[Working, ...]:
   """Arrays times one power of two, if their common peak is an extreme number.
 
   Nothing changes where the largest magnitude lies within 2^-60..2^60 and no
@@ -113,11 +116,11 @@ def to_unit_peak(*arrays: Array) -> tuple[Array, ...]:
   """
   # Nearly always there is nothing to do, which needs no program to be seen.
   if on_host(*arrays) and not is_extreme(arrays, _PEAK):
-    return (*arrays, np.int32(0))
+    return (*arrays, _NOTHING)
   return _to_unit_peak(arrays)
 
 
-def times_power_of_two(x: Array, exponent: ArrayLike) -> Array:
+def times_power_of_two(x: Working, exponent: ArrayLike) -> Working:
   """x 2^exponent, rounded once, also where x or the result is subnormal.
 
   Args:
@@ -133,7 +136,7 @@ def times_power_of_two(x: Array, exponent: ArrayLike) -> Array:
 
 
 @jax.jit
-def _times_power_of_two(x: Array, exponent: ArrayLike) -> Array:
+def _times_power_of_two(x: Working, exponent: ArrayLike) -> Array:
   fraction, own = split(x)
   exponent = jnp.broadcast_to(jnp.asarray(exponent, jnp.int32), x.shape)
   return _joined(fraction, own + exponent)
@@ -171,7 +174,7 @@ def split(x: Array) -> tuple[Array, Array]:
 
 
 @jax.jit
-def _to_unit_peak(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+def _to_unit_peak(arrays: tuple[Working, ...]) -> tuple[Array, ...]:
   bits = [_magnitude_bits(a) for a in arrays]
   digits = _layout(arrays[0].dtype)[1]
   peak = functools.reduce(jnp.maximum, [jnp.max(b) for b in bits])

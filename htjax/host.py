@@ -7,12 +7,18 @@ spread over hosts stays on the device.
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from htjax.types import Array
+
+if TYPE_CHECKING:
+  # Of NumPy where `on_host` holds, else of JAX. Only what both have is used.
+  Working = Array
+else:
+  Working = Any
 
 # Entries that are worked on at a time: they and what is made of them stay in
 # the cache of a core.
@@ -39,14 +45,14 @@ def chunks(size: int, row: int = 1) -> Iterator[slice]:
   return (slice(i, min(i + step, size)) for i in range(0, size, step))
 
 
-def median(x: np.ndarray) -> np.ndarray:
+def median(x: Any) -> np.ndarray:
   """Medians over the last axis; NaN ranks highest."""
   size = x.shape[-1]
   parts = np.partition(x, sorted({(size - 1) // 2, size // 2}), axis=-1)
   return parts[..., (size - 1) // 2] / 2 + parts[..., size // 2] / 2
 
 
-def top(x: np.ndarray, count: int) -> np.ndarray:
+def top(x: Any, count: int) -> np.ndarray:
   """The `count` largest numbers of [n], in descending order."""
   rest = x.size - count
   return np.sort(np.partition(x, rest)[rest:] if rest else x)[::-1]

@@ -27,7 +27,7 @@ SAMPLES = {
   'subnormal': 1e-38 * _HEAVY,
   'huge': 1e35 * np.clip(_HEAVY, -900, 900),
 }
-SAMPLES = {name: x.astype(np.float32) for name, x in SAMPLES.items()}
+SAMPLES = {n: jnp.asarray(x, jnp.float32) for n, x in SAMPLES.items()}
 
 # A float32 sum of n terms is off by n / 2 roundings at the most, and much less
 # where they are added in pairs; an estimate is a ratio of two.
@@ -104,8 +104,7 @@ def test_measures(measure, sample):
 
 @pytest.mark.parametrize('sample', ['heavy', 'ties'])
 def test_what_is_taken_for_finite_is(sample):
-  x = SAMPLES[sample].copy()
-  x[7] = np.nan
+  x = SAMPLES[sample].at[7].set(jnp.nan)
   for call in (MEASURES['error'], MEASURES['kappa'], MEASURES['ratio']):
     assert np.all(np.isnan(call(x)))
   assert bool(MEASURES['largest'](x)[7])

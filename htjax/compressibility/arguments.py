@@ -9,7 +9,7 @@ import numpy as np
 from htjax.checks import check_range, checked
 from htjax.compressibility.counts import AllBut, Kept, kept_fraction
 from htjax.floats import as_working
-from htjax.host import on_host, to_device
+from htjax.host import Working, on_host, to_device
 from htjax.types import Array, ArrayLike
 
 
@@ -26,7 +26,7 @@ def check_matrix(name: str, matrix: ArrayLike) -> Array:
   return jnp.asarray(columns_of(name, matrix))
 
 
-def columns_of(name: str, matrix: ArrayLike) -> Any:
+def columns_of(name: str, matrix: ArrayLike) -> Working:
   """`check_matrix`, of NumPy where that is to do the work."""
   array = nonempty(name, matrix)
   if array.ndim < 2:
@@ -67,7 +67,7 @@ def check_kappa(kappa: Kept) -> None:
     check_range('kappa', kappa, 0.0, 1.0, open_low=True)
 
 
-def nonempty(name: str, x: ArrayLike) -> Any:
+def nonempty(name: str, x: ArrayLike) -> Working:
   """Return `x` as floating, or raise if it has no entries.
 
   It is an array of NumPy where that is to do the work.

@@ -234,7 +234,7 @@ def _stable_errors(
   return lax.map(draw, jax.random.split(key, num_draws))
 
 
-def _host_gaussian_limit(kappa: np.ndarray, p: float, dim: int) -> np.ndarray:
+def _host_gaussian_limit(kappa: Any, p: float, dim: int) -> np.ndarray:
   from scipy import special
 
   a, b = dim / 2, (dim + p) / 2

@@ -161,7 +161,7 @@ def kappas_of(cost: Removal, bounds: np.ndarray) -> np.ndarray:
   return np.reshape(kept, bounds.shape) / n
 
 
-def _ascending(x: np.ndarray) -> np.ndarray:
+def _ascending(x: ArrayLike) -> np.ndarray:
   return np.sort(np.abs(x), axis=None)
 
 

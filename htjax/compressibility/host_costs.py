@@ -16,7 +16,7 @@ class Removal:
     power: whether costs are p-th powers.
   """
 
-  def __init__(self, ascending: np.ndarray, p: float, *, power: bool = False):
+  def __init__(self, ascending: Any, p: float, *, power: bool = False):
     self.entries, self.p, self.power = ascending, p, power
     self.highest = np.float64(ascending[-1])
     self.parts = list(chunks(ascending.size))
@@ -66,7 +66,7 @@ class Removal:
     return np.dot(share, share) if self.p == 2 else np.sum(share**self.p)
 
 
-def column_norms(matrix: np.ndarray, p: float = 2) -> np.ndarray:
+def column_norms(matrix: Any, p: float = 2) -> np.ndarray:
   """l_p norms over all axes but the last, [..., n] -> [n]."""
   flat = matrix.reshape(-1, matrix.shape[-1])
   parts = list(chunks(*flat.shape))

@@ -74,7 +74,8 @@ def pruning_ratio(
   check_number('tolerance', tolerance)
   check_range('tolerance', tolerance, 0.0, 1.0)
   if on_host(matrix, tolerance):
-    norms, bound = host_costs.column_norms(matrix), matrix.dtype.type(tolerance)
+    norms = host_costs.column_norms(matrix)
+    bound = np.asarray(tolerance, matrix.dtype)
     return to_device(_host_ratio(norms, bound, squared), matrix.dtype)
   matrix, _ = to_unit_peak(matrix)
   ratio = ratio_of_norms(
@@ -241,7 +242,7 @@ def ratio_of_norms(norms: Array, tolerance: Array, squared: bool) -> Array:
   return jnp.where(jnp.all(jnp.isfinite(norms)), ratio, jnp.nan)
 
 
-def _host_ratio(norms: np.ndarray, bound: Any, squared: bool) -> float:
+def _host_ratio(norms: Any, bound: Any, squared: bool) -> float:
   """`ratio_of_norms` by NumPy."""
   if not np.all(np.isfinite(norms)):
     return math.nan

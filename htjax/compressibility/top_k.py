@@ -116,9 +116,8 @@ def median(x: Array) -> Array:
     >>> float(compressibility.median(jnp.array([1.0, 9.0, 2.0, 4.0])))
     3.0
   """
-  if on_host(x):
-    x = np.asarray(x)
-  x = x.reshape(-1)
+  working: Any = np.asarray(x) if on_host(x) else jnp.asarray(x)
+  x = working.reshape(-1)
   if x.size == 0 or not jnp.issubdtype(x.dtype, jnp.floating):
     raise ValueError(
       'x must be floating numbers, not empty, got '
@@ -143,7 +142,7 @@ def _median(x: Array) -> Array:
   return lower / 2 + upper / 2
 
 
-def host_largest(scores: np.ndarray, k: int) -> np.ndarray:
+def host_largest(scores: Any, k: int) -> np.ndarray:
   """`largest` by NumPy, 0 <= k <= scores.size."""
   flat = np.abs(scores.reshape(-1))
   if k in (0, flat.size):

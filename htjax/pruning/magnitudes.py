@@ -556,7 +556,7 @@ def _joint_masks(scores: list[Array], kept: ArrayLike) -> list[Array]:
     return _device_joint_masks(scores, kept)
   ends = np.cumsum([0, *(s.size for s in scores)])
   flat = np.concatenate([np.asarray(s).reshape(-1) for s in scores])
-  mask = host_largest(flat, min(max(int(kept), 0), flat.size))
+  mask = host_largest(flat, min(max(int(np.asarray(kept)), 0), flat.size))
   parts = [mask[a:b] for a, b in itertools.pairwise(ends)]
   pairs = zip(parts, scores, strict=True)
   return [to_device(part.reshape(s.shape)) for part, s in pairs]

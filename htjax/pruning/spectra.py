@@ -261,6 +261,7 @@ def thin_factors(
     k = int(kept_count(kappa, size, rounding))
     pair = _factors(leaf, middle, k, protocol, center is not None)
     # The left factor holds the medians, beside ones in the right one.
+    exponents: tuple[Any, Any]
     exponents = (exponent, 0) if center else (exponent // 2, -(-exponent // 2))
     dtype = chosen.leaves[view.place].dtype
     parts = (

@@ -19,15 +19,15 @@ from jaxtyping import Float, Shaped
 
 from htjax.checks import check_count, check_finite, checked, is_concrete
 from htjax.floats import split, times_power_of_two, to_unit_peak
-from htjax.host import on_host
+from htjax.host import Working, on_host
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_cap,
   check_determined,
-  check_samples,
   host_estimate,
   make_estimate,
   two_sided_p_value,
+  working_samples,
 )
 from htjax.types import Array, ArrayLike
 
@@ -86,7 +86,7 @@ def mmo(
     True
   """
   check_cap(cap)
-  x = check_samples('x', x, 2, 4 if block else 16, finite=False)
+  x = working_samples('x', x, 2, 4 if block else 16, finite=False)
   return _cap(_checked_mmo(x, check_block(block, x.shape[0])), cap)
 
 
@@ -131,7 +131,7 @@ def mmo_univariate(
     True
   """
   check_cap(cap)
-  x = check_samples('x', x, 1, 4 if block else 16, finite=False)
+  x = working_samples('x', x, 1, 4 if block else 16, finite=False)
   return _cap(_checked_mmo(x[:, None], check_block(block, x.size)), cap)
 
 
@@ -170,7 +170,7 @@ def max_ratio(
     >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
     True
   """
-  x = check_samples('x', x, 1, 4 if block else 16)
+  x = working_samples('x', x, 1, 4 if block else 16)
   block = check_block(block, x.size)
   num = x.size // block
   if on_host(x):
@@ -199,7 +199,7 @@ def _cap(estimate: TailEstimate, cap: float | None) -> TailEstimate:
   return estimate if cap is None else estimate.capped(cap)
 
 
-def _checked_mmo(x: Float[Array, 'K d'], block: int) -> TailEstimate:
+def _checked_mmo(x: Working, block: int) -> TailEstimate:
   """`_mmo` of x, in another unit where squares would leave the range.
 
   Estimates do not depend on the unit. Concrete samples are looked at for NaN
@@ -233,7 +233,7 @@ def _limits(dtype: Any) -> tuple[float, float]:
 
 
 @jax.jit
-def _in_range(x: Array) -> Array:
+def _in_range(x: Working) -> Array:
   """x, with an extreme peak near 2^40, from where squares do not overflow."""
   low, high = _limits(x.dtype)
   x, moved = to_unit_peak(x)
@@ -292,7 +292,7 @@ def _growth(
   return known
 
 
-def mmo_at(x: np.ndarray, blocks: Sequence[int]) -> list[dict[str, Any]]:
+def mmo_at(x: Any, blocks: Sequence[int]) -> list[dict[str, Any]]:
   """What `_mmo` knows of [K, d] at several block sizes, by NumPy.
 
   Sums over many vectors are made of those over few. Nothing is checked, and
@@ -324,14 +324,14 @@ def mmo_at(x: np.ndarray, blocks: Sequence[int]) -> list[dict[str, Any]]:
   return [found[block] for block in blocks]
 
 
-def _host_sums(x: np.ndarray, size: int) -> np.ndarray:
+def _host_sums(x: Any, size: int) -> np.ndarray:
   num, dim = x.shape[0] // size, x.shape[1]
   if dim == 1:
     return np.sum(x[: num * size].reshape(num, size), axis=1)[:, None]
   return np.sum(x[: num * size].reshape(num, size, dim), axis=1)
 
 
-def _host_norms(vectors: np.ndarray) -> np.ndarray:
+def _host_norms(vectors: Any) -> np.ndarray:
   """The norm of each row."""
   dim = vectors.shape[1]
   if dim == 1:
@@ -364,7 +364,7 @@ def _ratio_of_pairs(pairs: Any, xp: Any = jnp) -> dict[str, Any]:
   }
 
 
-def host_max_ratio(x: np.ndarray, block: int, xp: Any) -> dict[str, Any]:
+def host_max_ratio(x: Any, block: int, xp: Any) -> dict[str, Any]:
   """`_max_ratio` by NumPy."""
   num = x.size // block
   blocks = np.abs(x[: num * block]).reshape(num, block)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax.checks import check_range, is_concrete
-from htjax.floats import as_working
-from htjax.host import to_device
+from htjax.floats import as_floating, as_working
+from htjax.host import Working, to_device
 from htjax.types import Array, ArrayLike
 
 # Below, Kolmogorov's law has probability less than 1e-12.
@@ -145,12 +145,21 @@ def known_where(valid: Array, x: Array) -> Array:
 
 
 def _count(num: ArrayLike) -> Array:
-  return to_device(num, np.int32) if is_concrete(num) else num  # type: ignore
+  if is_concrete(num):
+    return to_device(num, np.int32)
+  return jnp.asarray(num, jnp.int32)
 
 
-def check_samples(
+def check_samples(name: str, x: ArrayLike, ndim: int, least: int) -> Array:
+  """`working_samples` as an array of JAX."""
+  x = as_floating(name, x)
+  checked = working_samples(name, x, ndim, least)
+  return x.reshape(checked.shape)
+
+
+def working_samples(
   name: str, x: ArrayLike, ndim: int, least: int, *, finite: bool = True
-) -> Any:
+) -> Working:
   """Return `x` as floating with `ndim` axes and enough, usable samples.
 
   It is an array of NumPy where that is to do the work.

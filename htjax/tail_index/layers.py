@@ -26,7 +26,7 @@ from htjax.compressibility import pruning_ratio, smallest_kappa
 from htjax.compressibility.errors import kappas_of
 from htjax.compressibility.host_costs import Removal
 from htjax.floats import as_working, times_power_of_two, to_unit_peak
-from htjax.host import median, on_host, to_device, top
+from htjax.host import Working, median, on_host, to_device, top
 from htjax.selection import Selection, path_components, resolve
 from htjax.tail_index.block_sums import (
   host_max_ratio,
@@ -38,9 +38,9 @@ from htjax.tail_index.block_sums import (
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_cap,
-  check_samples,
   known_where,
   make_estimate,
+  working_samples,
 )
 from htjax.tail_index.order_statistics import (
   de_haan_resnick,
@@ -132,7 +132,7 @@ def layer_samples(
   return to_device(vectors) if on_host(vectors) else vectors
 
 
-def _vectors(leaf: ArrayLike, samples: str) -> Any:
+def _vectors(leaf: ArrayLike, samples: str) -> Working:
   """`layer_samples`, of NumPy where that is to do the work."""
   leaf = as_working('leaf', leaf)
   if leaf.ndim < 2 or leaf.size == 0:
@@ -146,9 +146,8 @@ def _vectors(leaf: ArrayLike, samples: str) -> Any:
     vectors = leaf.reshape(-1, *leaf.shape[-2:]).transpose(2, 1, 0)
     vectors = vectors.reshape(-1, vectors.shape[-1])
   if on_host(vectors):
-    vectors = np.asarray(vectors)
     middle = median(np.ascontiguousarray(vectors.T))
-    centred = np.ascontiguousarray(vectors) - middle
+    centred: Any = np.ascontiguousarray(vectors) - middle
   else:
     centred = vectors - jnp.median(vectors, axis=0)[None, :]
   return times_power_of_two(centred, exponent)
@@ -250,7 +249,7 @@ def layer_protocol(
   check_choice('estimator', estimator, ESTIMATORS)
   check_choice('protocol', protocol, ('paper', 'authors'))
   check_count('num_permutations', num_permutations, 0)
-  vectors = check_samples('leaf', _vectors(leaf, samples), 2, 4)
+  vectors = working_samples('leaf', _vectors(leaf, samples), 2, 4)
   vectors, _ = to_unit_peak(vectors)
   if estimator != 'mmo':
     vectors = _entries(vectors)
@@ -265,7 +264,7 @@ def layer_protocol(
 
 def _of_vectors(key: PRNGKey, vectors: Any) -> TailEstimate:
   """`layer_protocol` of vectors that are known, as it is by default."""
-  vectors, _ = to_unit_peak(check_samples('leaf', vectors, 2, 4))
+  vectors, _ = to_unit_peak(working_samples('leaf', vectors, 2, 4))
   blocks = protocol_blocks(len(vectors))
   return _over_blocks(key, vectors, 'mmo', blocks, _PERMUTATIONS)
 
@@ -289,24 +288,24 @@ def _over_blocks(
   return make_estimate(alpha, num_used=num, **numbers)
 
 
-def _entries(vectors: Any) -> Any:
+def _entries(vectors: Working) -> Working:
   """All entries less their median."""
   entries = vectors.reshape(-1)
   if on_host(entries):
-    return entries - median(np.asarray(entries))
+    return entries - median(entries)
   return entries - jnp.median(entries)
 
 
 def _host_protocol(
   key: PRNGKey,
-  vectors: np.ndarray,
+  vectors: Any,
   estimator: str,
   blocks: tuple[int, ...],
   num_permutations: int,
 ) -> dict[str, Any]:
   """`_protocol` by NumPy."""
 
-  def at_blocks(x: np.ndarray) -> list[dict[str, Any]]:
+  def at_blocks(x: Any) -> list[dict[str, Any]]:
     if estimator in ('mmo', 'mmo_univariate'):
       return mmo_at(x if x.ndim == 2 else x[:, None], blocks)
     if estimator == 'max_ratio':
@@ -320,7 +319,8 @@ def _host_protocol(
   with np.errstate(all='ignore'):
     table = [at_blocks(vectors[order]) for order in orders]
     alphas = [[float(known['alpha']) for known in line] for line in table]
-    numbers = {'alpha': np.median(np.median(alphas, axis=1))}
+    middle = np.median(np.median(alphas, axis=1))
+    numbers: dict[str, Any] = {'alpha': middle}
     for name in ('standard_error', 'p_value'):
       values = [known.get(name, math.nan) for line in table for known in line]
       some = np.asarray(values)[~np.isnan(values)]
@@ -335,7 +335,7 @@ def permutations(key: PRNGKey, num: int, count: int) -> list[np.ndarray]:
   `num` that is not much smaller.
   """
   threefry = str(jax.random.key_impl(key)) == 'threefry2x32'
-  if not (threefry and jax.config.read('jax_threefry_partitionable')):
+  if not (threefry and jax.config.jax_threefry_partitionable):
     keys = (jax.random.fold_in(key, i) for i in range(count))
     return [np.asarray(jax.random.permutation(k, num)) for k in keys]
   rounds = math.ceil(3 * math.log(max(1, num)) / math.log(2**32 - 1))
@@ -581,16 +581,16 @@ def _row(
 
 
 def _of_one_sort(
-  entries: np.ndarray, y: np.ndarray, num_top: int
+  entries: Any, y: Any, num_top: int
 ) -> dict[str, Callable[[], TailEstimate]]:
   """The estimates that need no more of the entries than their sorted sizes."""
 
   def at_top(kernel: Callable[..., dict[str, Any]]) -> TailEstimate:
-    check_samples('x', entries, 1, num_top + 1)
+    working_samples('x', entries, 1, num_top + 1)
     return of_sorted(kernel, y, num_top)
 
   def searched() -> TailEstimate:
-    check_samples('x', entries, 1, 10)
+    working_samples('x', entries, 1, 10)
     return power_law_of_sorted(y)
 
   names = ('hill', 'moment', 'pickands')
@@ -599,7 +599,7 @@ def _of_one_sort(
   }
 
 
-def _share_that_goes(ascending: np.ndarray) -> Any:
+def _share_that_goes(ascending: Any) -> Any:
   """1 - `smallest_kappa` at a relative error of 0.1, of sorted magnitudes."""
   bound = np.asarray(0.1, ascending.dtype)
   kappa = kappas_of(Removal(ascending, 2), bound)

@@ -18,15 +18,15 @@ from jaxtyping import Float, Shaped
 
 from htjax.checks import check_count, check_range, check_real, checked
 from htjax.floats import times_power_of_two, to_unit_peak
-from htjax.host import chunks, on_host, top
+from htjax.host import Working, chunks, on_host, top
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_determined,
-  check_samples,
   host_estimate,
   known_where,
   kolmogorov_p_value,
   make_estimate,
+  working_samples,
 )
 from htjax.types import Array, ArrayLike
 
@@ -105,7 +105,7 @@ def hill_plot(
     >>> plot.alpha.shape, bool(((plot.alpha > 1) & (plot.alpha < 2)).all())
     ((3,), True)
   """
-  x = check_samples('x', x, 1, 2)
+  x = working_samples('x', x, 1, 2)
   if num_tops is not None:
     check_real('num_tops', num_tops)
   tops = np.arange(1, x.size) if num_tops is None else np.asarray(num_tops)
@@ -235,17 +235,17 @@ def de_haan_resnick(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
   return check_determined('x', make_estimate(**known, num_used=num_top))
 
 
-def _samples(x: ArrayLike, num_top: int, least: int) -> Any:
+def _samples(x: ArrayLike, num_top: int, least: int) -> Working:
   check_count('num_top', num_top, least)
-  return check_samples('x', x, 1, num_top + 1)
+  return working_samples('x', x, 1, num_top + 1)
 
 
-def _host(kernel: Any, x: np.ndarray, num_top: int) -> TailEstimate:
+def _host(kernel: Any, x: Any, num_top: int) -> TailEstimate:
   """An estimate by NumPy, from the k + 1 largest |x| alone."""
   return of_sorted(kernel, top(np.abs(x), num_top + 1), num_top)
 
 
-def of_sorted(kernel: Any, y: np.ndarray, num_top: int) -> TailEstimate:
+def of_sorted(kernel: Any, y: Any, num_top: int) -> TailEstimate:
   """The estimate that a kernel makes of descending y >= 0, by NumPy."""
   wide = y[: num_top + 1].astype(np.float64)
   estimate = host_estimate(
@@ -303,7 +303,7 @@ def de_haan_resnick_of(y: Any, num_top: int, xp: Any = jnp) -> dict[str, Any]:
   return {'alpha': alpha, 'standard_error': error, 'scale': y[num_top]}
 
 
-def _hill_plot_of(y: np.ndarray, tops: np.ndarray, xp: Any) -> dict[str, Any]:
+def _hill_plot_of(y: Any, tops: Any, xp: Any) -> dict[str, Any]:
   del xp  # the device has a way of its own
   # H_{k+1} of the sorted values is the sum over i <= k of log(y_i / y_{k+1}).
   total = log_excess_sums_at(y, tops + 1)
@@ -385,7 +385,7 @@ def log_excess_sums(y: Array) -> Array:
   return jnp.concatenate([jnp.zeros_like(y[:1]), jnp.cumsum(steps)])
 
 
-def log_excess_sums_at(y: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+def log_excess_sums_at(y: Any, ranks: Any) -> Any:
   """H_k of descending y at the given k >= 1, in float64, by NumPy."""
   total, sums = 0.0, np.zeros(ranks.shape)
   for part in chunks(y.size - 1):

@@ -25,16 +25,16 @@ from htjax.checks import (
   is_concrete,
 )
 from htjax.floats import as_floating, times_power_of_two, to_unit_peak
-from htjax.host import chunks, on_host
+from htjax.host import Working, chunks, on_host
 from htjax.tail_index import discrete_power_laws
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_determined,
-  check_samples,
   host_estimate,
   kolmogorov_p_value,
   make_estimate,
   two_sided_p_value,
+  working_samples,
 )
 from htjax.tail_index.order_statistics import (
   log_excess_sums,
@@ -135,11 +135,11 @@ def power_law(
   check_count('min_tail', min_tail, 2)
   check_count('num_candidates', num_candidates, 2)
   discrete = _is_discrete(x, discrete)
-  x = check_samples('x', x, 1, min_tail if xmin is None else 2)
+  x = working_samples('x', x, 1, min_tail if xmin is None else 2)
   if on_host(x, xmin) and not discrete:
-    y = np.sort(np.abs(x))[::-1]
     start = None if xmin is None else _start(x, xmin)
-    return power_law_of_sorted(y, start, min_tail, num_candidates)
+    y_host = np.sort(np.abs(x))[::-1]
+    return power_law_of_sorted(y_host, start, min_tail, num_candidates)
   x, xmin, exponent = _in_range(x, xmin, discrete)
   y = _descending(x)
   if xmin is None:
@@ -202,7 +202,7 @@ def power_law_p_value(
   key = check_key(key)
   check_count('num_draws', num_draws)
   discrete = _is_discrete(x, discrete)
-  x, xmin, _ = _in_range(check_samples('x', x, 1, min_tail), xmin, discrete)
+  x, xmin, _ = _in_range(working_samples('x', x, 1, min_tail), xmin, discrete)
   fit, again = _refitted(
     key, x, num_draws, xmin, min_tail, num_candidates, discrete
   )
@@ -261,7 +261,7 @@ def power_law_standard_error(
   key = check_key(key)
   check_count('num_draws', num_draws, 2)
   discrete = _is_discrete(x, discrete)
-  x, _, _ = _in_range(check_samples('x', x, 1, min_tail), None, discrete)
+  x, _, _ = _in_range(working_samples('x', x, 1, min_tail), None, discrete)
   fit, again = _refitted(
     key, x, num_draws, None, min_tail, num_candidates, discrete
   )
@@ -307,8 +307,8 @@ def power_law_against(
     (True, True)
   """
   check_choice('alternative', alternative, ALTERNATIVES)
-  x, xmin, _ = _in_range(check_samples('x', x, 1, 2), xmin, False)
-  return _compare(x, power_law(x, xmin), alternative)
+  x, xmin, _ = _in_range(working_samples('x', x, 1, 2), xmin, False)
+  return _compare(jnp.asarray(x), power_law(x, xmin), alternative)
 
 
 def _is_discrete(x: Any, discrete: bool | None) -> bool:
@@ -325,8 +325,8 @@ def _is_discrete(x: Any, discrete: bool | None) -> bool:
 
 
 def _in_range(
-  x: Array, xmin: ArrayLike | None, discrete: bool
-) -> tuple[Array, Array | None, Array]:
+  x: Working, xmin: ArrayLike | None, discrete: bool
+) -> tuple[Working, Array | None, Array]:
   """x and xmin over 2^exponent, and that exponent; see `to_unit_peak`.
 
   Counts stay what they are: their unit is 1.
@@ -343,7 +343,7 @@ def _in_range(
   return scaled, start, exponent
 
 
-def _start(x: Array, xmin: ArrayLike) -> Array:
+def _start(x: Working, xmin: ArrayLike) -> Array:
   """xmin as an array of x's dtype."""
   check_range('xmin', xmin, 0.0, np.inf, open_low=True, open_high=True)
   start = as_floating('xmin', xmin).astype(x.dtype)
@@ -352,14 +352,14 @@ def _start(x: Array, xmin: ArrayLike) -> Array:
   return start
 
 
-def _descending(x: Float[Array, ' n']) -> Float[Array, ' n']:
+def _descending(x: Working) -> Array:
   if on_host(x):
     return jnp.asarray(np.sort(np.abs(x))[::-1])
   return -jnp.sort(-jnp.abs(x))
 
 
 def power_law_of_sorted(
-  y: np.ndarray,
+  y: Any,
   xmin: Any = None,
   min_tail: int = 10,
   num_candidates: int = 500,
@@ -376,9 +376,7 @@ def power_law_of_sorted(
   return check_determined('x', estimate)
 
 
-def _host_search(
-  y: np.ndarray, min_tail: int, num_candidates: int
-) -> tuple[int, Any]:
+def _host_search(y: Any, min_tail: int, num_candidates: int) -> tuple[int, Any]:
   """How many values belong to the tail that fits best, and where it starts."""
   with np.errstate(all='ignore'):
     ranks, num_quantiles = _candidates(y.size, min_tail, num_candidates)
@@ -400,7 +398,7 @@ def _host_search(
   return int(nums[best]), xmins[best] if usable[best] else np.float64(np.nan)
 
 
-def _host_fit(y: np.ndarray, num: int, xmin: Any, xp: Any) -> dict[str, Any]:
+def _host_fit(y: Any, num: int, xmin: Any, xp: Any) -> dict[str, Any]:
   """`_fit`, a chunk at a time."""
 
   def excess(part: slice) -> np.ndarray:
@@ -423,7 +421,7 @@ def _host_fit(y: np.ndarray, num: int, xmin: Any, xp: Any) -> dict[str, Any]:
   }
 
 
-def _largest_gap(above: np.ndarray, start: int, num: int) -> Any:
+def _largest_gap(above: Any, start: int, num: int) -> Any:
   """Largest distance of P(> y_i) to the ranks i - 1 and i over num."""
   rank = np.arange(start + 1, start + above.size + 1)
   return np.max(
