@@ -23,7 +23,7 @@ def _measure(
   config: ConfigDict, name: str, dim: int, batch_size: int, step_size: float
 ) -> Row:
   theory_key, chain_key = jax.random.split(training.named_key(0, name))
-  setting = {'step_size': step_size, 'batch_size': batch_size, 'dim': dim}
+  setting: Row = {'step_size': step_size, 'batch_size': batch_size, 'dim': dim}
   theory = tail_index.least_squares_index(theory_key, **setting)
   own = config.least_squares
   iterates = tail_index.least_squares_chain(
