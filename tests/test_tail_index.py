@@ -329,20 +329,22 @@ def _stable_loss(x):
 
 def test_stable_fit_against_fourier_inversion():
   x = np.random.default_rng(15).standard_t(1.7, 150)
-  best = optimize.minimize(
-    _stable_loss(x), [1.5, 0], method='Nelder-Mead', options={'xatol': 1e-5}
-  )
   ours = T.stable_mle(x, num_nodes=1024)
-  # The grid of the oracle leaves 1e-4, a thousandth of the standard error.
-  _close(ours.alpha, best.x[0], 1e-3)
-  _close(ours.scale, math.exp(best.x[1]), 1e-3)
-  # Curvature of the oracle, with the scale free.
+  a, s = float(ours.alpha), math.log(float(ours.scale))
+  # Slope and curvature of the oracle there: one step to its minimum.
   h, f = 0.01, _stable_loss(x)
-  a, s = best.x
-  by = lambda da, ds: f((a + da, s + ds))  # noqa: E731
-  aa = (by(h, 0) - 2 * by(0, 0) + by(-h, 0)) / h**2
-  ss = (by(0, h) - 2 * by(0, 0) + by(0, -h)) / h**2
-  as_ = (by(h, h) - by(h, -h) - by(-h, h) + by(-h, -h)) / (4 * h**2)
+  by = {
+    (i, j): f((a + i * h, s + j * h)) for i in (-1, 0, 1) for j in (-1, 0, 1)
+  }
+  slope = [by[1, 0] - by[-1, 0], by[0, 1] - by[0, -1]]
+  aa = (by[1, 0] - 2 * by[0, 0] + by[-1, 0]) / h**2
+  ss = (by[0, 1] - 2 * by[0, 0] + by[0, -1]) / h**2
+  as_ = (by[1, 1] - by[1, -1] - by[-1, 1] + by[-1, -1]) / (4 * h**2)
+  step = np.linalg.solve([[aa, as_], [as_, ss]], np.divide(slope, 2 * h))
+  # The grid of the oracle leaves 1e-4, a thousandth of the standard error.
+  _close(a, a - step[0], 1e-3)
+  _close(ours.scale, math.exp(s - step[1]), 1e-3)
+  assert aa * ss > as_**2
   _close(ours.standard_error, (aa - as_**2 / ss) ** -0.5, 0.02)
 
 
@@ -564,20 +566,19 @@ def test_table_of_a_model():
   assert rows[0]['layer'] in records.table(list(rows[0]), cells)
 
 
-@pytest.mark.parametrize(
-  ('leaf', 'note'),
-  [
-    (np.zeros((4, 5)), 'must not be constant, got only 0'),
-    (np.full((4, 5), 2.0), 'must not be constant, got only 2'),
-    (np.full((4, 5), np.nan), 'must be finite'),
-    (np.zeros((0, 5)), 'must not be empty'),
-    (np.eye(3), 'must have at least 4 samples'),
-    (np.eye(64), 'x has too many equal or zero values'),
-  ],
-)
-def test_degenerate_layers_have_a_reason(leaf, note):
+def test_degenerate_layers_have_a_reason():
+  degenerate = {
+    'must not be constant, got only 0': np.zeros((4, 5)),
+    'must not be constant, got only 2': np.full((4, 5), 2.0),
+    'must be finite': np.full((4, 5), np.nan),
+    'must not be empty': np.zeros((0, 5)),
+    'must have at least 4 samples': np.eye(3),
+    'x has too many equal or zero values': np.eye(64),
+  }
   good = np.random.default_rng(23).standard_normal((20, 30))
-  bad, row = T.layer_table({'a': leaf, 'b': good}, key=jax.random.key(16))
-  assert note in bad['note']
-  assert list(bad) == list(row)
+  model = {f'{i}': leaf for i, leaf in enumerate(degenerate.values())}
+  *bad, row = T.layer_table(model | {'good': good}, key=jax.random.key(16))
+  for note, found in zip(degenerate, bad, strict=True):
+    assert note in found['note']
+    assert list(found) == list(row)
   assert np.isfinite(row['hill'])

@@ -579,6 +579,35 @@ def test_the_log_of_a_resumed_run_is_that_of_an_uninterrupted_one(tmp_path):
   assert go(tmp_path / 'a', []) == go(tmp_path / 'b', [2, 3, 7])
 
 
+def test_resume_on_other_numbers_of_devices(tmp_path):
+  data, rec = make_data(num=50), recipe(batch_size=16, target_accuracy=0.99)
+  lanes, all_devices = LANES[1:6], jax.devices()
+  whole = run_all(rec, lanes, data, at_once=5, devices=all_devices)
+  done: dict[int, training.Finished] = {}
+  # 3 to 8, to 3, to 1; the last one finishes on 8.
+  for stop_after, num in ((7, 3), (6, 8), (5, 3), (6, 1), (10**9, 8)):
+    with records.open_run(tmp_path / 'run', {'a': 1}) as run:
+      try:
+        for f in training.train(
+          program(rec),
+          lanes,
+          data,
+          at_once=5,
+          done=frozenset(done),
+          run=_DiesAfter(run, stop_after),
+          checkpoint_every=0.0,
+          devices=all_devices[:num],
+        ):
+          done[f.lane_index] = f
+      except Interrupted:
+        continue
+  assert done.keys() == whole.keys()
+  for i in whole:
+    assert done[i].steps == whole[i].steps
+    # Batches of other sizes round differently.
+    assert_same_params(done[i].params, whole[i].params, rtol=1e-5, atol=1e-6)
+
+
 class _DiesAfter:
   """A run whose log raises after so many records."""
 
@@ -648,3 +677,14 @@ def test_bad_data_and_group_size_are_named():
     next(training.train(program(recipe()), lanes, short))
   with pytest.raises(ValueError, match='at_once'):
     next(training.train(program(recipe()), lanes, data, at_once=0))
+
+
+def test_named_keys_differ_and_stay():
+  names = ('chaos 1.5 type1', 'chaos 1.5 type2', 'euler 1.5 type1', '')
+  keys = [training.named_key(seed, name) for name in names for seed in (0, 1)]
+  bits = {tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in keys}
+  assert len(bits) == len(keys)
+  again = training.named_key(0, names[0])
+  assert jax.random.key_data(again).tolist() == (
+    jax.random.key_data(keys[0]).tolist()
+  )

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -155,21 +155,42 @@ def _interval(points: list[Point]) -> str:
 
 def spearman(points: list[Point]) -> tuple[float, float, float]:
   """Rank correlation and its interval, whole settings resampled."""
-  groups: dict[Any, list[tuple[float, float]]] = {}
-  for setting, x, y in points:
-    groups.setdefault(setting, []).append((x, y))
-  clusters, num = list(groups.values()), len(groups)
-
-  def rho(chosen: Iterable[int]) -> float:
-    x, y = np.array([pair for i in chosen for pair in clusters[i]]).T
-    if len(set(x)) < 2 or len(set(y)) < 2:
-      return math.nan
-    return float(stats.spearmanr(x, y).statistic)
-
+  settings, x, y = zip(*points, strict=True)
+  place = {setting: i for i, setting in enumerate(dict.fromkeys(settings))}
+  num = len(place)
   resamples = np.random.default_rng(0).integers(num, size=(_RESAMPLES, num))
-  draws = [value for value in map(rho, resamples) if not math.isnan(value)]
-  low, high = np.quantile(draws or [math.nan], (0.025, 0.975)).tolist()
-  return rho(range(num)), low, high
+  # How often each setting was drawn, all of them once in the first line.
+  times = np.array(
+    [np.bincount(chosen, minlength=num) for chosen in (range(num), *resamples)]
+  )
+  rho = _spearman(times[:, [place[s] for s in settings]], x, y)
+  draws = rho[1:][~np.isnan(rho[1:])]
+  low, high = np.quantile(draws if draws.size else math.nan, (0.025, 0.975))
+  return float(rho[0]), float(low), float(high)
+
+
+def _spearman(times: np.ndarray, *values: Sequence[float]) -> np.ndarray:
+  """Rank correlation of x and y where point j counts `times[i, j]` times.
+
+  NaN where one of the two does not vary. All sums are of whole numbers, and so
+  exact: ranks are doubled, because those of equal values are averaged.
+  """
+  times = times.astype(np.float64)
+
+  def ranks(value: Sequence[float]) -> np.ndarray:
+    unique, code = np.unique(value, return_inverse=True)
+    counts = times @ np.eye(unique.size)[code]
+    return (2 * counts.cumsum(axis=1) - counts)[:, code]
+
+  def covariance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    of_sums = (times * a).sum(axis=1) * (times * b).sum(axis=1)
+    return times.sum(axis=1) * (times * a * b).sum(axis=1) - of_sums
+
+  x, y = map(ranks, values)
+  scale = np.sqrt(covariance(x, x)) * np.sqrt(covariance(y, y))
+  return np.divide(
+    covariance(x, y), scale, out=np.full(len(times), math.nan), where=scale > 0
+  )
 
 
 # Exactly stable weights.

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from htjax.checks import check_count
 from htjax.mean_field.problem import (
@@ -86,14 +86,20 @@ def over_replicas(f: Callable, key: PRNGKey, study: Study) -> Any:
   keys = jax.random.split(key, num)
   if mesh is None:
     return lax.map(f, keys, batch_size=batch)
+  # `jax.make_mesh` gives axes of a type that would bind the keys as well.
+  mesh = Mesh(mesh.devices, mesh.axis_names)
   spec = PartitionSpec(mesh.axis_names)
-  return jax.shard_map(
+  found = jax.shard_map(
     lambda own: lax.map(f, own, batch_size=batch),
     mesh=mesh,
     in_specs=spec,
     out_specs=spec,
     check_vma=False,
   )(keys)
+  # A few numbers a replica, which every host wants to look at.
+  return lax.with_sharding_constraint(
+    found, NamedSharding(mesh, PartitionSpec())
+  )
 
 
 def check_replicas(study: Study) -> None:

@@ -13,9 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core as jex
 
-from htjax.units.jaxprs import Followed, Labels, trace
+from htjax.units.jaxprs import Followed, Labels, is_variable, trace
 from htjax.units.ties import Resolved
 
 _NUMBER = 'a number in the computation depends on how many units there are'
@@ -61,7 +60,8 @@ class Network:
     try:
       closed = trace(self._apply, params, self._inputs)
     except Exception as error:  # whatever the user's function raises
-      return f'{type(error).__name__}: {str(error).splitlines()[0]}'
+      line = (str(error).splitlines() or [''])[0]
+      return f'{type(error).__name__}: {line}'
     lost = np.array([bool(gone.intersection(p)) for p in resolved.parts] + [0])
     return _Comparison(followed, lost.astype(bool)).closed(self.closed, closed)
 
@@ -91,9 +91,9 @@ class _Comparison:
     ):
       return _NUMBER
     for x, y in zip(a.invars, b.invars, strict=True):
-      if isinstance(x, jex.Literal) != isinstance(y, jex.Literal):
+      if is_variable(x) != is_variable(y):
         return _NUMBER
-      if isinstance(x, jex.Literal) and not _equal(x.val, y.val):
+      if not is_variable(x) and not _equal(x.val, y.val):
         return _NUMBER
     for name, value in a.params.items():
       plain = isinstance(value, bool | int | float | str)
