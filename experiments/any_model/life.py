@@ -1,5 +1,6 @@
 """From first weights to a file: noise, half of the units, fine-tuning."""
 
+import functools
 import tempfile
 import time
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 import optax
 
 from experiments.any_model.networks import Model, make
-from htjax import data, noise, pruning
+from htjax import data, noise, pruning, units
 from htjax.io import checkpoints
 
 
@@ -98,7 +99,9 @@ class Result(NamedTuple):
   left: dict[str, str]
 
 
-def live(name: str, seed: int, steps: int | None = None, repeats: int = 20):
+def live(
+  name: str, seed: int, steps: int | None = None, repeats: int = 20
+) -> Result:
   """One model from its first weights to its file.
 
   Args:
@@ -157,38 +160,40 @@ def live(name: str, seed: int, steps: int | None = None, repeats: int = 20):
 
 
 def noise_for(
-  model: Model, work: Task, seed: int, relative: float = 0.1
+  model: Model,
+  work: Task,
+  seed: int,
+  relative: float = 0.1,
+  alpha: float = 1.8,
 ) -> optax.GradientTransformation:
-  """Type I noise that grows to a tenth of a unit's norm."""
-  from htjax import units as _units
+  """Type I noise that grows to a tenth of a unit's norm.
 
-  total = (work.steps * work.learning_rate) ** (1 / 1.8)
-  names = _units.named_leaves(model.variables)
+  In each leaf sigma = relative c / (sqrt(p) (eta K)^(1/alpha)), with c the mean
+  norm of its p incoming weights at first and eta K the sum of the steps.
+  """
+  total = (work.steps * work.learning_rate) ** (1 / alpha)
   links = []
-  for i, (name, leaf) in enumerate(names):
-    d = model.units[name]
-    if d.is_weight:
-      axes = d.vector_axes()
-      c = float(jnp.sqrt((leaf**2).sum(axes)).mean())
-      sigma = relative * c / (d.fan_in(leaf.shape) ** 0.5 * total)
-
-      def select(params, name=name):
-        return jax.tree.unflatten(
-          jax.tree.structure(params),
-          [n == name for n, _ in _units.named_leaves(params)],
-        )
-
-      links.append(
-        noise.add_stable_noise(
-          work.learning_rate,
-          1.8,
-          sigma,
-          key=jax.random.fold_in(jax.random.key(seed), i),
-          units=model.units,
-          select=select,
-        )
+  for i, (name, array) in enumerate(units.named_leaves(model.variables)):
+    leaf = model.units[name]
+    if not leaf.is_weight:
+      continue
+    norm = float(jnp.sqrt((array**2).sum(leaf.vector_axes())).mean())
+    links.append(
+      noise.add_stable_noise(
+        work.learning_rate,
+        alpha,
+        relative * norm / (leaf.fan_in(array.shape) ** 0.5 * total),
+        key=jax.random.fold_in(jax.random.key(seed), i),
+        units=model.units,
+        select=functools.partial(_only, name),
       )
+    )
   return optax.chain(*links)
+
+
+def _only(name: str, params: Any) -> Any:
+  flags = [own == name for own, _ in units.named_leaves(params)]
+  return jax.tree.unflatten(jax.tree.structure(params), flags)
 
 
 def train(model: Model, tx: Any, variables: Any, work: Task, seed: int) -> Any:
