@@ -14,6 +14,7 @@ from htjax import stable
 from htjax.checks import (
   check_count,
   check_key,
+  check_number,
   check_range,
   checked,
 )
@@ -203,6 +204,7 @@ def stable_curve(
   check_count('num_draws', num_draws)
   check_order(p)
   check_range('alpha', alpha, 0.0, 2.0, open_low=True)
+  check_number('level', level)
   check_range('level', level, 0.0, 1.0)
   check_kappa(kappa)
   removed = n - kept_count(kappa, n, rounding)

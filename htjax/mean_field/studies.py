@@ -7,7 +7,6 @@ which can be huge, must not round it.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from htjax.mean_field.problem import (
   Problem,
   check_particles,
   check_problem,
+  flat_inputs,
   loss_slopes,
   mean_output,
   velocity,
@@ -68,8 +68,16 @@ def check_start(
   check_count('num_steps', num_steps)
   check_problem(problem)
   if initial is None:
-    inputs = jnp.asarray(problem.inputs)
-    initial = _standard_normal(math.prod(inputs.shape[1:]), inputs.dtype)
+    inputs = flat_inputs(problem)
+    initial = _standard_normal(inputs.shape[1], inputs.dtype)
+    start = jnp.zeros((1, inputs.shape[1]), inputs.dtype)
+    try:
+      check_particles(problem, start)
+    except ValueError as error:
+      raise ValueError(
+        'initial must be given where the unit does not take as many parameters '
+        f'as one of inputs has numbers: {error}'
+      ) from error
   example = jax.eval_shape(lambda: initial(jax.random.key(0), 2))
   if getattr(example, 'shape', ())[:1] != (2,):
     raise ValueError(

@@ -12,7 +12,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Float, Shaped
 
-from htjax.checks import check_count, check_finite, check_range, checked
+from htjax.checks import (
+  check_count,
+  check_finite,
+  check_number,
+  check_range,
+  checked,
+)
 from htjax.floats import as_floating
 from htjax.types import Array, ArrayLike
 
@@ -109,8 +115,9 @@ def recover(
       )
   if tolerance is None:
     tolerance = math.sqrt(jnp.finfo(y.dtype).eps)
-  check_range('tolerance', tolerance, 0, math.inf, open_low=True)
-  check_range('step_size', step_size, 0, math.inf, open_low=True)
+  for name, value in (('tolerance', tolerance), ('step_size', step_size)):
+    check_number(name, value)
+    check_range(name, value, 0, math.inf, open_low=True)
   check_count('max_iterations', max_iterations)
   return _recover(y, a, b, tolerance, max_iterations, step_size)
 

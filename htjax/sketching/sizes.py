@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from htjax.checks import check_count, check_range, checked
+from htjax.checks import check_count, check_range, check_several, checked
 from htjax.floats import as_floating, result_dtype, to_unit_peak
 from htjax.types import Array, ArrayLike
 
@@ -117,8 +117,12 @@ def sketch_dimension(
   """
   check_count('j_r', j_r)
   check_count('j_c', j_c)
-  rows, columns = (int(s) for s in shape)
-  check_count('shape', min(rows, columns))
+  check_several('shape', shape)
+  if len(shape) != 2:
+    raise ValueError(f'shape must be (rows, columns), got {shape!r}')
+  for length in shape:
+    check_count('shape', length)
+  rows, columns = shape
   check_range('j_r', j_r, 1, rows)
   check_range('j_c', j_c, 1, columns)
   check_range('constant', constant, 0, np.inf, open_low=True)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from htjax.checks import checked
 from htjax.types import Array, PyTree
 from htjax.units.jaxprs import Followed, follow, trace
 from htjax.units.leaf import named_leaves
@@ -64,6 +65,7 @@ class Family(NamedTuple):
     return len(self.at('incoming')) == 1 and len(self.at('outgoing')) == 1
 
 
+@checked
 def families(
   apply: Callable[..., Any], params: PyTree, inputs: Any
 ) -> list[Family]:
@@ -97,7 +99,14 @@ def families(
   """
   if not isinstance(inputs, tuple | list):
     inputs = (inputs,)
-  followed = follow(trace(apply, params, inputs), jax.tree.leaves(params))
+  try:
+    closed = trace(apply, params, inputs)
+  except Exception as error:  # whatever the user's function raises
+    kind = type(error).__name__
+    raise ValueError(
+      f'apply(params, *inputs) cannot be traced: {kind}: {error}'
+    ) from error
+  followed = follow(closed, jax.tree.leaves(params))
   return group(followed, followed.ties.resolve(), params)
 
 
