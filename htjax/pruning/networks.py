@@ -12,7 +12,7 @@ import numpy as np
 from htjax.checks import check_real, checked, is_concrete
 from htjax.pruning import chains
 from htjax.pruning.adapting import is_nnx, nnx_apply, nnx_module
-from htjax.pruning.costs import multiply_adds, trace
+from htjax.pruning.costs import multiply_adds
 from htjax.pruning.removal import as_arrays, remove_units
 from htjax.pruning.results import Pruned
 from htjax.pruning.spectra import num_bytes
@@ -172,7 +172,6 @@ def _followed(
       raise ValueError(f'{name} must be concrete: its zeros set the shapes')
     if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.extended):
       raise ValueError(f'{name} must be numbers, got {jnp.result_type(leaf)}')
-  trace(apply, params, inputs)
   cut = remove_units(apply, params, inputs)
   small = jax.tree.unflatten(jax.tree.structure(params), as_arrays(cut.leaves))
   kept = {}

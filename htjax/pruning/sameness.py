@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.units.jaxprs import Followed, Labels, is_variable, trace
+from htjax.pruning.costs import trace
+from htjax.units import jaxprs
+from htjax.units.jaxprs import Followed, Labels, is_variable
 from htjax.units.ties import Resolved
 
 _NUMBER = 'a number in the computation depends on how many units there are'
@@ -25,6 +27,9 @@ _SIZES = ('feature_group_count',)
 
 class Network:
   """A function of parameters, before anything is cut.
+
+  Raises:
+    ValueError: side effects, or a function that cannot be traced.
 
   Attributes:
     closed: its jaxpr.
@@ -58,7 +63,7 @@ class Network:
     """
     params = jax.tree.unflatten(self._treedef, small)
     try:
-      closed = trace(self._apply, params, self._inputs)
+      closed = jaxprs.trace(self._apply, params, self._inputs)
     except Exception as error:  # whatever the user's function raises
       line = (str(error).splitlines() or [''])[0]
       return f'{type(error).__name__}: {line}'
@@ -102,7 +107,7 @@ class _Comparison:
     # In the order in which they were followed.
     names = sorted(a.params, key=lambda name: name == 'body_jaxpr')
     pairs = [[x for n in names for x in _jaxprs(e.params[n])] for e in (a, b)]
-    for x, y in zip(*pairs, strict=False):
+    for x, y in zip(*pairs, strict=True):
       why = self.closed(x, y)
       if why is not None:
         return why

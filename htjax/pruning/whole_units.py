@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax.checks import check_choice, check_range, checked, is_concrete
-from htjax.pruning.costs import trace
 from htjax.pruning.results import Left, Pruned
 from htjax.pruning.sameness import Network
 from htjax.selection import Selection, resolve
@@ -95,7 +94,6 @@ def units(
   for name, leaf in named:
     if not is_concrete(leaf):
       raise ValueError(f'{name} must be concrete: its units are ranked')
-  trace(apply, params, inputs)
   leaves = [np.asarray(leaf) for _, leaf in named]
   network = _Cutting(Network(apply, params, inputs), leaves, params)
   found = _choose(network.families, params, select)
