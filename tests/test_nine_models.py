@@ -9,7 +9,7 @@ from experiments.any_model import life
 from experiments.any_model.networks import NAMES
 
 # Seconds each; the others compile for longer, or need data that may be absent.
-QUICK = ('nnx_cnn', 'linen_scanned', 'experts', 'equinox_mlp')
+QUICK = ('linen_scanned', 'experts', 'equinox_mlp')
 
 
 @pytest.mark.parametrize(

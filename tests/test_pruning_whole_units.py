@@ -314,7 +314,7 @@ def test_the_mask_of_a_whole_model_holds_what_is_trained():
     ({'kappa': 0.0}, 'kappa must lie in (0, 1]'),
     ({'criterion': 'size'}, 'criterion must be one of'),
     ({'amounts': {'d': 0.5}}, 'amounts: no layer is called d; there are a, b'),
-    ({'amounts': {'a': 0.0}}, 'a must lie in (0, 1]'),
+    ({'amounts': {'a': 0.0}}, "amounts['a'] must lie in (0, 1]"),
     (
       {'select': {'a': False, 'b': False, 'c': True}},
       'select must choose a layer whose units can go',

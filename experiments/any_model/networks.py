@@ -246,14 +246,15 @@ def experts(key: jax.Array) -> Model:
   }
 
   def apply(p: Any, x: jax.Array) -> jax.Array:
-    x = x.reshape(x.shape[0], -1) @ p['input']['kernel'] + p['input']['bias']
+    x = x.reshape(x.shape[0], -1) @ p['input']['kernel']
+    x = x + p['input']['bias'][None]
     scores, chosen = jax.lax.top_k(x @ p['gate']['kernel'], 2)
     mixing = jax.nn.softmax(scores)
     e = p['experts']
     h = jnp.einsum('bi,bkio->bko', x, e['up'][chosen]) + e['up_bias'][chosen]
     h = jnp.einsum('bko,bkoc->bkc', jax.nn.relu(h), e['down'][chosen])
     x = jax.nn.relu(x + jnp.einsum('bk,bkc->bc', mixing, h))
-    return x @ p['output']['kernel'] + p['output']['bias']
+    return x @ p['output']['kernel'] + p['output']['bias'][None]
 
   # The sum x + h ties the experts' outputs to the input layer's units.
   floats = 65 * 16 + 16 * 4 + 4 * (16 * 16 + 16 + 16 * 16) + 17 * 10

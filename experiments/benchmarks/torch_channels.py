@@ -2,7 +2,7 @@
 
 A program of its own, which needs torch, torch_pruning and numpy alone:
 
-  python torch_channels.py WEIGHTS.npz INPUTS.npy RESULTS.npz RATIO
+  python -P torch_channels.py WEIGHTS.npz INPUTS.npy RESULTS.npz RATIO
 
 Of the inner channels of every block the RATIO of smallest norm are removed.
 """
