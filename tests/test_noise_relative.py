@@ -122,6 +122,13 @@ def test_state_holds_the_initial_sizes():
   chex.assert_trees_all_equal_shapes_and_dtypes(state, tx.init(params))
 
 
+def test_a_state_of_another_transformation_is_refused():
+  params = _params()
+  state = noise.add_stable_noise(0.1, ALPHA, 1.0, key=1).init(params)
+  with pytest.raises(ValueError, match='numbers for 0 leaves, and 3 are'):
+    _add(0.1).update(params, state, params)
+
+
 def test_entries_chosen_one_by_one_are_what_is_measured():
   params = {'w': jnp.array([[3.0, 1.0], [100.0, 1.0], [4.0, 1.0]])}
   chosen = {'w': jnp.array([[True, False], [False, False], [True, False]])}

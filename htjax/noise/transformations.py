@@ -212,7 +212,8 @@ def add_stable_noise(
     reached = _units.targets(chosen, updates, name, units)
     step_key = jax.random.fold_in(_of_words(state.key, impl), state.count)
     step_size = time(state.count)
-    unit_sizes = _spread(state.sizes, [to is not None for to in reached])
+    sized = [relative is not None and to is not None for to in reached]
+    unit_sizes = _spread(state.sizes, sized)
     draws = [
       law
       and law(state.count).draw_leaf(
@@ -476,8 +477,13 @@ def _no_noise(
 
 def _spread(values: tuple[Array, ...], flags: Sequence[bool]) -> list[Any]:
   """The values, each in its turn where a flag is true; None elsewhere."""
+  if len(values) != sum(flags):
+    raise ValueError(
+      'state must be of this transformation and these parameters: it has '
+      f'numbers for {len(values)} leaves, and {sum(flags)} are wanted'
+    )
   rest = iter(values)
-  return [next(rest, None) if flag else None for flag in flags]
+  return [next(rest) if flag else None for flag in flags]
 
 
 def _is_narrow(leaf: Any) -> bool:

@@ -60,7 +60,7 @@ def targets(
     flags = jax.tree.leaves(
       selection.resolve(select, params, name, by_entry=True)
     )
-  if not any(not is_concrete(flag) or np.any(np.asarray(flag)) for flag in flags):
+  if all(is_concrete(flag) and not np.any(np.asarray(flag)) for flag in flags):
     raise ValueError(
       f'{name} must choose at least one leaf, got none'
       + (': params hold no weight; see htjax.units' if select is None else '')
