@@ -125,6 +125,7 @@ FLOORS = {
   'checks': 0,
   'compiled': 0,
   'floats': 0,
+  'host': 0,
   'hosts': 0,
   'rounding': 0,
   'schedules': 0,
@@ -163,6 +164,8 @@ SIDEWAYS = {
   # The key that a check returns has an alias.
   ('checks', 'types'),
   ('floats', 'types'),
+  ('floats', 'host'),
+  ('host', 'types'),
   ('hosts', 'types'),
   ('rounding', 'types'),
   ('schedules', 'types'),
