@@ -175,9 +175,10 @@ class Study:
   def _tuner(self, share: float) -> Any:
     """Fine-tuning at a share: a program, the cut before, the look after."""
     families, apply = self.families, self.network.apply
+    example = jnp.asarray(self.dataset.train[0][:1])
 
     def cut(params: PyTree) -> PyTree:
-      worth = pruned.scores('in_out', families, apply, params, None)
+      worth = pruned.scores('in_out', families, apply, params, example)
       return pruned.smaller(families, params, worth, share)
 
     program = training.make_program(
