@@ -184,8 +184,15 @@ def _standardised(
 @functools.partial(
   jax.jit, static_argnames=('num_lines', 'num_restarts', 'num_steps')
 )
-def _fit(key, x, y, num_lines, num_restarts, num_steps):
-  def restart(key):
+def _fit(
+  key: PRNGKey,
+  x: Array,
+  y: Array,
+  num_lines: int,
+  num_restarts: int,
+  num_steps: int,
+) -> tuple[LineMixture, Array]:
+  def restart(key: PRNGKey) -> tuple[LineMixture, Array]:
     state = _start(key, x, y, num_lines)
     state = lax.fori_loop(0, num_steps, lambda _, s: _step(s, x, y), state)
     return state, _expect(state, x, y)[1]

@@ -132,6 +132,7 @@ FLOORS = {
   'stable': 1,
   'compressibility': 1,
   'line_mixture': 1,
+  'rank_correlation': 1,
   'sketching': 1,
   'tail_index': 2,
   'noise': 2,

@@ -1,16 +1,13 @@
 """One network, or a batch of them, over a mesh of devices."""
 
-import re
-
 import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from experiments.benchmarks.scaling import particle_step, transfers
 from htjax import models, training
 from htjax.training import engine, layout
-
-COLLECTIVES = ['all-reduce', 'all-gather', 'all-to-all', 'collective-permute']
 
 
 def make_program(width=256, depth=2, kind='type1', num_inputs=8, **changes):
@@ -77,34 +74,14 @@ def compiled_step(program, axes, num_inputs=8):
   place = layout.layout_of(mesh, None, False, None)
   data = make_data(num_inputs=num_inputs)
   made = engine.Engine(program, data, batched=False, layout=place)
-  settings = made.arrays([training.Lane(0, 1.8, 0.01)])
-  state = jax.tree.map(
-    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-    made.abstract([training.Lane(0, 1.8, 0.01)]),
-    place.state(made.abstract([training.Lane(0, 1.8, 0.01)])),
-  )
-  lowered = engine._step.lower(
-    program, False, place, state, settings, made.data
-  )
-  return lowered.compile()
-
-
-def collectives(text):
-  """(kind, entries) of each transfer between devices."""
-  found = []
-  for kind in COLLECTIVES:
-    for line in re.findall(rf'= (.*?) {kind}(?:-start)?\(', text):
-      shapes = re.findall(r'[a-z]+[0-9]+\[([0-9,]*)\]', line)
-      sizes = [np.prod([int(n) for n in s.split(',') if n]) for s in shapes]
-      found.append((kind, int(sum(sizes))))
-  return sorted(found)
+  return made.compiled_step(training.Lane(0, 1.8, 0.01))
 
 
 @pytest.mark.parametrize('kind', ['type1', 'type2', 'type3'])
 @pytest.mark.parametrize('axes', [{'data': 8}, {'model': 8}])
 def test_noise_is_drawn_where_the_weights_lie(axes, kind):
   noisy, clean = (
-    collectives(compiled_step(make_program(kind=k), axes).as_text())
+    transfers(compiled_step(make_program(kind=k), axes).as_text())
     for k in (kind, None)
   )
   assert clean
@@ -112,6 +89,16 @@ def test_noise_is_drawn_where_the_weights_lie(axes, kind):
   if axes == {'data': 8}:
     # Sums of gradients, and nothing else.
     assert {kind for kind, _ in clean} == {'all-reduce'}
+
+
+def test_particles_meet_in_one_sum():
+  # 2^15 a device: several blocks, each of which is on all devices.
+  steps = [particle_step('type3', num, 2**15) for num in (1, 8)]
+  assert transfers(steps[1].as_text()) == [('all-reduce', 32)]
+  one, eight = (s.memory_analysis().temp_size_in_bytes for s in steps)
+  assert eight <= 1.05 * one
+  flops = [s.cost_analysis()['flops'] for s in steps]
+  assert flops[1] <= 1.05 * flops[0]
 
 
 def test_a_wide_network_takes_a_share_of_the_memory():

@@ -61,7 +61,7 @@ def forms(row: Row) -> dict[str, float]:
   """The norm bounds as often compared, natural logarithms."""
   return baselines.log_norm_products(
     **{name: np.array(values) for name, values in row['norms'].items()},
-    widths=[b for _, b in row['shapes']],
+    widths=np.array([b for _, b in row['shapes']]),
     gamma=row['gamma'],
     num_samples=row['num_samples'],
   )

@@ -1,4 +1,4 @@
-"""How large a sketch must be for its sparse matrix to come back."""
+"""Sizes of sketches from which their sparse matrices come back."""
 
 import functools
 

@@ -44,7 +44,7 @@ def cubic_schedule(
 
   def kept(step: Array) -> Array:
     part = jnp.clip((step - start) / steps, 0, 1)
-    return kappa + (1 - kappa) * (1 - part) ** 3
+    return jnp.asarray(kappa + (1 - kappa) * (1 - part) ** 3)
 
   return kept
 

@@ -74,6 +74,20 @@ class Engine:
       state = self._call(_step, state, settings, self.data)
     return state
 
+  def compiled_step(self, lane: Any) -> Any:
+    """The program of one step of a lane, to be looked into and not run."""
+    abstract = self.abstract([lane])
+    if self.layout:
+      abstract = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        abstract,
+        self.layout.state(abstract),
+      )
+    return _step.lower(
+      *(self._program, self.batched, self.layout),
+      *(abstract, self.arrays([lane]), self.data),
+    ).compile()
+
   def place(self, state: LaneState) -> LaneState:
     """A state that was restored, where the devices want it."""
     if self.layout is None:

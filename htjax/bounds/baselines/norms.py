@@ -293,10 +293,11 @@ def log_norm_products(
   sizes = like('widths', widths, depth, open_low=True)
   check_count('num_samples', num_samples)
   scale = -math.log(positive('gamma', gamma) * math.sqrt(num_samples))
-  front = float(np.sum(np.log(tops))) + scale
-  ranks = (norms / tops) ** 2
+  front = log_product(tops) + scale
+  ranks = np.log(sizes) + 2 * (np.log(norms) - np.log(tops))
+  shares = [2 / 3 * (log(t) - log(s)) for t, s in zip(sums, tops, strict=True)]
   return {
-    'neyshabur_2015': float(np.sum(np.log(norms))) + scale,
-    'neyshabur_2017': front + 0.5 * log(float(np.sum(sizes * ranks))),
-    'bartlett_2017': front + 1.5 * log(np.sum((sums / tops) ** (2 / 3))),
+    'neyshabur_2015': log_product(norms) + scale,
+    'neyshabur_2017': front + 0.5 * log_sum(ranks),
+    'bartlett_2017': front + 1.5 * log_sum(np.array(shares)),
   }

@@ -8,6 +8,7 @@ from jax import lax
 
 from htjax.bounds.arguments import as_array, as_numbers
 from htjax.checks import check_count, checked
+from htjax.floats import as_floating
 from htjax.types import Array, ArrayLike
 
 
@@ -94,7 +95,7 @@ def tie(weights: ArrayLike, values: ArrayLike, mantissa_bits: int = 3) -> Array:
 
   Source: the straight-through estimator of [Bengio2013].
   """
-  layer, book = as_array('weights', weights), as_array('values', values)
+  layer, book = as_floating('weights', weights), as_floating('values', values)
   if book.ndim != 1 or not book.size:
     raise ValueError(f'values must be a vector, got shape {book.shape}')
   on_grid = to_grid(lax.stop_gradient(book), mantissa_bits)

@@ -12,6 +12,7 @@ from htjax.bounds.gaussian_compression.kept_entries import (
   bracket_tail,
   nonzero_tail,
 )
+from htjax.checks import check_count, check_range
 from htjax.types import ArrayLike
 
 
@@ -45,7 +46,7 @@ def bracket_tails(
   Args:
     indices: i in [0, M], of a shape that goes with the alphas'.
     alphas: in [0.5, 2), likewise.
-    base: c > 1.
+    base: c in (1, 10^30].
     top: M >= 0.
     row_length: N.
 
@@ -57,8 +58,19 @@ def bracket_tails(
 
   Source: [SH], eqs. (14)-(16), Figure 2.
   """
-  c = number('base', base, 1, math.inf, open_low=True, open_high=True)
+  c = number('base', base, 1, 1e30, open_low=True)
+  top = number('top', top, 0, math.inf, open_high=True)
+  check_count('row_length', row_length)
   i, alpha = as_numbers('indices', indices), as_numbers('alphas', alphas)
+  check_range('indices', i, 0, top)
+  check_range('alphas', alpha, 0.5, 2, open_high=True)
+  try:
+    np.broadcast_shapes(i.shape, alpha.shape)
+  except ValueError:
+    raise ValueError(
+      'indices and alphas must have shapes that go together, got '
+      f'{i.shape} and {alpha.shape}'
+    ) from None
   x = jnp.asarray(c ** (i[..., None] + np.arange(2)))
   above = np.asarray(
     stable.sf(x, jnp.asarray(alpha)[..., None], scale=c), float

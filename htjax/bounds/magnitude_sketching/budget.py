@@ -1,4 +1,4 @@
-"""How far a network may be pruned and rounded before its outputs move."""
+"""The pruning and the rounding of a network that its margin pays for."""
 
 import math
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from htjax.types import ArrayLike
 
 
 class Budget(NamedTuple):
-  """What Algorithm 1 and a grid cost a network, and what a margin pays for.
+  """Cost of Algorithm 1 and of a grid to a network, and what a margin allows.
 
   The methods put Lemmas C.2, 4.1 and 4.2 together; none of them looks at more
   than these numbers, each [L] where not said.
@@ -63,13 +63,13 @@ class Budget(NamedTuple):
 
   def output_error(
     self,
-    changes: ArrayLike,
+    changes: Sequence[float],
     multipliers: float | None = None,
-    rounding: ArrayLike = 0.0,
+    rounding: Sequence[float] | float = 0.0,
   ) -> Bound:
     """The error of the output where the layers change by so much."""
     return pruned_output_error(
-      self.spectral,
+      np.asarray(self.spectral),
       np.array(changes),
       input_norm=self.input_norm,
       multipliers=multipliers,
