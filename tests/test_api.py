@@ -125,6 +125,7 @@ FLOORS = {
   'checks': 0,
   'compiled': 0,
   'floats': 0,
+  'host': 0,
   'hosts': 0,
   'rounding': 0,
   'selection': 1,
@@ -160,6 +161,8 @@ SIDEWAYS = {
   # The key that a check returns has an alias.
   ('checks', 'types'),
   ('floats', 'types'),
+  ('floats', 'host'),
+  ('host', 'types'),
   ('hosts', 'types'),
   ('rounding', 'types'),
   # Every check looks at numbers through the one conversion; draws need a key.

@@ -134,11 +134,11 @@ class Leaf:
     """Number of incoming weights of one unit."""
     return math.prod(shape[a] for a in (*self.window, *self.inputs))
 
-  def canonical(self, leaf: Array) -> Array:
+  def canonical(self, leaf: Any) -> Any:
     """The leaf as [layers, window, inputs, units].
 
     Args:
-      leaf: array that the description fits.
+      leaf: array of JAX or NumPy that the description fits.
 
     Returns:
       Array of rank 4; a dense kernel [in, out] becomes [1, 1, in, out]. Axes
@@ -146,7 +146,7 @@ class Leaf:
     """
     kinds = (self.stacked, self.window, self.inputs, self.units)
     sizes = [math.prod(leaf.shape[a] for a in axes) for axes in kinds]
-    return jnp.transpose(leaf, self.axes).reshape(sizes)
+    return leaf.transpose(self.axes).reshape(sizes)
 
   def restore(self, array: Array, shape: Sequence[int]) -> Array:
     """Undo `canonical`.
