@@ -242,7 +242,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     'criteria': ('norm', 'in_out'),
     'methods': _few(0.1, (_GAUSSIAN,), _LASSO[1:]),
   },
-  # DEEP_NUMBERS
+  # Three hidden layers. 8 min: clean 96.5, at 20 % 66.9; contribution noise 95.8
+  # and 95.5; the strongest group lasso 95.0 and 95.0.
   'deep': {
     **_DEEP,
     'methods': _compared(
@@ -255,7 +256,7 @@ PRESETS: dict[str, dict[str, Any]] = {
       tuple(_lasso(0.2, p) for p in (0.003, 0.005, 0.01)),
     ),
   },
-  # CNN_NUMBERS
+  # Convolutions. 15 min, not run to its end; clean 93.0, at 30 % 47.3.
   'mnist_cnn': {
     **_CNN,
     'methods': _few(
