@@ -242,8 +242,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     'criteria': ('norm', 'in_out'),
     'methods': _few(0.1, (_GAUSSIAN,), _LASSO[1:]),
   },
-  # Three hidden layers. 8 min: clean 96.5, at 20 % 66.9; contribution noise 95.8
-  # and 95.5; the strongest group lasso 95.0 and 95.0.
+  # Three hidden layers. 8 min: clean 96.5, at 20 % 66.9; contribution noise
+  # 95.8 and 95.5; the strongest group lasso 95.0 and 95.0.
   'deep': {
     **_DEEP,
     'methods': _compared(
