@@ -536,7 +536,7 @@ def test_margins_pay_for_strength_and_grid():
     assert budget.error(1.01 * strength, steps).value > 2 * half
   # More margin, more pruning.
   assert budget.within(2.0)[0] > budget.within(0.01)[0]
-  with pytest.raises(ValueError, match='gamma must be positive'):
+  with pytest.raises(ValueError, match='gamma must lie in'):
     budget.within(0.0)
 
 

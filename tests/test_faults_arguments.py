@@ -128,7 +128,7 @@ def weights_file():
 
 
 def linear():
-  """What a training needs, as small as it gets."""
+  """Parts of a training, as small as it gets."""
   recipe = training.Recipe(0.1, 2, eval_every=1, max_steps=2)
   parts = {
     'init': lambda key: {'w': 0.1 * jax.random.normal(key, (3, 2))},

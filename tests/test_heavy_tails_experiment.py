@@ -12,7 +12,7 @@ from experiments.heavy_tails_sgd import cells as study
 from experiments.heavy_tails_sgd import config as configs
 from experiments.heavy_tails_sgd import networks, synthetic
 from experiments.heavy_tails_sgd import report as reports
-from htjax import data, models
+from htjax import data, models, rank_correlation
 
 
 @pytest.fixture(scope='module')
@@ -160,6 +160,17 @@ def test_relations_are_taken_at_equal_shares_pruned():
   line = reports.survival_table(rows).splitlines()[-1]
   expected = 'net F5 singular values -1.00 [-1.00, -1.00]'
   assert ' '.join(line.split()) == expected + 3 * ' 1.00 [1.00, 1.00]'
+
+
+def test_spearman_refuses():
+  for x, y, labels, name in (
+    ([1.0, 2.0], [1.0], None, 'y'),
+    ([1.0, 2.0], [1.0, 2.0], ['a'], 'x'),
+    ([1.0, np.nan], [1.0, 2.0], None, 'x'),
+    ([], [], None, 'x'),
+  ):
+    with pytest.raises(ValueError, match=f'{name} must be'):
+      rank_correlation.spearman(x, y, labels)
 
 
 def test_spearman_without_variation():

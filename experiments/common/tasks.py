@@ -48,7 +48,7 @@ def network(
 
 
 def recipe(config: Mapping[str, Any], **changes: Any) -> training.Recipe:
-  """What a config says of the training, under the names of `Recipe`."""
+  """Entries of a config that are fields of `Recipe`, by name."""
   known = {
     name: config[name] for name in training.Recipe._fields if name in config
   }

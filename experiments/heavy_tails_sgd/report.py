@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from experiments.common.frames import Column, Row
 from experiments.heavy_tails_sgd import figures, networks
 from experiments.heavy_tails_sgd.networks import METHODS, model_alpha, survival
 from experiments.heavy_tails_sgd.synthetic import AGREEMENTS, STRUCTURES
+from htjax import rank_correlation
 
 _RESAMPLES = 2000
 _PRUNED = (0.5, 0.8, 0.9, 0.95)  # shares of the parameters, for a table
@@ -156,40 +157,8 @@ def _interval(points: list[Point]) -> str:
 def spearman(points: list[Point]) -> tuple[float, float, float]:
   """Rank correlation and its interval, whole settings resampled."""
   settings, x, y = zip(*points, strict=True)
-  place = {setting: i for i, setting in enumerate(dict.fromkeys(settings))}
-  num = len(place)
-  resamples = np.random.default_rng(0).integers(num, size=(_RESAMPLES, num))
-  # How often each setting was drawn, all of them once in the first line.
-  times = np.array(
-    [np.bincount(chosen, minlength=num) for chosen in (range(num), *resamples)]
-  )
-  rho = _spearman(times[:, [place[s] for s in settings]], x, y)
-  draws = rho[1:][~np.isnan(rho[1:])]
-  low, high = np.quantile(draws if draws.size else math.nan, (0.025, 0.975))
-  return float(rho[0]), float(low), float(high)
-
-
-def _spearman(times: np.ndarray, *values: Sequence[float]) -> np.ndarray:
-  """Rank correlation of x and y where point j counts `times[i, j]` times.
-
-  NaN where one of the two does not vary. All sums are of whole numbers, and so
-  exact: ranks are doubled, because those of equal values are averaged.
-  """
-  times = times.astype(np.float64)
-
-  def ranks(value: Sequence[float]) -> np.ndarray:
-    unique, code = np.unique(value, return_inverse=True)
-    counts = times @ np.eye(unique.size)[code]
-    return (2 * counts.cumsum(axis=1) - counts)[:, code]
-
-  def covariance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    of_sums = (times * a).sum(axis=1) * (times * b).sum(axis=1)
-    return times.sum(axis=1) * (times * a * b).sum(axis=1) - of_sums
-
-  x, y = map(ranks, values)
-  scale = np.sqrt(covariance(x, x)) * np.sqrt(covariance(y, y))
-  return np.divide(
-    covariance(x, y), scale, out=np.full(len(times), math.nan), where=scale > 0
+  return rank_correlation.spearman(
+    np.array(x), np.array(y), settings, num_resamples=_RESAMPLES
   )
 
 

@@ -24,6 +24,7 @@ from experiments.prunability.config import method
 from experiments.prunability.report import report
 from htjax import data, models, noise, pruning, tail_index, training, units
 from htjax.types import PyTree
+from htjax.units.families import squared_norms
 
 # The order in which a row lists a method's numbers.
 _NUMBERS = ('learning_rate', 'strength', 'alpha', 'on')
@@ -146,8 +147,7 @@ class Study:
     ratio = pruning.columns_to_error(params, 0.1, select=self._hidden).ratio
     leaves = jax.tree.leaves(params)
     norms = [
-      jnp.sqrt(methods.squared_norms(f, leaves, 'incoming'))
-      for f in self.families
+      jnp.sqrt(squared_norms(f, leaves, 'incoming')) for f in self.families
     ]
     shares = noise.contributions(self.families, params).values()
     return found | {
@@ -175,9 +175,10 @@ class Study:
   def _tuner(self, share: float) -> Any:
     """Fine-tuning at a share: a program, the cut before, the look after."""
     families, apply = self.families, self.network.apply
+    example = jnp.asarray(self.dataset.train[0][:1])
 
     def cut(params: PyTree) -> PyTree:
-      worth = pruned.scores('in_out', families, apply, params, None)
+      worth = pruned.scores('in_out', families, apply, params, example)
       return pruned.smaller(families, params, worth, share)
 
     program = training.make_program(

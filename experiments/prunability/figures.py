@@ -9,7 +9,6 @@ from experiments.common.figures import (
   Axes,
   Figure,
   describe,
-  legend_once,
   panel_each,
 )
 from experiments.common.frames import Row, group, where
@@ -18,7 +17,11 @@ from htjax import plotting
 
 def drawn(config: ConfigDict, rows: list[Row]) -> dict[str, Figure]:
   """The figures of a run."""
-  trained = [row for row in rows if 'accuracy_in_out' in row]
+  trained = [
+    row
+    for row in rows
+    if 'accuracy_in_out' in row and row['cell'] in _names(config)
+  ]
   if not trained:
     return {}
   return {
@@ -26,6 +29,10 @@ def drawn(config: ConfigDict, rows: list[Row]) -> dict[str, Figure]:
     'accuracy_against_size': _sizes(config, rows, trained),
     'tails_against_accuracy': _tails(config, trained),
   }
+
+
+def _names(config: ConfigDict) -> list[str]:
+  return list(config.drawn) or [own['name'] for own in config.methods]
 
 
 def _removable(trained: list[Row]) -> Figure:
@@ -56,21 +63,36 @@ def _sizes(config: ConfigDict, rows: list[Row], trained: list[Row]) -> Figure:
     'fine-tuned': ('tuned', config.tuned_shares),
   }
   there = {k: v for k, v in panels.items() if v[0] in trained[0]}
-  figure, axes = panel_each(there, size=(4.4, 3.8))
+  figure, axes = panel_each(there, size=(3.9, 3.6))
   for ax, (title, (column, shares)) in axes:
     for i, (name, own) in enumerate(group(trained, 'cell').items()):
       _line(ax, i, name, own, column, shares)
     _stars(ax, rows)
-    ax.set_xscale('log')
+    _ticks(ax, config.shares)
     describe(
       ax,
       title,
-      xlabel='share of the units of each layer kept',
+      xlabel='units of each layer kept, %',
       ylabel='test accuracy',
     )
     ax.set_ylim(*_limits(trained, column))
-  legend_once(figure, figure.axes[0])
+  _legend(figure)
   return figure
+
+
+def _ticks(ax: Axes, shares: Sequence[float]) -> None:
+  """A logarithmic axis of shares, each with its tick."""
+  ax.set_xscale('log')
+  ticks = [1.0, *shares]
+  ax.set_xticks(ticks, [f'{100 * s:g}' for s in ticks])
+  ax.set_xticks([], minor=True)
+
+
+def _legend(figure: Figure) -> None:
+  handles, labels = figure.axes[0].get_legend_handles_labels()
+  figure.legend(
+    handles, labels, loc='outside right center', frameon=False, fontsize='small'
+  )
 
 
 def _line(
@@ -114,7 +136,7 @@ def _tails(config: ConfigDict, trained: list[Row]) -> Figure:
     'norms of incoming weights': 'tail_index_norm',
     'contributions': 'tail_index_contribution',
   }
-  figure, axes = panel_each(columns, size=(4.4, 3.8))
+  figure, axes = panel_each(columns, size=(3.9, 3.6))
   for ax, (title, column) in axes:
     for i, (name, own) in enumerate(group(trained, 'cell').items()):
       ax.plot(
@@ -129,8 +151,8 @@ def _tails(config: ConfigDict, trained: list[Row]) -> Figure:
       ax,
       title,
       xlabel='Hill estimate, largest tenth',
-      ylabel=f'test accuracy, {config.shares[at]:.0%} of the units',
+      ylabel=f'test accuracy at {config.shares[at]:.0%}',
       xscale='log',
     )
-  legend_once(figure, figure.axes[0])
+  _legend(figure)
   return figure

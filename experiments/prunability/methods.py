@@ -3,14 +3,12 @@
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
-from htjax import noise, training
+from htjax import initializers, noise, regularizers, training
 from htjax.checks import check_choice
 from htjax.types import PRNGKey, PyTree
 from htjax.units import Family
-from htjax.units.families import scaled, squared_norms
 
 ADDITIVE = ('type1', 'type2', 'type3', 'annealed')
 KINDS = (
@@ -49,8 +47,11 @@ def optimizer(
   if kind == 'weight_decay':
     return optax.chain(optax.add_decayed_weights(setting.strength), sgd)
   if kind in ('l1', 'group_lasso'):
-    by = setting.learning_rate * setting.strength
-    return optax.chain(sgd, _shrink(kind, by, families))
+    penalty = getattr(regularizers, kind)
+    shrink = penalty(
+      setting.learning_rate, setting.strength, select=hidden(families)
+    )
+    return optax.chain(sgd, shrink)
   if kind in ADDITIVE:
     strength = setting.strength
     if kind == 'annealed':
@@ -83,12 +84,12 @@ def start(kind: str, init: Any, families: list[Family]) -> Any:
 
   def spread(key: PRNGKey) -> PyTree:
     """Incoming weights times the absolute value of a normal number."""
-    leaves, treedef = jax.tree.flatten(init(key))
-    for i, family in enumerate(families):
-      size = jax.random.normal(jax.random.fold_in(key, i), (family.num_units,))
-      for part in family.at('incoming'):
-        leaves[part.leaf] = scaled(part, leaves[part.leaf], jnp.abs(size))
-    return jax.tree.unflatten(treedef, leaves)
+    return initializers.scale_units(
+      jax.random.fold_in(key, 1 << 20),
+      init(key),
+      'half_normal',
+      select=hidden(families),
+    )
 
   return spread if kind == 'spread' else init
 
@@ -96,29 +97,6 @@ def start(kind: str, init: Any, families: list[Family]) -> Any:
 def init(network: Any, seed: int) -> PyTree:
   """The weights that a seed starts from."""
   return network.init(training.init_key(seed))
-
-
-def _shrink(
-  kind: str, by: Any, families: list[Family]
-) -> optax.GradientTransformation:
-  """The proximal step of a penalty on incoming weights, or their columns."""
-
-  def update(updates: Any, params: Any) -> Any:
-    moved, treedef = jax.tree.flatten(optax.apply_updates(params, updates))
-    before = jax.tree.leaves(params)
-    for family in families:
-      norms = jnp.sqrt(squared_norms(family, moved, 'incoming'))
-      factors = jnp.maximum(1 - by / jnp.maximum(norms, 1e-30), 0)
-      for part in family.at('incoming'):
-        w = moved[part.leaf]
-        if kind == 'group_lasso':
-          moved[part.leaf] = scaled(part, w, factors)
-        else:
-          moved[part.leaf] = jnp.sign(w) * jnp.maximum(abs(w) - by, 0)
-    changes = [m - b for m, b in zip(moved, before, strict=True)]
-    return jax.tree.unflatten(treedef, changes)
-
-  return optax.stateless(update)
 
 
 def hidden(families: list[Family]) -> Any:

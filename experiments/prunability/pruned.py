@@ -25,7 +25,7 @@ def scores(
   families: list[Family],
   apply: Apply,
   params: PyTree,
-  inputs: Array | None,
+  inputs: Array,
 ) -> list[Array]:
   """Worth of units, [num_units] a family, as `htjax.pruning.units`.
 
@@ -34,7 +34,6 @@ def scores(
   """
   leaves = jax.tree.leaves(params)
   if criterion == 'activation':
-    assert inputs is not None
     return _effects(families, apply, params, inputs)
   if criterion == 'norm':
     return [squared_norms(f, leaves, 'incoming') for f in families]

@@ -132,7 +132,7 @@ def _counted(net: Network) -> Bounds:
 
 
 def budget_of(net: Network, input_norm: float) -> paper.Budget:
-  """What pruning and rounding cost on inputs of at most this norm."""
+  """Errors of pruning and rounding on inputs of at most this norm."""
   return paper.Budget(
     net.shapes,
     net.norms.spectral,

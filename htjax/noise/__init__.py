@@ -17,6 +17,8 @@ from htjax.noise.contribution import (
   contribution_scale,
   contributions,
 )
+from htjax.noise.expectation import expected_pruning_ratio
+from htjax.noise.monitor import NoiseWarning, check_loss, shares
 from htjax.noise.process import UNITS, StableNoise
 from htjax.noise.transformations import (
   AddStableNoiseState,
@@ -27,10 +29,14 @@ from htjax.noise.transformations import (
 __all__ = [
   'UNITS',
   'AddStableNoiseState',
+  'NoiseWarning',
   'StableNoise',
   'add_stable_noise',
+  'check_loss',
   'contribution_noise',
   'contribution_scale',
   'contributions',
+  'expected_pruning_ratio',
   'heavy_tailed_sgd',
+  'shares',
 ]

@@ -33,19 +33,17 @@ from htjax import units as _units
 from htjax.checks import check_choice, check_count, check_range, checked
 from htjax.noise.transformations import (
   AddStableNoiseState,
-  ScalarOrSchedule,
   _of_words,
   _typed,
 )
-from htjax.rounding import is_narrower, stochastic_round
+from htjax.rounding import ROUNDING, is_narrower, stochastic_round, widened
+from htjax.schedules import ScalarOrSchedule, at
 from htjax.types import Array, ArrayLike, PRNGKey, PyTree
 from htjax.units.families import scaled
 
 # No factor of a step is outside of [exp(-2), exp(2)].
 CLIP = 2.0
 SIDES = ('both', 'incoming', 'outgoing')
-# Keys of a step from here on are for rounding, and not for draws of families.
-_ROUNDING = 1 << 31
 _STATISTICS = ('mean', 'var', 'running_mean', 'running_var')
 
 
@@ -184,9 +182,8 @@ def contribution_noise(
     if params is None:
       raise ValueError('params must be given to update, got None')
     step_key = jax.random.fold_in(_of_words(state.key, impl), state.count)
-    now, a = (x(state.count) if callable(x) else x for x in (scale, alpha))
-    a = jnp.asarray(a, jnp.float32)
-    size = now * num_steps ** (-1.0 / a)
+    a = jnp.asarray(at(alpha, state.count), jnp.float32)
+    size = at(scale, state.count) * num_steps ** (-1.0 / a)
     size = jnp.where(state.count < on * num_steps, size, 0.0)
 
     def log_factors(i: int, count: int) -> Array:
@@ -200,13 +197,13 @@ def contribution_noise(
     weights = treedef.flatten_up_to(params)
     levers = _levers(found, params, select, units)
     touched = {i for own in levers for i, _ in own.incoming + own.outgoing}
-    start = {i: _wide(weights[i]) + _wide(leaves[i]) for i in touched}
+    start = {i: widened(weights[i]) + widened(leaves[i]) for i in touched}
     end = dict(start)
     for i, own in enumerate(levers):
       _multiply(own, end, log_factors(i, own.num_units), side, conserve)
     for i in touched:
-      moved = _wide(leaves[i]) + (end[i] - start[i])
-      rounding = jax.random.fold_in(step_key, _ROUNDING + i)
+      moved = widened(leaves[i]) + (end[i] - start[i])
+      rounding = jax.random.fold_in(step_key, ROUNDING + i)
       leaves[i] = _landed(rounding, moved, leaves[i], weights[i])
     count = optax.safe_increment(state.count)
     return jax.tree.unflatten(treedef, leaves), AddStableNoiseState(
@@ -285,7 +282,7 @@ def contributions(
     >>> noise.contributions(found, params)['a'].tolist()
     [6.0, 6.0, 6.0]
   """
-  leaves = dict(enumerate(map(_wide, jax.tree.leaves(params))))
+  leaves = dict(enumerate(map(widened, jax.tree.leaves(params))))
   return {
     own.name: _contributions(own, leaves)
     for own in _levers(families, params, None, units)
@@ -418,11 +415,6 @@ def _found(
       'not both'
     )
   return _units.families(apply, params, inputs)
-
-
-def _wide(x: Any) -> Array:
-  x = jnp.asarray(x)
-  return x.astype(jnp.float32) if is_narrower(x.dtype, jnp.float32) else x
 
 
 def _landed(key: PRNGKey, update: Array, like: Array, weight: Array) -> Array:
