@@ -56,8 +56,8 @@ def spearman(
   Examples:
     >>> from htjax import rank_correlation
     >>> found = rank_correlation.spearman([1.0, 2.0, 3.0], [1.0, 4.0, 9.0])
-    >>> found.rho, found.high
-    (1.0, 1.0)
+    >>> print(f'{found.rho:.2f} {found.high:.2f}')
+    1.00 1.00
   """
   check_count('num_resamples', num_resamples)
   points = [np.asarray(v, np.float64) for v in (x, y)]

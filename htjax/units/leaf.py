@@ -15,6 +15,8 @@ from htjax.types import Array, PyTree
 # Roles whose leaves are made of units; the others are left alone by default.
 WEIGHTS = ('dense', 'convolution', 'attention')
 ROLES = (*WEIGHTS, 'embedding', 'norm', 'bias', 'other')
+# What a convolution is made of: filters, or the kernels of one input each.
+UNITS = ('filter', 'kernel')
 
 # What stands around the parameters, or around an array, in a pytree.
 _COLLECTIONS = ('params', 'batch_stats')
