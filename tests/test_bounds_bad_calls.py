@@ -421,6 +421,14 @@ GOOD = [
     {'shape': (5, 6), 'kept': 0.5, 'variant': 'paper'},
   ),
   (
+    magnitude_sketching.affordable_strength,
+    {'needed': abs, 'gamma': 1.0, 'high': 2.0, 'tolerance': 0.1},
+  ),
+  (
+    magnitude_sketching.narrowing_gain,
+    {'fan_in': 9, 'fan_out': 3, 'num_inputs': 7, 'failure': 0.01},
+  ),
+  (
     magnitude_sketching.sketched_risk,
     {
       'margins': MARGINS,

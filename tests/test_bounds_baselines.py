@@ -304,3 +304,52 @@ def test_norm_products_by_hand():
       gamma=0.5,
       num_samples=100,
     )
+
+
+def authors(name, **arguments):
+  """ln of what the program behind the paper prints."""
+  unused = {'delta': 0.05, 'variant': 'authors'}
+  if name == 'bartlett_2017':
+    unused |= {'width': 2, 'data_norm': 1.0}
+  else:
+    unused |= {'input_norm': 1.0}
+  bound = getattr(baselines, name)(MARGINS, **arguments, **unused)
+  assert not bound.valid
+  assert set(bound.terms) == {'complexity'}
+  return bound.log_value
+
+
+def test_norm_squares_of_the_authors_by_hand():
+  top, size, fan_in = np.array([2.0, 3]), np.array([4.0, 5]), np.array([7, 9])
+  front = np.prod(top) ** 2 / 0.5**2
+  ranks = (size / top) ** 2
+  for name, arguments, value in (
+    ('neyshabur_2015', {'frobenius': size}, np.prod(size) ** 2 / 0.5**2),
+    (
+      'neyshabur_2017',
+      {'spectral': top, 'frobenius': size, 'width': fan_in},
+      front * np.sum(fan_in * ranks),
+    ),
+    (
+      'bartlett_2017',
+      {'spectral': top, 'two_one': size},
+      front * np.sum(ranks),
+    ),
+  ):
+    found = authors(name, gamma=0.5, **arguments)
+    assert found == pytest.approx(math.log(value), rel=1e-12)
+  with pytest.raises(ValueError, match='variant'):
+    evaluate('neyshabur_2015', variant='paper')
+
+
+def test_norm_squares_differ_by_the_mean_fan_in():
+  ranks = np.array([3.0, 1.0, 4.0, 1.0, 5.0])
+  top = np.array([1.5, 2.0, 0.7, 3.0, 1.1])
+  size = top * np.sqrt(ranks)
+  fan_in = np.array([784, 500, 500, 500, 500])
+  first = authors(
+    'neyshabur_2017', gamma=1.5, spectral=top, frobenius=size, width=fan_in
+  )
+  second = authors('bartlett_2017', gamma=1.5, spectral=top, two_one=size)
+  mean = np.sum(fan_in * ranks) / np.sum(ranks)
+  assert first - second == pytest.approx(math.log(mean), rel=1e-12)
