@@ -576,6 +576,18 @@ GOOD = [
     },
   ),
   (
+    baselines.curvatures_with_residuals,
+    {
+      'loss': loss,
+      'layers': LAYERS,
+      'reference': [w * 0.5 for w in LAYERS],
+      'x': X,
+      'y': Y,
+      'num_steps': 1,
+      'batch_size': 2,
+    },
+  ),
+  (
     baselines.layer_curvatures,
     {
       'loss': loss,

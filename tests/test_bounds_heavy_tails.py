@@ -317,7 +317,10 @@ def test_compressed_risk_by_hand():
   assert bound.failure == pytest.approx(0.01)
   assert bound.valid
   names = [a.name for a in bound.assumptions]
-  assert names == ['enough samples', 'compressible', 'confidence']
+  assert names == [
+    *('enough samples', 'compressible', 'fixed margin'),
+    'confidence',
+  ]
 
 
 def test_dimension_term_at_published_size():

@@ -407,6 +407,21 @@ def test_gains_of_narrowing_layers():
   assert gain(fan_in=3, fan_out=2, num_inputs=60_000) == 1.0
 
 
+@pytest.mark.parametrize(
+  ('function', 'options'),
+  [
+    (magnitude_sketching.naive_risk, NAIVE),
+    (magnitude_sketching.sketched_risk, SKETCH),
+    (magnitude_sketching.lottery_risk, LOTTERY),
+    (magnitude_sketching.filter_risk, FILTERS),
+  ],
+)
+def test_what_must_be_fixed_before_the_data(function, options):
+  bound = function(MARGINS, **options)
+  trusted = {a.name for a in bound.assumptions if a.holds is None}
+  assert {'fixed code', 'fixed margin'} <= trusted
+
+
 def test_margin_premise():
   error = magnitude_sketching.pruned_output_error(
     [1.0], [0.4 / math.e], input_norm=1.0, multipliers=None

@@ -12,6 +12,7 @@ import numpy as np
 from htjax.bounds.arguments import like, number, positive, probability, vector
 from htjax.bounds.logarithms import log, log_product, log_sum
 from htjax.bounds.margins import empirical_margin_loss
+from htjax.bounds.premises import fixed_margin
 from htjax.bounds.result import Assumption, Bound, make_bound
 from htjax.checks import check_choice, check_count
 from htjax.types import ArrayLike
@@ -71,7 +72,7 @@ def neyshabur_2015(
     'complexity': _front(constant) + size - 0.5 * math.log(n),
     'deviation': math.log(3) + 0.5 * math.log(deviation),
   }
-  return make_bound(terms, [_constant()], failure=delta)
+  return make_bound(terms, [_constant(), fixed_margin()], failure=delta)
 
 
 def neyshabur_2017(
@@ -135,7 +136,7 @@ def neyshabur_2017(
     + 0.5 * (total - math.log(n))
     - math.log(gamma),
   }
-  return make_bound(terms, [_constant()], failure=delta)
+  return make_bound(terms, [_constant(), fixed_margin()], failure=delta)
 
 
 def bartlett_2017(
@@ -254,6 +255,7 @@ def arora_2018(
       f'rho = {rho:.4g} must be >= 3 L = {3 * own.size}',
     ),
     _constant(),
+    fixed_margin(),
   ]
   terms = {
     'empirical': log(empirical),

@@ -24,7 +24,7 @@ def bilinear_tail(
   P(|u^T (A - sqrt(t) G) v| > epsilon |u| |v|), A the entries up to tau.
 
   corrected: 2 exp(-epsilon^2 / (2 (tau^2 + t))), for entries symmetric about 0.
-  centred: the same for any law on [-tau, tau], once the mean of A is subtracted.
+  centred: the same for any law on [-tau, tau], once the mean is subtracted.
   centred_positive: with tau^2 / 4, for entries in [0, tau].
   paper: 3 exp(-epsilon^2 / (2 (tau^2 + t))), claimed of positive entries too,
   for which u^T A v grows with the size of the matrix.

@@ -20,6 +20,7 @@ from htjax.bounds.magnitude_sketching.premises import (
   margin_premise,
 )
 from htjax.bounds.margins import empirical_margin_loss
+from htjax.bounds.premises import fixed_code, fixed_margin
 from htjax.bounds.result import VARIANTS, Assumption, Bound, make_bound
 from htjax.checks import check_choice, check_count
 from htjax.types import ArrayLike
@@ -187,6 +188,8 @@ def sketched_risk(
     margin_premise(gamma, output_error, variant),
     constant_premise('C'),
     Assumption('recovery', None, 'one sketch serves the whole class'),
+    fixed_code(),
+    fixed_margin(),
   ]
   front = math.log(positive('constant', constant))
   return make_bound(
