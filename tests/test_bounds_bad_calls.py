@@ -147,6 +147,10 @@ GOOD = [
     {'radius': 1.0, 'num_layers': 2, 'input_norm': 1.0, 'tau': 1.0},
   ),
   (
+    heavy_tails.relative_errors,
+    {'layers': [np.ones(3)], 'compressed': [np.zeros(3)], 'p': 1.0},
+  ),
+  (
     heavy_tails.compressed_risk,
     {
       'margins': MARGINS,
