@@ -13,6 +13,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax import compressibility, tail_index, units
+from htjax import compressibility, host, tail_index, units
 from htjax.checks import check_choice
 from htjax.io import files, records, tables
 from htjax.io import weights as weight_files
@@ -168,7 +169,7 @@ def analyse(
     `KAPPAS` of the entries less their median; null where the row's 'note' says
     why.
   """
-  key, rows = jax.random.key(0), []
+  key, rows = jax.random.key(0), list[Row]()
   given = _convolutions(params) if layout == 'torch' else None
   described = units.describe(given, dict(params))
   leaves = dict(
@@ -176,17 +177,29 @@ def analyse(
       (n for n, _ in units.named_leaves(dict(params))), described, strict=True
     )
   )
-  for name in progress(sorted(params)):
+  wide = jax.config.read('jax_enable_x64')
+
+  def rows_of(name: str) -> list[Row]:
     only = {other: other == name for other in params}
-    found = tail_index.layer_table(
-      dict(params), key=key, select=only, units=given
-    )
-    for k, row in enumerate(found):
-      array = params[name]
+    # A thread does not know what was enabled around the call.
+    with jax.enable_x64(wide):
+      found = tail_index.layer_table(
+        dict(params), key=key, select=only, units=given
+      )
+      array = np.asarray(params[name])
+      views = units.views_of(0, leaves[name], array.shape)
+      parts: list[Any] = [array]
       if len(found) > 1:
-        view = units.views_of(0, leaves[name], array.shape)[k]
-        array = np.asarray(view.of(jnp.asarray(array)))
-      rows.append(row | {'error': _curve(array)})
+        parts = [view.of(array) for view in views]
+      pairs = zip(found, parts, strict=True)
+      return [row | {'error': _curve(part)} for row, part in pairs]
+
+  names = sorted(params)
+  # NumPy leaves the lock of the interpreter to others while it sorts.
+  with ThreadPoolExecutor(os.cpu_count()) as pool:
+    results = pool.map(rows_of, names)
+    for _, found in zip(progress(names), results, strict=True):
+      rows += found
   return rows
 
 
@@ -278,7 +291,7 @@ def curves(rows: Sequence[Row]) -> 'Figure':
   colours = colormaps['viridis'](np.linspace(0, 0.95, max(1, len(drawn))))
   for row, colour in zip(drawn, colours, strict=False):
     ax.plot(KAPPAS, row['error'], color=colour, lw=1, label=row['layer'])
-  limit = compressibility.gaussian_limit(jnp.asarray(KAPPAS))
+  limit = compressibility.gaussian_limit(np.asarray(KAPPAS, np.float32))
   ax.plot(KAPPAS, limit, 'k:', label='Gaussian')
   ax.set(xscale='log', xlabel='kept fraction', ylabel='relative l2 error')
   ax.set_ylim(0, 1)
@@ -366,9 +379,9 @@ def _report(
 def _curve(leaf: np.ndarray) -> list[float] | None:
   if not np.size(leaf) or not np.all(np.isfinite(leaf)):
     return None
-  w = jnp.asarray(leaf, jnp.float32)
+  w = np.asarray(leaf, np.float32)
   errors = compressibility.compression_error(
-    w - compressibility.median(w), jnp.asarray(KAPPAS)
+    w - host.median(w.reshape(-1)), np.asarray(KAPPAS, np.float32)
   )
   return np.asarray(errors).round(6).tolist()
 

@@ -15,8 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from htjax.host import Working, is_extreme, on_host
 from htjax.types import Array, ArrayLike
 
+# An exponent that changes nothing.
+_NOTHING: Any = np.int32(0)
 # Largest exponent of a peak that is left where it is.
 _PEAK = 60
 
@@ -54,17 +57,29 @@ def as_floating(name: str, x: ArrayLike, *, vanish: bool = False) -> Array:
     return _from_jax(name, x)
   if callable(getattr(x, '__jax_array__', None)):
     return _from_jax(name, jnp.asarray(x))
-  if np.ma.is_masked(x):
-    raise ValueError(
-      f'{name} must not have masked entries: take {name}.compressed()'
-    )
-  try:
-    host = np.asarray(x)
-  except jax.errors.TracerArrayConversionError:
-    return _from_jax(name, jnp.asarray(x))
-  except ValueError as error:
-    raise ValueError(f'{name} must be an array of numbers: {error}') from error
-  return jnp.asarray(_narrowed(name, _real(name, host), vanish))
+  return jnp.asarray(_host_floating(name, x, vanish))
+
+
+def as_working(name: str, x: ArrayLike) -> Working:
+  """`as_floating`, but as an array of NumPy where that is to do the work.
+
+  Args:
+    name: what to call it in messages.
+    x: array, number, or nested sequence.
+
+  Returns:
+    Array of x's shape, of JAX or NumPy; x itself if it is one already.
+
+  Raises:
+    ValueError: as `as_floating`.
+  """
+  if not on_host(x):
+    return as_floating(name, x)
+  if isinstance(x, jax.Array):
+    dtype = _target(_check_real(name, x.dtype))
+    host: Any = np.asarray(x).astype(dtype, copy=False)
+    return host
+  return _host_floating(name, x, vanish=False)
 
 
 def result_dtype(*values: Any) -> np.dtype:
@@ -84,7 +99,7 @@ def result_dtype(*values: Any) -> np.dtype:
     )
 
 
-def to_unit_peak(*arrays: Array) -> tuple[Array, ...]:
+def to_unit_peak(*arrays: Working) -> tuple[Working, ...]:
   """Arrays times one power of two, if their common peak is an extreme number.
 
   Nothing changes where the largest magnitude lies within 2^-60..2^60 and no
@@ -99,11 +114,13 @@ def to_unit_peak(*arrays: Array) -> tuple[Array, ...]:
     (*scaled, exponent), scaled = array * 2^-exponent and exponent int32 []. All
     zeros, and arrays with NaN or infinity, come back as they are.
   """
+  # Nearly always there is nothing to do, which needs no program to be seen.
+  if on_host(*arrays) and not is_extreme(arrays, _PEAK):
+    return (*arrays, _NOTHING)
   return _to_unit_peak(arrays)
 
 
-@jax.jit
-def times_power_of_two(x: Array, exponent: ArrayLike) -> Array:
+def times_power_of_two(x: Working, exponent: ArrayLike) -> Working:
   """x 2^exponent, rounded once, also where x or the result is subnormal.
 
   Args:
@@ -113,6 +130,13 @@ def times_power_of_two(x: Array, exponent: ArrayLike) -> Array:
   Returns:
     Array of x's shape and dtype; infinity where it overflows.
   """
+  if on_host(exponent) and not np.any(exponent):
+    return x
+  return _times_power_of_two(x, exponent)
+
+
+@jax.jit
+def _times_power_of_two(x: Working, exponent: ArrayLike) -> Array:
   fraction, own = split(x)
   exponent = jnp.broadcast_to(jnp.asarray(exponent, jnp.int32), x.shape)
   return _joined(fraction, own + exponent)
@@ -150,7 +174,7 @@ def split(x: Array) -> tuple[Array, Array]:
 
 
 @jax.jit
-def _to_unit_peak(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+def _to_unit_peak(arrays: tuple[Working, ...]) -> tuple[Array, ...]:
   bits = [_magnitude_bits(a) for a in arrays]
   digits = _layout(arrays[0].dtype)[1]
   peak = functools.reduce(jnp.maximum, [jnp.max(b) for b in bits])
@@ -216,10 +240,29 @@ def _magnitude_bits(x: Array) -> Array:
   return lax.bitcast_convert_type(x, integer) & jnp.iinfo(integer).max
 
 
+def _host_floating(name: str, x: Any, vanish: bool) -> Any:
+  """What is not an array of JAX, as one of NumPy unless a part is traced."""
+  if np.ma.is_masked(x):
+    raise ValueError(
+      f'{name} must not have masked entries: take {name}.compressed()'
+    )
+  try:
+    host = np.asarray(x)
+  except jax.errors.TracerArrayConversionError:
+    return _from_jax(name, jnp.asarray(x))
+  except ValueError as error:
+    raise ValueError(f'{name} must be an array of numbers: {error}') from error
+  return _narrowed(name, _real(name, host), vanish)
+
+
 def _from_jax(name: str, x: Array) -> Array:
-  if not _is_real(x.dtype):
-    raise ValueError(f'{name} must be real, got dtype {x.dtype}')
-  return x.astype(_target(x.dtype))
+  return x.astype(_target(_check_real(name, x.dtype)))
+
+
+def _check_real(name: str, dtype: Any) -> Any:
+  if not _is_real(dtype):
+    raise ValueError(f'{name} must be real, got dtype {dtype}')
+  return dtype
 
 
 def _real(name: str, x: np.ndarray) -> np.ndarray:

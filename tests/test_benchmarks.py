@@ -42,6 +42,7 @@ def test_both_sides_run_and_agree(name):
     assert 0 < row[side]['wall_min'] <= row[side]['wall_median']
   for ratio in ('ratio', 'ratio_paired', 'ratio_cpu'):
     assert 0 < row[ratio] < math.inf
+  assert row['ratio_min'] <= row['ratio_paired'] <= row['ratio_max']
   json.dumps(row, allow_nan=False)
 
 
@@ -73,9 +74,10 @@ def test_ratios_and_verdicts_point_the_right_way():
     [cost(2.0, 4.0), cost(4.0, 8.0)], [cost(3.0, 2.0), cost(4.0, 1.0)]
   )
   ratios = run.compare(slower, found)
-  assert ratios == {'ratio': 1.5, 'ratio_paired': 1.25, 'ratio_cpu': 0.25}
+  turns = {'ratio_paired': 1.25, 'ratio_min': 1.0, 'ratio_max': 1.5}
+  assert ratios == {'ratio': 1.5, **turns, 'ratio_cpu': 0.25}
   ratios = run.compare(faster, found._replace(judged_by='cpu', recorded=True))
-  assert ratios == {'ratio': 4.0, 'ratio_paired': None, 'ratio_cpu': 4.0}
+  assert ratios == {'ratio': 4.0, **dict.fromkeys(turns), 'ratio_cpu': 4.0}
   for ratio, verdict in ((1.2, 'goal'), (1.5, 'reached'), (1.51, 'MISSED')):
     assert slower.verdict(ratio) == verdict
   for ratio, verdict in ((30.0, 'goal'), (10.0, 'reached'), (9.9, 'MISSED')):

@@ -607,8 +607,11 @@ def test_alpha_and_sigma_may_be_schedules():
     tx.update(_params(), tx.init(_params()))
 
 
-def test_eager_calls_do_not_compile_again():
-  tx, params = _add(), _params()
+@pytest.mark.parametrize('kind', stable.KINDS)
+@pytest.mark.parametrize('scale', [{}, {'relative': 0.1, 'num_steps': 9}])
+def test_eager_calls_do_not_compile_again(kind, scale):
+  params = _params()
+  tx = _add(kind=kind, **(scale and {'sigma': None, 'monitor': True} | scale))
   state = tx.init(params)
   _, state = tx.update(params, state)
   with jax.log_compiles(False), _CountCompilations() as count:

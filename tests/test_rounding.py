@@ -9,7 +9,7 @@ import pytest
 from statistical.checks import check_count, check_mean
 
 from htjax import noise
-from htjax.rounding import stochastic_round
+from htjax.rounding import landing, nearest, stochastic_round
 
 DTYPES = [jnp.bfloat16, jnp.float16, jnp.float8_e5m2, jnp.float8_e4m3fn]
 NUM = 4000
@@ -75,18 +75,68 @@ def trained(dtype, num_steps, gradient, sigma, kind='type2'):
   return np.asarray(weights, np.float64)
 
 
+@pytest.mark.parametrize('dtype', DTYPES)
+def test_nearest_is_the_conversion_there_and_back(dtype):
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=5000) * 10.0 ** rng.integers(-9, 5, 5000)
+  info = ml_dtypes.finfo(dtype)
+  ties = np.array([1, 3, 5, -7]) * 2.0**-info.nmant / 2 + 1
+  x = np.concatenate([x, ties, [0.0, -0.0, np.nan]]).astype(np.float32)
+  x = x[~(np.abs(x) > float(info.max))]
+  found = jax.jit(nearest, static_argnums=1)(x, dtype)
+  np.testing.assert_array_equal(found, x.astype(dtype).astype(np.float32))
+  largest = np.float32(info.max)
+  beyond = nearest(jnp.float32([3.4e38, -jnp.inf]), dtype)
+  np.testing.assert_array_equal(beyond, [largest, -largest])
+
+
 @pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
-def test_updates_below_the_spacing_act_on_average(dtype):
-  num_steps, drift = 300, 1e-4
-  weights = trained(dtype, num_steps, 0.1, 0.005)
-  expected = 1 - num_steps * drift
-  # Of a step u, the noise has variance 2 sigma^2 eta, and the rounding at most
-  # |u| gap; |u| has mean at most the drift plus the noise's deviation.
-  noise_variance = 2 * 0.005**2 * 1e-3
+@pytest.mark.parametrize('kind', ['type1', 'type2'])
+def test_narrow_weights_are_those_of_float32_rounded(dtype, kind):
+  """So that noise below half a spacing acts in law, and not only on average."""
+  narrow = trained(dtype, 300, 0.1, 0.005, kind)
+  wide = trained(jnp.float32, 300, 0.1, 0.005, kind)
+  # Half a spacing of numbers in [1, 2), and what 300 sums in float32 lose.
   gap = float(jnp.finfo(dtype).eps)
-  most = noise_variance + gap * (drift + np.sqrt(noise_variance))
-  check_mean(weights.ravel(), expected, num_steps * most)
-  assert np.mean(weights == 1) < 0.25
+  assert np.max(np.abs(narrow - wide)) <= gap / 2 + 300 * 2.0**-24
+  assert np.mean(narrow == 1) < 0.25
+
+
+def test_nothing_is_lost_for_good():
+  """Weight and lost part together are the sum, jitted and not."""
+  key = jax.random.key(5)
+  weight = jax.random.normal(key, (200,)).astype(jnp.bfloat16)
+  total, lost = np.float64(weight), jnp.zeros(200)
+  for move in (landing, jax.jit(landing, static_argnums=3)):
+    for step in range(20):
+      update = 1e-3 * jax.random.normal(jax.random.fold_in(key, step), (200,))
+      total = total + np.float64(update)
+      change, lost = move(weight, update, lost, jnp.bfloat16)
+      weight = weight + change
+      assert change.dtype == weight.dtype == jnp.bfloat16
+      # 40 sums of numbers below 4.
+      np.testing.assert_allclose(
+        np.float64(weight) + np.float64(lost), total, atol=40 * 2.0**-23
+      )
+
+
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
+def test_kicks_below_the_spacing_act_on_average(dtype):
+  process = noise.StableNoise(2.0, 1e-3, kind='type2')
+  start = {'w': jnp.ones((40, 50), dtype), 'b': jnp.ones(50, dtype)}
+
+  @jax.jit
+  def end(key):
+    keys = jax.random.split(key, 100)
+    return jax.lax.scan(lambda w, k: (process.kick(k, w), None), start, keys)[0]
+
+  moved = end(jax.random.key(6))
+  assert np.array_equal(moved['b'], start['b'])
+  weights = np.asarray(moved['w'], np.float64)
+  # Variance 2 sigma^2 of the noise, and of rounding |x| gap at most.
+  gap = float(jnp.finfo(dtype).eps)
+  check_mean(weights.ravel(), 1.0, 100 * (2e-6 + gap * 2e-3))
+  assert np.mean(weights == 1) < 0.3
 
 
 def test_rounded_to_nearest_they_are_lost():

@@ -122,6 +122,55 @@ def threshold_numpy(small: bool, repeats: int) -> Measurement:
   return interleave(in_process(partition), in_process(ours), repeats)
 
 
+def hill(small: bool, repeats: int) -> Measurement:
+  """Hill's estimate against the sort that it does not need in full."""
+  num = 10**4 if small else 10**7
+  x = np.random.default_rng(0).standard_normal(num).astype(np.float32)
+
+  def ours() -> Any:
+    return tail_index.hill(x, num // 20).alpha
+
+  y = np.sort(np.abs(x))[::-1].astype(np.float64)
+  expected = 1 / np.mean(np.log(y[: num // 20] / y[num // 20]))
+  if abs(float(ours()) - expected) > 1e-4 * expected:
+    raise Disagreement(f'{float(ours())} is not {expected}')
+  return interleave(in_process(lambda: np.sort(x)), in_process(ours), repeats)
+
+
+def layer_table(small: bool, repeats: int) -> Measurement:
+  """All columns of one layer against one sort of its entries."""
+  shape = (32, 128) if small else (768, 3072)
+  w = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+  key = jax.random.key(0)
+  (row,) = tail_index.layer_table({'w': w}, key=key)
+  if row['note']:
+    raise Disagreement(row['note'])
+  return interleave(
+    in_process(lambda: np.sort(w, axis=None)),
+    in_process(lambda: tail_index.layer_table({'w': w}, key=key)),
+    repeats,
+  )
+
+
+def singular_values(small: bool, repeats: int) -> Measurement:
+  """Few singular values kept, against all of them computed."""
+  side = 64 if small else 1024
+  w = np.random.default_rng(0).standard_normal((side, side)).astype(np.float32)
+  kept = math.ceil(0.1 * side)
+
+  def full() -> np.ndarray:
+    u, s, vt = np.linalg.svd(w)
+    return (u[:, :kept] * s[:kept]) @ vt[:kept]
+
+  def ours() -> Any:
+    return pruning.singular_values({'w': w}, 0.1).params['w']
+
+  difference = np.linalg.norm(ours() - full())
+  if difference > 1e-3 * np.linalg.norm(w):
+    raise Disagreement(f'the matrices differ by {difference}')
+  return interleave(in_process(full), in_process(ours), repeats)
+
+
 def mmo(small: bool, repeats: int) -> Measurement:
   """`tail_index.mmo` of a layer against the same in one line of NumPy."""
   size = 64 if small else 2048

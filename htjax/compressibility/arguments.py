@@ -8,7 +8,8 @@ import numpy as np
 
 from htjax.checks import check_range, checked
 from htjax.compressibility.counts import AllBut, Kept, kept_fraction
-from htjax.floats import as_floating
+from htjax.floats import as_working
+from htjax.host import Working, on_host, to_device
 from htjax.types import Array, ArrayLike
 
 
@@ -22,6 +23,11 @@ def check_matrix(name: str, matrix: ArrayLike) -> Array:
     >>> compressibility.check_matrix('matrix', jnp.ones((3, 2))).shape
     (3, 2)
   """
+  return jnp.asarray(columns_of(name, matrix))
+
+
+def columns_of(name: str, matrix: ArrayLike) -> Working:
+  """`check_matrix`, of NumPy where that is to do the work."""
   array = nonempty(name, matrix)
   if array.ndim < 2:
     raise ValueError(
@@ -61,9 +67,12 @@ def check_kappa(kappa: Kept) -> None:
     check_range('kappa', kappa, 0.0, 1.0, open_low=True)
 
 
-def nonempty(name: str, x: ArrayLike) -> Array:
-  """Return `x` as floating, or raise if it has no entries."""
-  array = as_floating(name, x)
+def nonempty(name: str, x: ArrayLike) -> Working:
+  """Return `x` as floating, or raise if it has no entries.
+
+  It is an array of NumPy where that is to do the work.
+  """
+  array = as_working(name, x)
   if array.size == 0:
     raise ValueError(f'{name} must not be empty, got shape {array.shape}')
   return array
@@ -71,5 +80,13 @@ def nonempty(name: str, x: ArrayLike) -> Array:
 
 def or_nan(value: Array, fraction: Kept) -> Array:
   """NaN where a fraction, known only at run time, is not in [0, 1]."""
-  fraction = jnp.asarray(kept_fraction(fraction))
+  fraction = kept_fraction(fraction)
+  if on_host(value, fraction):
+    inside = (np.asarray(fraction) >= 0) & (np.asarray(fraction) <= 1)
+    return (
+      value
+      if np.all(inside)
+      else to_device(np.where(inside, value, np.nan), value.dtype)
+    )
+  fraction = jnp.asarray(fraction)
   return jnp.where((fraction >= 0) & (fraction <= 1), value, jnp.nan)

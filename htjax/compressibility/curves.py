@@ -26,7 +26,8 @@ from htjax.compressibility.arguments import (
 from htjax.compressibility.costs import root
 from htjax.compressibility.counts import kept_count
 from htjax.compressibility.errors import errors_of_removal
-from htjax.floats import as_floating
+from htjax.floats import as_floating, as_working
+from htjax.host import on_host, to_device
 from htjax.types import Array, ArrayLike, PRNGKey
 
 
@@ -66,7 +67,9 @@ def gaussian_limit(kappa: ArrayLike, *, p: float = 2, dim: int = 1) -> Array:
   check_order(p)
   check_count('dim', dim)
   check_kappa(kappa)
-  kappa = as_floating('kappa', kappa)
+  kappa = as_working('kappa', kappa)
+  if on_host(kappa):
+    return to_device(_host_gaussian_limit(kappa, p, dim), kappa.dtype)
   return or_nan(_gaussian_limit(kappa, p, dim), kappa)
 
 
@@ -229,6 +232,15 @@ def _stable_errors(
     return errors_of_removal(x, removed, p)
 
   return lax.map(draw, jax.random.split(key, num_draws))
+
+
+def _host_gaussian_limit(kappa: Any, p: float, dim: int) -> np.ndarray:
+  from scipy import special
+
+  a, b = dim / 2, (dim + p) / 2
+  # Gamma's quantile, as the distribution function of the other law takes it.
+  place = special.gammaincinv(a, 1 - kappa.astype(np.float64))
+  return special.gammainc(b, place) ** (1 / p)
 
 
 @functools.partial(jax.jit, static_argnames=('p', 'dim'))

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from htjax.checks import (
@@ -18,8 +19,10 @@ from htjax.compressibility.arguments import (
 )
 from htjax.compressibility.costs import last_true, removal_cost
 from htjax.compressibility.counts import Kept, kept_count
+from htjax.compressibility.host_costs import Removal
 from htjax.compressibility.top_k import largest
 from htjax.floats import as_floating, to_unit_peak
+from htjax.host import on_host, to_device
 from htjax.types import Array, ArrayLike
 
 
@@ -95,8 +98,11 @@ def compression_error(
   x = nonempty('x', x)
   check_order(p)
   check_kappa(kappa)
-  kept = kept_count(kappa, x.size, rounding)
-  return or_nan(errors_of_removal(x, x.size - kept, p), kappa)
+  removed = x.size - kept_count(kappa, x.size, rounding)
+  if on_host(x, removed):
+    costs = curve_of(Removal(_ascending(x), p), removed)
+    return or_nan(to_device(costs, x.dtype), kappa)
+  return or_nan(errors_of_removal(x, removed, p), kappa)
 
 
 @checked
@@ -132,7 +138,31 @@ def smallest_kappa(x: ArrayLike, epsilon: ArrayLike, *, p: float = 2) -> Array:
   x = nonempty('x', x)
   check_order(p)
   check_range('epsilon', epsilon, 0.0, 1.0)
+  if on_host(x, epsilon):
+    bounds = np.asarray(epsilon, x.dtype)
+    kappas = kappas_of(Removal(_ascending(x), p), bounds)
+    return or_nan(to_device(kappas, x.dtype), epsilon)
   return or_nan(_smallest_kappa(x, jnp.asarray(epsilon, x.dtype), p), epsilon)
+
+
+def curve_of(cost: Removal, removed: ArrayLike) -> np.ndarray:
+  """Errors without so many smallest entries, by NumPy."""
+  counts = np.asarray(removed)
+  costs = [cost(int(m)) for m in counts.flat]
+  return np.reshape(costs, counts.shape)
+
+
+def kappas_of(cost: Removal, bounds: np.ndarray) -> np.ndarray:
+  """Smallest kept fractions for bounds on the error, by NumPy."""
+  n = cost.entries.size
+  if not np.isfinite(cost.highest):
+    return np.full(bounds.shape, np.nan)
+  kept = [n - cost.last_within(bound) for bound in bounds.flat]
+  return np.reshape(kept, bounds.shape) / n
+
+
+def _ascending(x: ArrayLike) -> np.ndarray:
+  return np.sort(np.abs(x), axis=None)
 
 
 @jax.jit

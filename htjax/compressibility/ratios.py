@@ -6,6 +6,7 @@ A column is an index of the last axis: [fan_in, n] for dense layers, filters
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +21,16 @@ from htjax.checks import (
   check_range,
   checked,
 )
+from htjax.compressibility import host_costs
 from htjax.compressibility.arguments import (
   check_matrix,
+  columns_of,
   nonempty,
   or_nan,
 )
 from htjax.compressibility.costs import last_true, raised, removal_cost, root
 from htjax.floats import as_floating, to_unit_peak
+from htjax.host import on_host, to_device
 from htjax.types import Array, ArrayLike, PRNGKey
 
 
@@ -66,9 +70,13 @@ def pruning_ratio(
     >>> float(compressibility.pruning_ratio(matrix))
     0.5
   """
-  matrix = check_matrix('matrix', matrix)
+  matrix = columns_of('matrix', matrix)
   check_number('tolerance', tolerance)
   check_range('tolerance', tolerance, 0.0, 1.0)
+  if on_host(matrix, tolerance):
+    norms = host_costs.column_norms(matrix)
+    bound = np.asarray(tolerance, matrix.dtype)
+    return to_device(_host_ratio(norms, bound, squared), matrix.dtype)
   matrix, _ = to_unit_peak(matrix)
   ratio = ratio_of_norms(
     column_norms(matrix), jnp.asarray(tolerance, matrix.dtype), squared
@@ -148,7 +156,6 @@ def invisible_noise_ratios(
 
 
 @checked
-@functools.partial(jax.jit, static_argnames='p')
 def column_norms(matrix: Array, p: float = 2) -> Array:
   """l_p norm of each column: [..., n] -> [n], over all axes but the last.
 
@@ -171,6 +178,14 @@ def column_norms(matrix: Array, p: float = 2) -> Array:
   matrix = nonempty('matrix', matrix)
   if matrix.ndim < 1:
     raise ValueError(f'matrix must be [..., n], got shape {matrix.shape}')
+  if on_host(matrix):
+    with np.errstate(all='ignore'):
+      return to_device(host_costs.column_norms(matrix, p))
+  return _column_norms(matrix, p)
+
+
+@functools.partial(jax.jit, static_argnames='p')
+def _column_norms(matrix: Array, p: float) -> Array:
   magnitude = jnp.abs(matrix).reshape(-1, matrix.shape[-1])
   peak = jnp.max(magnitude, axis=0)
   scaled = magnitude / jnp.where(peak == 0, 1, peak)[None, :]
@@ -178,7 +193,6 @@ def column_norms(matrix: Array, p: float = 2) -> Array:
 
 
 @checked
-@functools.partial(jax.jit, static_argnames=('squared', 'p'))
 def num_removable(
   norms: Array, tolerance: ArrayLike, squared: bool = True, p: float = 2
 ) -> Array:
@@ -205,6 +219,17 @@ def num_removable(
   check_number('tolerance', tolerance)
   if norms.ndim != 1:
     raise ValueError(f'norms must be [n], got shape {norms.shape}')
+  if on_host(norms, tolerance):
+    bound = np.asarray(tolerance, norms.dtype)
+    cost = host_costs.Removal(np.sort(norms), p, power=squared)
+    return to_device(cost.last_within(bound), np.int32)
+  return _num_removable(norms, tolerance, squared, p)
+
+
+@functools.partial(jax.jit, static_argnames=('squared', 'p'))
+def _num_removable(
+  norms: Array, tolerance: ArrayLike, squared: bool, p: float
+) -> Array:
   norms, _ = to_unit_peak(norms)
   cost = removal_cost(jnp.sort(norms), p, power=squared)
   return last_true(lambda m: cost(m) <= tolerance, norms.size)
@@ -215,6 +240,14 @@ def ratio_of_norms(norms: Array, tolerance: Array, squared: bool) -> Array:
   removed = num_removable(norms, tolerance, squared)
   ratio = removed.astype(norms.dtype) / norms.size
   return jnp.where(jnp.all(jnp.isfinite(norms)), ratio, jnp.nan)
+
+
+def _host_ratio(norms: Any, bound: Any, squared: bool) -> float:
+  """`ratio_of_norms` by NumPy."""
+  if not np.all(np.isfinite(norms)):
+    return math.nan
+  cost = host_costs.Removal(np.sort(norms), 2, power=squared)
+  return cost.last_within(bound) / norms.size
 
 
 @functools.partial(jax.jit, static_argnames=('num_draws', 'squared'))

@@ -8,9 +8,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
+from htjax import host
 from htjax.checks import checked
+from htjax.host import on_host, to_device
 from htjax.types import Array, ArrayLike
 
 # Of the search for a k-th largest: how many entries are sampled for the first
@@ -22,7 +25,6 @@ _GROUP = 16
 
 
 @checked
-@jax.jit
 def largest(scores: Array, k: ArrayLike) -> Array:
   """Mask of the k largest scores, exactly k of them under ties.
 
@@ -50,6 +52,14 @@ def largest(scores: Array, k: ArrayLike) -> Array:
     raise ValueError(f'k must be one number, got shape {k.shape}')
   if scores.size == 0:
     return jnp.zeros(scores.shape, bool)
+  if on_host(scores, k):
+    count = min(max(int(k), 0), scores.size)
+    return to_device(host_largest(np.asarray(scores), count))
+  return _largest(scores, k)
+
+
+@jax.jit
+def _largest(scores: Array, k: Array) -> Array:
   keys = _order_preserving_bits(jnp.abs(scores.reshape(-1)))
   k = jnp.clip(jnp.asarray(k, jnp.int32), 0, keys.size)
   cut, count = _cut(keys, k)
@@ -88,7 +98,6 @@ def num_true(mask: Array) -> Array:
 
 
 @checked
-@jax.jit
 def median(x: Array) -> Array:
   """Median of all entries, without a sort: shape [], the middle two averaged.
 
@@ -107,12 +116,20 @@ def median(x: Array) -> Array:
     >>> float(compressibility.median(jnp.array([1.0, 9.0, 2.0, 4.0])))
     3.0
   """
-  x = jnp.asarray(x).reshape(-1)
+  working: Any = np.asarray(x) if on_host(x) else jnp.asarray(x)
+  x = working.reshape(-1)
   if x.size == 0 or not jnp.issubdtype(x.dtype, jnp.floating):
     raise ValueError(
       'x must be floating numbers, not empty, got '
       f'{x.dtype.name}{list(x.shape)}'
     )
+  if on_host(x):
+    return to_device(host.median(x))
+  return _median(x)
+
+
+@jax.jit
+def _median(x: Array) -> Array:
   keys = _order_preserving_bits(x)
   upper_half = (x.size + 1) // 2
   cut, count = _cut(keys, jnp.int32(upper_half))
@@ -123,6 +140,22 @@ def median(x: Array) -> Array:
   # With ties at the cut, the next in order equals it.
   lower = jnp.where(count > upper_half, upper, below)
   return lower / 2 + upper / 2
+
+
+def host_largest(scores: Any, k: int) -> np.ndarray:
+  """`largest` by NumPy, 0 <= k <= scores.size."""
+  flat = np.abs(scores.reshape(-1))
+  if k in (0, flat.size):
+    return np.full(scores.shape, k > 0)
+  cut = np.partition(flat, flat.size - k)[flat.size - k]
+  if np.isnan(cut):
+    mask, tied = np.zeros(flat.shape, bool), np.isnan(flat)
+  else:
+    # NaN, which compares with nothing, is above the cut.
+    mask, tied = ~(flat <= cut), flat == cut
+  missing = k - np.count_nonzero(mask)
+  mask[np.flatnonzero(tied)[:missing]] = True
+  return mask.reshape(scores.shape)
 
 
 def _order_preserving_bits(x: Array) -> Array:

@@ -12,6 +12,13 @@ process when u_t = -eta_t * gradient. Anywhere else in a chain it would be
 another process.
 """
 
+from htjax.noise.contribution import (
+  contribution_noise,
+  contribution_scale,
+  contributions,
+)
+from htjax.noise.expectation import expected_pruning_ratio
+from htjax.noise.monitor import NoiseWarning, check_loss, shares
 from htjax.noise.process import UNITS, StableNoise
 from htjax.noise.transformations import (
   AddStableNoiseState,
@@ -22,7 +29,14 @@ from htjax.noise.transformations import (
 __all__ = [
   'UNITS',
   'AddStableNoiseState',
+  'NoiseWarning',
   'StableNoise',
   'add_stable_noise',
+  'check_loss',
+  'contribution_noise',
+  'contribution_scale',
+  'contributions',
+  'expected_pruning_ratio',
   'heavy_tailed_sgd',
+  'shares',
 ]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,11 @@ from jax import lax
 
 from htjax import selection, stable
 from htjax import units as _units
-from htjax.checks import check_choice, check_key, check_range, is_concrete
+from htjax.checks import check_choice, check_key, check_range
+from htjax.rounding import ROUNDING, narrowed, widened
 from htjax.types import Array, ArrayLike, PRNGKey, PyTree
 
-UNITS = ('filter', 'kernel')
+UNITS = _units.UNITS
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -139,7 +140,7 @@ class StableNoise:
       NaN, gives NaN.
     """
     check_range('step_size', step_size, 0.0, np.inf, open_high=True)
-    targets = reached(select, params, 'select', units)
+    targets = _units.targets(select, params, units=units)
     leaves, treedef = jax.tree.flatten(params)
     draws = self.draw_leaves(check_key(key), leaves, targets, step_size)
     return jax.tree.unflatten(
@@ -150,11 +151,56 @@ class StableNoise:
       ],
     )
 
+  def kick(
+    self,
+    key: PRNGKey,
+    params: PyTree,
+    *,
+    step_size: ArrayLike = 1.0,
+    select: selection.Selection = None,
+    units: _units.Given = None,
+  ) -> PyTree:
+    """Parameters after one increment, `draw` added to them.
+
+    In leaves narrower than float32 the sum is rounded up or down at random,
+    right on average, so that noise below their spacing is not lost.
+
+    Args:
+      key: typed key, of this step.
+      params: pytree of arrays.
+      step_size: eta >= 0, traced.
+      select: the weights that get noise, see `htjax.selection`.
+      units: what a unit is in each leaf, see `htjax.units`; None asks the
+        leaves' names.
+
+    Returns:
+      Pytree of the arrays' shapes and dtypes.
+
+    Raises:
+      ValueError: a legacy key; an alpha or sigma that is an array; a negative
+        step_size; a selection of another structure, or of nothing; a
+        selected leaf that may be one thing or another, by name.
+    """
+    check_range('step_size', step_size, 0.0, np.inf, open_high=True)
+    targets = _units.targets(select, params, units=units)
+    leaves, treedef = jax.tree.flatten(params)
+    wide = [widened(leaf) for leaf in leaves]
+    draws = self.draw_leaves(check_key(key), wide, targets, step_size)
+    return jax.tree.unflatten(
+      treedef,
+      [
+        leaf
+        if x is None
+        else narrowed(jax.random.fold_in(key, ROUNDING + i), w + x, leaf.dtype)
+        for i, (leaf, w, x) in enumerate(zip(leaves, wide, draws, strict=True))
+      ],
+    )
+
   def draw_leaves(
     self,
     key: PRNGKey,
     leaves: list[Array],
-    targets: list['Target | None'],
+    targets: list[_units.Target | None],
     step_size: Any,
   ) -> list[Any]:
     """The addend of each leaf, to be broadcast; None where nothing is."""
@@ -162,14 +208,36 @@ class StableNoise:
     return [
       None
       if target is None
-      else self._draw(jax.random.fold_in(key, i), leaf, target, step_size)
+      else self.draw_leaf(jax.random.fold_in(key, i), leaf, target, step_size)
       for i, (leaf, target) in enumerate(zip(leaves, targets, strict=True))
     ]
 
-  def _draw(self, key: PRNGKey, leaf: Array, to: 'Target', eta: Any) -> Array:
+  def draw_leaf(
+    self,
+    key: PRNGKey,
+    leaf: Array,
+    target: _units.Target,
+    step_size: Any,
+    size: Array | None = None,
+  ) -> Array:
+    """The addend of one leaf, to be broadcast.
+
+    Args:
+      key: typed key, of this leaf and step.
+      leaf: array of the shape and dtype that are wanted.
+      target: where it gets noise.
+      step_size: eta >= 0.
+      size: factors of the units, broadcasting against what is drawn, or None.
+
+    Returns:
+      Array of the leaf's dtype and rank. Of Type I it has size 1 along the
+      axes of a unit's vector, unless booleans choose entries.
+    """
     dtype = jnp.float64 if leaf.dtype == jnp.float64 else jnp.float32
     process = self.astype(dtype)
-    scale = process.scale(jnp.asarray(eta, dtype))
+    scale = process.scale(jnp.asarray(step_size, dtype))
+    if size is not None:
+      scale = scale * size.astype(dtype)
     x = _vectors(
       jax.random.key_data(key),
       process.alpha,
@@ -177,13 +245,15 @@ class StableNoise:
       impl=jax.random.key_impl(key),
       shape=tuple(leaf.shape),
       kind=self.kind,
-      axes=to.leaf.vector_axes(self.unit),
+      axes=target.leaf.vector_axes(self.unit),
     )
     if self.truncation is not None:
       x = jnp.clip(x, -self.truncation * scale, self.truncation * scale)
     largest = jnp.finfo(leaf.dtype).max.astype(dtype)
     x = jnp.clip(x, -largest, largest).astype(leaf.dtype)
-    return x if to.flag is True else jnp.where(to.flag, x, jnp.zeros_like(x))
+    if target.flag is True:
+      return x
+    return jnp.where(target.flag, x, jnp.zeros_like(x))
 
   def tree_flatten_with_keys(self) -> tuple[Any, Any]:
     """Leaves and what is static, for JAX."""
@@ -201,54 +271,8 @@ class StableNoise:
     return process
 
 
-class Target(NamedTuple):
-  """A leaf that noise reaches: where (True or booleans), and what it is."""
-
-  flag: Any
-  leaf: _units.Leaf
-
-
 # All of a dense kernel [fan_in, fan_out].
-KERNEL = Target(True, _units.Leaf('dense', units=(1,), inputs=(0,)))
-
-
-def reached(
-  select: selection.Selection,
-  params: PyTree,
-  name: str,
-  units: _units.Given = None,
-) -> list[Target | None]:
-  """The part of each leaf that noise reaches; None for none of it.
-
-  Args:
-    select: None for every weight, a pytree of booleans (or of boolean arrays),
-      or a function of the parameters that returns one.
-    params: pytree of arrays.
-    name: what the caller's argument is called, for messages.
-    units: what a unit is in each leaf, see `htjax.units`; None asks names.
-
-  Raises:
-    ValueError: a selection of another structure, or of nothing; a leaf that is
-      ambiguous, or that its description does not fit.
-  """
-  selection.resolve(None, params, name)  # refuses an empty pytree
-  described = _units.describe(units, params)
-  flags: list[Any] = _units.default_flags(described)
-  if select is not None:
-    flags = jax.tree.leaves(
-      selection.resolve(select, params, name, by_entry=True)
-    )
-  if not any(not is_concrete(flag) or np.any(flag) for flag in flags):
-    raise ValueError(
-      f'{name} must choose at least one leaf for the noise to reach, got none'
-      + (': params hold no weight; see htjax.units' if select is None else '')
-    )
-  return [
-    None if leaf is None else Target(flag, leaf)
-    for flag, leaf in zip(
-      flags, _units.fitting(described, params, flags), strict=True
-    )
-  ]
+KERNEL = _units.Target(True, _units.Leaf('dense', units=(1,), inputs=(0,)))
 
 
 # Compiled here, so that calls outside of jit do not compile it anew each time.

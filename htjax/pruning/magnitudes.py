@@ -5,6 +5,7 @@ by their l_p norms and keeps the largest.
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,9 @@ from htjax.compressibility import (
   largest,
   num_removable,
 )
+from htjax.compressibility.top_k import host_largest
 from htjax.floats import times_power_of_two, to_unit_peak
+from htjax.host import on_host, to_device
 from htjax.pruning.centers import (
   check_center,
   find_center,
@@ -509,12 +512,16 @@ def _norms(leaf: Array, middle: Array, unit: str, p: float) -> Array:
   return column_norms(leaf, p)
 
 
-@functools.partial(jax.jit, static_argnames=('shape', 'unit'))
 def _mask(
   norms: Array, kept: ArrayLike, shape: tuple[int, ...], unit: str
 ) -> Array:
   """Mask of a leaf whose largest units are kept."""
-  kept_units = largest(norms, kept)
+  return _spread(largest(norms, kept), shape, unit)
+
+
+@functools.partial(jax.jit, static_argnames=('shape', 'unit'))
+def _spread(kept_units: Array, shape: tuple[int, ...], unit: str) -> Array:
+  """Mask of a leaf from that of its units."""
   if unit == 'entries':
     return kept_units.reshape(shape)
   if unit == 'rows':
@@ -543,9 +550,20 @@ def _scores(
   ]
 
 
-@jax.jit
 def _joint_masks(scores: list[Array], kept: ArrayLike) -> list[Array]:
   """Masks of the largest of several arrays of scores."""
+  if not on_host(*scores, kept):
+    return _device_joint_masks(scores, kept)
+  ends = np.cumsum([0, *(s.size for s in scores)])
+  flat = np.concatenate([np.asarray(s).reshape(-1) for s in scores])
+  mask = host_largest(flat, min(max(int(np.asarray(kept)), 0), flat.size))
+  parts = [mask[a:b] for a, b in itertools.pairwise(ends)]
+  pairs = zip(parts, scores, strict=True)
+  return [to_device(part.reshape(s.shape)) for part, s in pairs]
+
+
+@jax.jit
+def _device_joint_masks(scores: list[Array], kept: ArrayLike) -> list[Array]:
   mask = largest(jnp.concatenate([s.reshape(-1) for s in scores]), kept)
   ends = np.cumsum([s.size for s in scores])[:-1]
   parts = jnp.split(mask, ends)

@@ -2,16 +2,19 @@
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from htjax.checks import checked, is_concrete
 from htjax.compressibility import AllBut, Kept, check_kappa, kept_count
 from htjax.compressibility.counts import kept_fraction
 from htjax.floats import times_power_of_two, to_unit_peak
+from htjax.host import on_host, to_device
 from htjax.pruning.centers import check_center, find_center, stored_medians
 from htjax.pruning.magnitudes import CountKept
 from htjax.pruning.results import (
@@ -23,6 +26,9 @@ from htjax.pruning.results import (
 from htjax.selection import Selection
 from htjax.types import Array, PyTree
 from htjax.units import Given
+
+# Up to this share of the values their Gram matrix is the faster way.
+_FEW = 0.3
 
 
 class SingularValueCounts(NamedTuple):
@@ -134,6 +140,7 @@ def singular_values(
     params,
     lambda values: kept_count(kappa, values.size, rounding),
     kappa,
+    rank=lambda size: kept_count(kappa, size, rounding),
     center=center,
     protocol=protocol,
     select=select,
@@ -254,6 +261,7 @@ def thin_factors(
     k = int(kept_count(kappa, size, rounding))
     pair = _factors(leaf, middle, k, protocol, center is not None)
     # The left factor holds the medians, beside ones in the right one.
+    exponents: tuple[Any, Any]
     exponents = (exponent, 0) if center else (exponent // 2, -(-exponent // 2))
     dtype = chosen.leaves[view.place].dtype
     parts = (
@@ -280,6 +288,7 @@ def prune_values(
   protocol: str,
   select: Selection,
   units: Given,
+  rank: Callable[[int], Any] | None = None,
 ) -> Pruned:
   """Keep in each leaf as many of the largest singular values as `count` says.
 
@@ -291,6 +300,7 @@ def prune_values(
     protocol: 'paper' or 'authors'.
     select: which leaves; None is every weight.
     units: what a unit is in each leaf, see `htjax.units`; None asks names.
+    rank: how many of so many values, if `count` only looks at their number.
 
   Returns:
     Pruned.
@@ -301,13 +311,16 @@ def prune_values(
   for leaf in chosen.wide:
     scaled, exponent = to_unit_peak(leaf)
     middle = find_center(scaled, center, protocol, 'singular_values')
-    u, s, vt = _svd(scaled, middle, protocol)
     shapes.append(_matrix_shape(leaf.shape, protocol))
-    ranks.append(jnp.asarray(count(s), jnp.int32))
-    matrix = _truncated(u, s, vt, ranks[-1])
+    matrix, kept = _leading(scaled, middle, protocol, rank)
+    if matrix is None:
+      u, s, vt = _svd(scaled, middle, protocol)
+      kept = jnp.asarray(count(s), jnp.int32)
+      matrix = _truncated(u, s, vt, kept)
+    ranks.append(kept)
     approximation = _from_matrix(matrix, leaf.shape, protocol) + middle
     approximation = times_power_of_two(approximation, exponent)
-    values.append(jnp.where(ranks[-1] == s.size, leaf, approximation))
+    values.append(jnp.where(kept == min(shapes[-1]), leaf, approximation))
   counts = _counts(shapes, ranks)
   kept = counts.vectors if protocol == 'authors' else counts.triples
   lost = [k < min(shape) for k, shape in zip(ranks, shapes, strict=True)]
@@ -362,6 +375,43 @@ def _svd(leaf: Array, middle: Array, protocol: str) -> Any:
   return jnp.linalg.svd(
     _to_matrix(leaf - middle, protocol), full_matrices=False
   )
+
+
+def _leading(
+  leaf: Array,
+  middle: Array,
+  protocol: str,
+  rank: Callable[[int], Any] | None,
+) -> tuple[Any, Any]:
+  """The matrix of few leading values, and how many; (None, None) if many.
+
+  By the eigenvectors of the smaller Gram matrix, in float64: they cost a part
+  of the decomposition where few are kept. None also where rounding in the Gram
+  matrix might cost more of the error than the matrix's dtype resolves.
+  """
+  size = min(_matrix_shape(leaf.shape, protocol))
+  kept = None if rank is None else rank(size)
+  if kept is None or not on_host(leaf, middle, kept):
+    return None, None
+  k = int(kept)
+  if not 0 < k <= _FEW * size:
+    return None, None
+  from scipy import linalg
+
+  matrix = np.asarray(_to_matrix(leaf - middle, protocol))
+  tall = matrix.shape[0] > matrix.shape[1]
+  wide = (matrix.T if tall else matrix).astype(np.float64)
+  gram = np.matmul(wide, wide.T)
+  squares, vectors = linalg.eigh(
+    gram, subset_by_index=[size - k, size - 1], check_finite=False
+  )
+  # Rounding moves k eigenvalues by no more, and what is left out by twice that.
+  whole = np.trace(gram)
+  lost = 2 * k * wide.shape[1] * np.finfo(np.float64).eps * whole
+  if not lost <= np.finfo(matrix.dtype).eps * (whole - np.sum(squares)):
+    return None, None
+  near = np.matmul(vectors, np.matmul(vectors.T, wide))
+  return to_device(near.T if tall else near, matrix.dtype), jnp.int32(k)
 
 
 @jax.jit

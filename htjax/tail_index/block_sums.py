@@ -8,25 +8,31 @@ standard error, with the dependence between a sum and its terms inside.
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Float, Shaped
 
 from htjax.checks import check_count, check_finite, checked, is_concrete
 from htjax.floats import split, times_power_of_two, to_unit_peak
+from htjax.host import Working, on_host
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_cap,
   check_determined,
-  check_samples,
+  host_estimate,
   make_estimate,
   two_sided_p_value,
+  working_samples,
 )
 from htjax.types import Array, ArrayLike
 
+# Rows below this length are multiplied faster all at once than one by one.
+_SHORT = 32
 # Exponent of an extreme peak after scaling.
 _PEAK = 40
 
@@ -80,7 +86,7 @@ def mmo(
     True
   """
   check_cap(cap)
-  x = check_samples('x', x, 2, 4 if block else 16, finite=False)
+  x = working_samples('x', x, 2, 4 if block else 16, finite=False)
   return _cap(_checked_mmo(x, check_block(block, x.shape[0])), cap)
 
 
@@ -125,7 +131,7 @@ def mmo_univariate(
     True
   """
   check_cap(cap)
-  x = check_samples('x', x, 1, 4 if block else 16, finite=False)
+  x = working_samples('x', x, 1, 4 if block else 16, finite=False)
   return _cap(_checked_mmo(x[:, None], check_block(block, x.size)), cap)
 
 
@@ -164,10 +170,15 @@ def max_ratio(
     >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
     True
   """
-  x = check_samples('x', x, 1, 4 if block else 16)
+  x = working_samples('x', x, 1, 4 if block else 16)
   block = check_block(block, x.size)
-  alpha, error = _max_ratio(x, block)
-  estimate = make_estimate(alpha, error, num_used=x.size // block)
+  num = x.size // block
+  if on_host(x):
+    estimate = host_estimate(
+      *(host_max_ratio, x, block), num_used=num, dtype=x.dtype
+    )
+  else:
+    estimate = make_estimate(**_max_ratio(x, block), num_used=num)
   return check_determined('x', estimate)
 
 
@@ -188,12 +199,18 @@ def _cap(estimate: TailEstimate, cap: float | None) -> TailEstimate:
   return estimate if cap is None else estimate.capped(cap)
 
 
-def _checked_mmo(x: Float[Array, 'K d'], block: int) -> TailEstimate:
+def _checked_mmo(x: Working, block: int) -> TailEstimate:
   """`_mmo` of x, in another unit where squares would leave the range.
 
   Estimates do not depend on the unit. Concrete samples are looked at for NaN
   and infinity only where something came out NaN.
   """
+  if on_host(x):
+    num = x.shape[0] // block
+    estimate = host_estimate(
+      lambda xp: mmo_at(x, [block])[0], num_used=num, dtype=x.dtype
+    )
+    return check_determined('x', estimate, x)
   low, high = _limits(x.dtype)
   num_blocks = x.shape[0] // block
   if not is_concrete(x):
@@ -216,7 +233,7 @@ def _limits(dtype: Any) -> tuple[float, float]:
 
 
 @jax.jit
-def _in_range(x: Array) -> Array:
+def _in_range(x: Working) -> Array:
   """x, with an extreme peak near 2^40, from where squares do not overflow."""
   low, high = _limits(x.dtype)
   x, moved = to_unit_peak(x)
@@ -247,29 +264,113 @@ def _mmo(x: Array, block: int) -> tuple[dict[str, Array], tuple[Array, Array]]:
   norms = _norms(x)
   one, some = logs(norms), logs(_norms(middle))
   all_ = logs(_norms(sums(middle, block // inner)))
-  inverse, error = _mean_and_error((all_ - one) / math.log(block))
+  return _growth(one, some, all_, block), (jnp.min(norms), peak)
+
+
+def _growth(
+  one: Any, some: Any, all_: Any, block: int, xp: Any = jnp
+) -> dict[str, Any]:
+  """The estimate from each block's mean logarithms of norms.
+
+  Args:
+    one: of its vectors.
+    some: of their sums over the middle divisor.
+    all_: of its sum.
+    block: vectors in it.
+    xp: `jax.numpy` or `numpy`.
+  """
+  inner = _middle_divisor(block)
+  inverse, error = _mean_and_error((all_ - one) / math.log(block), xp)
   alpha = 1 / inverse
   known = {'alpha': alpha, 'standard_error': alpha**2 * error}
   if inner > 1:
     growth = (some - one) / math.log(inner)
     change, spread = _mean_and_error(
-      (all_ - some) / math.log(block // inner) - growth
+      (all_ - some) / math.log(block // inner) - growth, xp
     )
-    known['p_value'] = two_sided_p_value(change / spread)
-  return known, (jnp.min(norms), peak)
+    known['p_value'] = two_sided_p_value(change / spread, xp)
+  return known
+
+
+def mmo_at(x: Any, blocks: Sequence[int]) -> list[dict[str, Any]]:
+  """What `_mmo` knows of [K, d] at several block sizes, by NumPy.
+
+  Sums over many vectors are made of those over few. Nothing is checked, and
+  what is zero is divided by.
+  """
+  norms = _host_norms(x)
+  low, high = _limits(x.dtype)
+  if not low < np.max(norms) < high:
+    x = np.asarray(_in_range(x))
+    norms = _host_norms(x)
+  sums, logs = {1: x}, {1: _logarithms(norms, np)}
+
+  def logs_at(size: int) -> np.ndarray:
+    if size not in logs:
+      part = max(s for s in sums if size % s == 0)
+      sums[size] = _host_sums(sums[part], size // part)
+      logs[size] = _logarithms(_host_norms(sums[size]), np)
+    return logs[size]
+
+  def means(size: int, block: int) -> np.ndarray:
+    num = x.shape[0] // block
+    used = logs_at(size)[: num * block // size]
+    return np.mean(used.reshape(num, -1), axis=1, dtype=np.float64)
+
+  found = {}
+  for block in sorted(set(blocks)):
+    sizes = (1, _middle_divisor(block), block)
+    found[block] = _growth(*(means(s, block) for s in sizes), block, np)
+  return [found[block] for block in blocks]
+
+
+def _host_sums(x: Any, size: int) -> np.ndarray:
+  num, dim = x.shape[0] // size, x.shape[1]
+  if dim == 1:
+    return np.sum(x[: num * size].reshape(num, size), axis=1)[:, None]
+  return np.sum(x[: num * size].reshape(num, size, dim), axis=1)
+
+
+def _host_norms(vectors: Any) -> np.ndarray:
+  """The norm of each row."""
+  dim = vectors.shape[1]
+  if dim == 1:
+    return np.abs(vectors[:, 0])
+  if dim < _SHORT:
+    squares = np.einsum('ij,ij->i', vectors, vectors)
+  else:
+    squares = np.vecdot(vectors, vectors)
+  enough = squares > np.finfo(squares.dtype).tiny * 1e3
+  if np.all(enough):
+    return np.sqrt(squares)
+  peaks = np.max(np.abs(vectors), axis=1)
+  return np.where(enough, np.sqrt(squares), peaks)
 
 
 @functools.partial(jax.jit, static_argnames='block')
-def _max_ratio(
-  x: Float[Array, ' n'], block: int
-) -> tuple[Float[Array, ''], Float[Array, '']]:
-  """alpha and its standard error."""
+def _max_ratio(x: Float[Array, ' n'], block: int) -> dict[str, Array]:
   x, _ = to_unit_peak(x)
   num_blocks = x.size // block
   blocks = jnp.abs(x[: num_blocks * block]).reshape(num_blocks, block)
-  largest = lax.top_k(blocks, 2)[0]
-  ratio, error = _mean_and_error(largest[:, 1] / largest[:, 0])
-  return ratio / (1 - ratio), error / (1 - ratio) ** 2
+  return _ratio_of_pairs(lax.top_k(blocks, 2)[0])
+
+
+def _ratio_of_pairs(pairs: Any, xp: Any = jnp) -> dict[str, Any]:
+  """alpha and its standard error from the two largest of each block."""
+  ratio, error = _mean_and_error(pairs[:, 1] / pairs[:, 0], xp)
+  return {
+    'alpha': ratio / (1 - ratio),
+    'standard_error': error / (1 - ratio) ** 2,
+  }
+
+
+def host_max_ratio(x: Any, block: int, xp: Any) -> dict[str, Any]:
+  """`_max_ratio` by NumPy."""
+  num = x.size // block
+  blocks = np.abs(x[: num * block]).reshape(num, block)
+  two = np.partition(blocks, block - 2, axis=1)[:, block - 2 :]
+  pairs = [np.max(two, axis=1), np.min(two, axis=1)]
+  return _ratio_of_pairs(np.stack(pairs, axis=1).astype(np.float64), xp)
 
 
 def _norms(vectors: Float[Array, 'K d']) -> Float[Array, ' K']:
@@ -288,19 +389,19 @@ def _norms(vectors: Float[Array, 'K d']) -> Float[Array, ' K']:
   )
 
 
-def _logarithms(norms: Float[Array, ' K']) -> Float[Array, ' K']:
+def _logarithms(norms: Any, xp: Any = jnp) -> Any:
   """log of each norm; a zero gets the mean of the others."""
   known = norms != 0
-  logs = jnp.log(jnp.where(known, norms, 1))
-  mean = jnp.sum(jnp.where(known, logs, 0)) / jnp.sum(known, dtype=norms.dtype)
-  return jnp.where(known, logs, mean)
+  if xp is np and np.all(known):
+    return np.log(norms)
+  logs = xp.log(xp.where(known, norms, 1))
+  mean = xp.sum(xp.where(known, logs, 0)) / xp.sum(known, dtype=norms.dtype)
+  return xp.where(known, logs, mean)
 
 
-def _mean_and_error(
-  values: Float[Array, ' n'],
-) -> tuple[Float[Array, ''], Float[Array, '']]:
+def _mean_and_error(values: Any, xp: Any = jnp) -> tuple[Any, Any]:
   """Mean of independent values, and its standard error."""
-  return jnp.mean(values), jnp.std(values, ddof=1) / math.sqrt(values.size)
+  return xp.mean(values), xp.std(values, ddof=1) / math.sqrt(values.size)
 
 
 def _middle_divisor(block: int) -> int:

@@ -1,5 +1,7 @@
 """The result of every estimator of a tail index, and the checks they share."""
 
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -7,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax.checks import check_range, is_concrete
-from htjax.floats import as_floating
+from htjax.floats import as_floating, as_working
+from htjax.host import Working, to_device
 from htjax.types import Array, ArrayLike
 
 # Below, Kolmogorov's law has probability less than 1e-12.
@@ -102,16 +105,36 @@ def make_estimate(
   return TailEstimate(
     alpha,
     standard_error,
-    jnp.asarray(num_used, jnp.int32),
+    _count(num_used),
     known(scale),
     known(ks_distance),
     known(p_value),
   )
 
 
+def host_estimate(
+  kernel: Callable[..., dict[str, Any]],
+  *args: Any,
+  num_used: ArrayLike,
+  dtype: Any,
+) -> TailEstimate:
+  """The `TailEstimate` of what a kernel returns that computes by NumPy.
+
+  Args:
+    kernel: (*args, xp) -> fields by name; it may divide by zero.
+    *args: its arguments.
+    num_used: of the estimate.
+    dtype: of the samples.
+  """
+  with np.errstate(all='ignore'):
+    known = kernel(*args, np)
+    fields = {n: to_device(x, dtype) for n, x in known.items()}
+  return make_estimate(**fields, num_used=num_used)
+
+
 def unknown(like: Array) -> Array:
   """NaN of an array's shape and dtype that no computation has made."""
-  return jax.device_put(np.full(jnp.shape(like), np.nan, like.dtype))
+  return to_device(np.full(jnp.shape(like), np.nan, like.dtype))
 
 
 def known_where(valid: Array, x: Array) -> Array:
@@ -121,10 +144,25 @@ def known_where(valid: Array, x: Array) -> Array:
   return x if valid else unknown(x)
 
 
-def check_samples(
+def _count(num: ArrayLike) -> Array:
+  if is_concrete(num):
+    return to_device(num, np.int32)
+  return jnp.asarray(num, jnp.int32)
+
+
+def check_samples(name: str, x: ArrayLike, ndim: int, least: int) -> Array:
+  """`working_samples` as an array of JAX."""
+  x = as_floating(name, x)
+  checked = working_samples(name, x, ndim, least)
+  return x.reshape(checked.shape)
+
+
+def working_samples(
   name: str, x: ArrayLike, ndim: int, least: int, *, finite: bool = True
-) -> Array:
+) -> Working:
   """Return `x` as floating with `ndim` axes and enough, usable samples.
+
+  It is an array of NumPy where that is to do the work.
 
   Args:
     name: what to call it in messages.
@@ -138,7 +176,7 @@ def check_samples(
     ValueError: another rank, too few samples; concrete x that holds NaN or
       infinity, or has no two values of |x| that differ.
   """
-  x = as_floating(name, x)
+  x = as_working(name, x)
   if ndim == 1:
     x = x.reshape(-1)
   elif x.ndim != ndim or x.shape[-1] == 0:
@@ -186,23 +224,24 @@ def check_determined(
   return estimate
 
 
-@jax.jit
-def kolmogorov_p_value(distance: Array, num: ArrayLike) -> Array:
+def kolmogorov_p_value(distance: Any, num: Any, xp: Any = jnp) -> Any:
   """Limit of P(D > distance) for `num` samples of a continuous known law.
 
   2 sum_j (-1)^(j-1) exp(-2 j^2 num distance^2). Where the law was fitted to
   the same samples distances are smaller, so that this is too large: a small
   value is a clear sign of a poor fit, a large one is no proof of a good one.
   """
-  statistic = jnp.sqrt(jnp.asarray(num, distance.dtype)) * distance
-  j = jnp.arange(1, _KOLMOGOROV_TERMS + 1, dtype=distance.dtype)
-  safe = jnp.maximum(statistic, _NO_DISTANCE)
-  terms = jnp.exp(-2 * (j * safe) ** 2)
-  total = 2 * jnp.sum(jnp.where(j % 2 == 1, terms, -terms))
-  p_value = jnp.where(statistic < _NO_DISTANCE, 1.0, total)
-  return jnp.where(jnp.isnan(statistic), jnp.nan, jnp.clip(p_value, 0, 1))
+  statistic = xp.sqrt(xp.asarray(num, distance.dtype)) * distance
+  j = xp.arange(1, _KOLMOGOROV_TERMS + 1, dtype=distance.dtype)
+  safe = xp.maximum(statistic, _NO_DISTANCE)
+  terms = xp.exp(-2 * (j * safe) ** 2)
+  total = 2 * xp.sum(xp.where(j % 2 == 1, terms, -terms))
+  p_value = xp.where(statistic < _NO_DISTANCE, 1.0, total)
+  return xp.where(xp.isnan(statistic), xp.nan, xp.clip(p_value, 0, 1))
 
 
-def two_sided_p_value(z: Array) -> Array:
+def two_sided_p_value(z: Any, xp: Any = jnp) -> Any:
   """P(|N(0, 1)| > |z|)."""
+  if xp is np:
+    return math.erfc(abs(z) / math.sqrt(2))
   return jax.scipy.special.erfc(jnp.abs(z) / np.sqrt(2.0).astype(z.dtype))

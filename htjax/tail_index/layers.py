@@ -23,23 +23,37 @@ from htjax.checks import (
   is_concrete,
 )
 from htjax.compressibility import pruning_ratio, smallest_kappa
-from htjax.floats import as_floating, times_power_of_two, to_unit_peak
+from htjax.compressibility.errors import kappas_of
+from htjax.compressibility.host_costs import Removal
+from htjax.floats import as_working, times_power_of_two, to_unit_peak
+from htjax.host import Working, median, on_host, to_device, top
 from htjax.selection import Selection, path_components, resolve
-from htjax.tail_index.block_sums import max_ratio, mmo, mmo_univariate
+from htjax.tail_index.block_sums import (
+  host_max_ratio,
+  max_ratio,
+  mmo,
+  mmo_at,
+  mmo_univariate,
+)
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_cap,
-  check_samples,
   known_where,
   make_estimate,
+  working_samples,
 )
 from htjax.tail_index.order_statistics import (
   de_haan_resnick,
+  de_haan_resnick_of,
   hill,
+  hill_of,
   moment,
+  moment_of,
+  of_sorted,
   pickands,
+  pickands_of,
 )
-from htjax.tail_index.power_laws import power_law
+from htjax.tail_index.power_laws import power_law, power_law_of_sorted
 from htjax.tail_index.stable_fit import stable_mle
 from htjax.types import Array, ArrayLike, PRNGKey, PyTree
 from htjax.units import (
@@ -52,6 +66,7 @@ from htjax.units import (
 )
 
 SAMPLES = ('units', 'inputs')
+_PERMUTATIONS = 5
 _SIZES = (2, 5, 10, 20, 50, 100, 500, 1000)
 # With fewer units than this, a matrix has too few vectors to sum in blocks.
 _FEW_UNITS = 128
@@ -68,6 +83,16 @@ _ORDER_STATISTICS: dict[str, Callable[[Array, int], TailEstimate]] = {
   'de_haan_resnick': de_haan_resnick,
 }
 ESTIMATORS = (*_BLOCK_SUMS, *_ORDER_STATISTICS)
+_OF_SORTED = {
+  'hill': hill_of,
+  'moment': moment_of,
+  'pickands': pickands_of,
+  'de_haan_resnick': de_haan_resnick_of,
+}
+# Least number of random bits that are drawn at a time, and the factor between
+# such numbers: few programs serve layers of all sizes.
+_LEAST_BITS = 4096
+_BITS_RATIO = 8
 
 
 @checked
@@ -103,7 +128,13 @@ def layer_samples(
     (32, 9)
   """
   check_choice('samples', samples, SAMPLES)
-  leaf = as_floating('leaf', leaf)
+  vectors = _vectors(leaf, samples)
+  return to_device(vectors) if on_host(vectors) else vectors
+
+
+def _vectors(leaf: ArrayLike, samples: str) -> Working:
+  """`layer_samples`, of NumPy where that is to do the work."""
+  leaf = as_working('leaf', leaf)
   if leaf.ndim < 2 or leaf.size == 0:
     raise ValueError(
       f'leaf must be of rank 2 or more and not empty, got shape {leaf.shape}'
@@ -112,9 +143,13 @@ def layer_samples(
   if leaf.ndim == 2:
     vectors = leaf.T if samples == 'units' else leaf
   else:
-    vectors = jnp.reshape(leaf, (-1, *leaf.shape[-2:])).transpose(2, 1, 0)
+    vectors = leaf.reshape(-1, *leaf.shape[-2:]).transpose(2, 1, 0)
     vectors = vectors.reshape(-1, vectors.shape[-1])
-  centred = vectors - jnp.median(vectors, axis=0)[None, :]
+  if on_host(vectors):
+    middle = median(np.ascontiguousarray(vectors.T))
+    centred: Any = np.ascontiguousarray(vectors) - middle
+  else:
+    centred = vectors - jnp.median(vectors, axis=0)[None, :]
   return times_power_of_two(centred, exponent)
 
 
@@ -160,7 +195,7 @@ def layer_protocol(
   estimator: str = 'mmo',
   samples: str = 'units',
   protocol: str = 'authors',
-  num_permutations: int = 5,
+  num_permutations: int = _PERMUTATIONS,
   cap: float | None = None,
 ) -> TailEstimate:
   """Tail index of a layer as the papers report it.
@@ -214,23 +249,120 @@ def layer_protocol(
   check_choice('estimator', estimator, ESTIMATORS)
   check_choice('protocol', protocol, ('paper', 'authors'))
   check_count('num_permutations', num_permutations, 0)
-  vectors = layer_samples(leaf, samples)
-  vectors, _ = to_unit_peak(check_samples('leaf', vectors, 2, 4))
+  vectors = working_samples('leaf', _vectors(leaf, samples), 2, 4)
+  vectors, _ = to_unit_peak(vectors)
   if estimator != 'mmo':
-    entries = vectors.reshape(-1)
-    vectors = entries - jnp.median(entries)
+    vectors = _entries(vectors)
   blocks = protocol_blocks(vectors.shape[0])
   if protocol == 'paper':
     root = math.isqrt(vectors.shape[0])
     blocks = (max(block for block in blocks if block <= root),)
     num_permutations = 0
-  # Every concrete fault has been found, and the rest is one program.
-  alpha, numbers, known = _protocol(
-    key, vectors, estimator, blocks, num_permutations
-  )
-  numbers = {n: known_where(known[n], x) for n, x in numbers.items()}
-  estimate = make_estimate(alpha, num_used=vectors.shape[0], **numbers)
+  estimate = _over_blocks(key, vectors, estimator, blocks, num_permutations)
   return estimate if cap is None else estimate.capped(cap)
+
+
+def _of_vectors(key: PRNGKey, vectors: Any) -> TailEstimate:
+  """`layer_protocol` of vectors that are known, as it is by default."""
+  vectors, _ = to_unit_peak(working_samples('leaf', vectors, 2, 4))
+  blocks = protocol_blocks(len(vectors))
+  return _over_blocks(key, vectors, 'mmo', blocks, _PERMUTATIONS)
+
+
+def _over_blocks(
+  key: PRNGKey,
+  vectors: Any,
+  estimator: str,
+  blocks: tuple[int, ...],
+  num_permutations: int,
+) -> TailEstimate:
+  """The medians over block sizes and permutations; nothing is checked."""
+  num, args = len(vectors), (estimator, blocks, num_permutations)
+  if on_host(vectors, key):
+    known = _host_protocol(key, np.asarray(vectors), *args)
+    fields = {n: to_device(x, vectors.dtype) for n, x in known.items()}
+    return make_estimate(**fields, num_used=num)
+  # Every concrete fault has been found, and the rest is one program.
+  alpha, numbers, valid = _protocol(key, vectors, *args)
+  numbers = {n: known_where(valid[n], x) for n, x in numbers.items()}
+  return make_estimate(alpha, num_used=num, **numbers)
+
+
+def _entries(vectors: Working) -> Working:
+  """All entries less their median."""
+  entries = vectors.reshape(-1)
+  if on_host(entries):
+    return entries - median(entries)
+  return entries - jnp.median(entries)
+
+
+def _host_protocol(
+  key: PRNGKey,
+  vectors: Any,
+  estimator: str,
+  blocks: tuple[int, ...],
+  num_permutations: int,
+) -> dict[str, Any]:
+  """`_protocol` by NumPy."""
+
+  def at_blocks(x: Any) -> list[dict[str, Any]]:
+    if estimator in ('mmo', 'mmo_univariate'):
+      return mmo_at(x if x.ndim == 2 else x[:, None], blocks)
+    if estimator == 'max_ratio':
+      return [host_max_ratio(x, block, np) for block in blocks]
+    y = top(np.abs(x), max(blocks) + 1).astype(np.float64)
+    return [_OF_SORTED[estimator](y[: k + 1], k, np) for k in blocks]
+
+  orders: Any = [slice(None)]
+  if estimator in _BLOCK_SUMS and num_permutations:
+    orders = permutations(key, len(vectors), num_permutations)
+  with np.errstate(all='ignore'):
+    table = [at_blocks(vectors[order]) for order in orders]
+    alphas = [[float(known['alpha']) for known in line] for line in table]
+    middle = np.median(np.median(alphas, axis=1))
+    numbers: dict[str, Any] = {'alpha': middle}
+    for name in ('standard_error', 'p_value'):
+      values = [known.get(name, math.nan) for line in table for known in line]
+      some = np.asarray(values)[~np.isnan(values)]
+      numbers[name] = np.median(some) if some.size else math.nan
+  return numbers
+
+
+def permutations(key: PRNGKey, num: int, count: int) -> list[np.ndarray]:
+  """`jax.random.permutation(fold_in(key, i), num)` for i < count, on the host.
+
+  Made of the same random bits, of which a program draws as many for every
+  `num` that is not much smaller.
+  """
+  threefry = str(jax.random.key_impl(key)) == 'threefry2x32'
+  if not (threefry and jax.config.jax_threefry_partitionable):
+    keys = (jax.random.fold_in(key, i) for i in range(count))
+    return [np.asarray(jax.random.permutation(k, num)) for k in keys]
+  rounds = math.ceil(3 * math.log(max(1, num)) / math.log(2**32 - 1))
+  size = _LEAST_BITS
+  while size < num:
+    size *= _BITS_RATIO
+  orders = []
+  for lines in np.asarray(_bits(key, count, size)):
+    order = np.arange(num)
+    for bits in lines[:rounds]:
+      order = order[np.argsort(bits[:num], kind='stable')]
+    orders.append(order)
+  return orders
+
+
+@functools.partial(jax.jit, static_argnames=('count', 'size'))
+def _bits(key: PRNGKey, count: int, size: int) -> Array:
+  """Random bits of `count` permutations of up to 2^31 things, in 3 rounds."""
+
+  def lines(index: Array) -> Array:
+    own, drawn = jax.random.fold_in(key, index), []
+    for _ in range(3):
+      own, once = jax.random.split(own)
+      drawn.append(jax.random.bits(once, (size,), jnp.uint32))
+    return jnp.stack(drawn)
+
+  return jax.lax.map(lines, jnp.arange(count))
 
 
 @functools.partial(
@@ -417,27 +549,61 @@ def _row(
   row['note'] = ''
   try:
     # No column of the table depends on the unit.
-    leaf, _ = to_unit_peak(_usable(view.of(leaf)))
-    vectors = layer_samples(leaf, samples)
+    leaf, _ = to_unit_peak(_usable(leaf, view))
+    vectors = _vectors(leaf, samples)
   except ValueError as error:
     return row | {'note': str(error)}
   row['num_vectors'] = vectors.shape[0]
-  entries = vectors.reshape(-1)
-  entries = entries - jnp.median(entries)
-  notes = _fill(row, _measures(leaf, entries))
-  top = num_top or max(8, entries.size // 20)
+  entries = _entries(vectors)
+  count = num_top or max(8, entries.size // 20)
   calls: dict[str, Callable[[], TailEstimate]] = {
-    'protocol': lambda: layer_protocol(key, leaf, samples=samples),
+    'protocol': lambda: _of_vectors(key, vectors),
     'mmo': lambda: mmo(vectors),
     'mmo_univariate': lambda: mmo_univariate(entries),
-    'hill': lambda: hill(entries, top),
-    'moment': lambda: moment(entries, top),
-    'pickands': lambda: pickands(entries, top),
+    'hill': lambda: hill(entries, count),
+    'moment': lambda: moment(entries, count),
+    'pickands': lambda: pickands(entries, count),
     'power_law': lambda: power_law(entries),
     'stable_mle': lambda: stable_mle(entries),
   }
+  measures: dict[str, Callable[[], Any]] = {
+    'stable_rank': lambda: _stable_rank(leaf.reshape(-1, leaf.shape[-1])),
+    'rel_err_0.1': lambda: 1 - smallest_kappa(entries, 0.1),
+    'sq_mass_0.1': lambda: pruning_ratio(leaf, tolerance=0.1),
+  }
+  if on_host(entries):
+    y = np.sort(np.abs(entries))[::-1]
+    calls |= _of_one_sort(entries, y, count)
+    measures['rel_err_0.1'] = lambda: _share_that_goes(y[::-1])
+  notes = _fill(row, measures)
   notes += _fill(row, {n: _to_cells(n, call) for n, call in calls.items()})
   return row | {'note': '; '.join(notes)}
+
+
+def _of_one_sort(
+  entries: Any, y: Any, num_top: int
+) -> dict[str, Callable[[], TailEstimate]]:
+  """The estimates that need no more of the entries than their sorted sizes."""
+
+  def at_top(kernel: Callable[..., dict[str, Any]]) -> TailEstimate:
+    working_samples('x', entries, 1, num_top + 1)
+    return of_sorted(kernel, y, num_top)
+
+  def searched() -> TailEstimate:
+    working_samples('x', entries, 1, 10)
+    return power_law_of_sorted(y)
+
+  names = ('hill', 'moment', 'pickands')
+  return {n: functools.partial(at_top, _OF_SORTED[n]) for n in names} | {
+    'power_law': searched
+  }
+
+
+def _share_that_goes(ascending: Any) -> Any:
+  """1 - `smallest_kappa` at a relative error of 0.1, of sorted magnitudes."""
+  bound = np.asarray(0.1, ascending.dtype)
+  kappa = kappas_of(Removal(ascending, 2), bound)
+  return 1 - kappa.astype(ascending.dtype)
 
 
 def _fill(
@@ -474,31 +640,41 @@ def _to_cells(
   return cells
 
 
-def _measures(leaf: Array, entries: Array) -> dict[str, Callable[[], Any]]:
-  return {
-    'stable_rank': lambda: _stable_rank(leaf.reshape(-1, leaf.shape[-1])),
-    'rel_err_0.1': lambda: 1 - smallest_kappa(entries, 0.1),
-    'sq_mass_0.1': lambda: pruning_ratio(leaf, tolerance=0.1),
-  }
-
-
-def _usable(leaf: Any) -> Array:
+def _usable(leaf: Any, view: View) -> Any:
+  """The layer as floating numbers, finite and not constant."""
   if not is_concrete(leaf):
     raise ValueError('leaf must be concrete, got a traced array')
-  leaf = as_floating('leaf', leaf)
+  leaf = view.of(as_working('leaf', leaf))
   if leaf.size == 0:
     raise ValueError(f'leaf must not be empty, got shape {leaf.shape}')
-  if not np.all(np.isfinite(np.asarray(leaf))):
+  values = np.asarray(leaf)
+  if not np.all(np.isfinite(values)):
     raise ValueError('leaf must be finite, got NaN or infinity')
-  first = np.asarray(leaf).flat[0]
-  if np.all(np.asarray(leaf) == first):
+  first = values.flat[0]
+  if np.all(values == first):
     raise ValueError(f'leaf must not be constant, got only {first:g}')
   return leaf
 
 
-@jax.jit
-def _stable_rank(matrix: Float[Array, 'm n']) -> Float[Array, '']:
+def _stable_rank(matrix: Any) -> Any:
   """|W|_F^2 / |W|_2^2, from the eigenvalues of the smaller Gram matrix."""
+  if not on_host(matrix):
+    return _device_stable_rank(matrix)
+  from scipy import linalg
+
+  matrix = np.asarray(matrix)
+  peak = np.max(np.abs(matrix))
+  if not 1e-6 < peak < 1e6:
+    matrix = matrix / peak
+  wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+  gram = np.matmul(wide, wide.T)
+  last = len(gram) - 1
+  largest = linalg.eigh(gram, eigvals_only=True, subset_by_index=[last, last])
+  return np.trace(gram) / largest[0]
+
+
+@jax.jit
+def _device_stable_rank(matrix: Float[Array, 'm n']) -> Float[Array, '']:
   matrix = matrix / jnp.max(jnp.abs(matrix))
   wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
   gram = jnp.matmul(wide, wide.T, precision=jax.lax.Precision.HIGHEST)

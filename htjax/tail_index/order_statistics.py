@@ -8,6 +8,7 @@ n their bias is that of the law's distance to a power law beyond y_{k+1}.
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +18,15 @@ from jaxtyping import Float, Shaped
 
 from htjax.checks import check_count, check_range, check_real, checked
 from htjax.floats import times_power_of_two, to_unit_peak
+from htjax.host import Working, chunks, on_host, top
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_determined,
-  check_samples,
+  host_estimate,
   known_where,
   kolmogorov_p_value,
   make_estimate,
+  working_samples,
 )
 from htjax.types import Array, ArrayLike
 
@@ -63,6 +66,8 @@ def hill(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
     True
   """
   x = _samples(x, num_top, 1)
+  if on_host(x):
+    return _host(hill_of, x, num_top)
   # Few programs serve every number; the largest values are found in one pass.
   room = min(max(_LEAST_ROOM, 4 ** math.ceil(math.log(num_top, 4))), x.size - 1)
   known = _hill(x, jnp.int32(num_top), room)
@@ -100,13 +105,16 @@ def hill_plot(
     >>> plot.alpha.shape, bool(((plot.alpha > 1) & (plot.alpha < 2)).all())
     ((3,), True)
   """
-  x = check_samples('x', x, 1, 2)
+  x = working_samples('x', x, 1, 2)
   if num_tops is not None:
     check_real('num_tops', num_tops)
   tops = np.arange(1, x.size) if num_tops is None else np.asarray(num_tops)
   if tops.ndim != 1 or tops.size == 0 or tops.dtype.kind not in 'iu':
     raise ValueError(f'num_tops must be a list of integers, got {num_tops!r}')
   check_range('num_tops', tops, 1, x.size - 1)
+  if on_host(x):
+    y = top(np.abs(x), int(tops.max()) + 1)
+    return host_estimate(_hill_plot_of, y, tops, num_used=tops, dtype=x.dtype)
   nums = jnp.asarray(tops, jnp.int32)
   return make_estimate(**_hill_plot(x, nums), num_used=nums)
 
@@ -142,6 +150,8 @@ def moment(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
     True
   """
   x = _samples(x, num_top, 2)
+  if on_host(x):
+    return _host(moment_of, x, num_top)
   known, defined = _moment(x, int(num_top))
   known['standard_error'] = known_where(defined, known['standard_error'])
   return check_determined('x', make_estimate(**known, num_used=num_top))
@@ -180,7 +190,10 @@ def pickands(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
     >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
     True
   """
-  known = _pickands(_samples(x, num_top, 2), int(num_top))
+  x = _samples(x, num_top, 2)
+  if on_host(x):
+    return _host(pickands_of, x, num_top)
+  known = _pickands(x, int(num_top))
   return check_determined('x', make_estimate(**known, num_used=num_top))
 
 
@@ -215,69 +228,121 @@ def de_haan_resnick(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
     >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
     True
   """
-  known = _de_haan_resnick(_samples(x, num_top, 2), int(num_top))
+  x = _samples(x, num_top, 2)
+  if on_host(x):
+    return _host(de_haan_resnick_of, x, num_top)
+  known = _de_haan_resnick(x, int(num_top))
   return check_determined('x', make_estimate(**known, num_used=num_top))
 
 
-def _samples(x: ArrayLike, num_top: int, least: int) -> Array:
+def _samples(x: ArrayLike, num_top: int, least: int) -> Working:
   check_count('num_top', num_top, least)
-  return check_samples('x', x, 1, num_top + 1)
+  return working_samples('x', x, 1, num_top + 1)
+
+
+def _host(kernel: Any, x: Any, num_top: int) -> TailEstimate:
+  """An estimate by NumPy, from the k + 1 largest |x| alone."""
+  return of_sorted(kernel, top(np.abs(x), num_top + 1), num_top)
+
+
+def of_sorted(kernel: Any, y: Any, num_top: int) -> TailEstimate:
+  """The estimate that a kernel makes of descending y >= 0, by NumPy."""
+  wide = y[: num_top + 1].astype(np.float64)
+  estimate = host_estimate(
+    kernel, wide, num_top, num_used=num_top, dtype=y.dtype
+  )
+  return check_determined('x', estimate)
+
+
+def hill_of(y: Any, num_top: Any, xp: Any = jnp) -> dict[str, Any]:
+  """Hill's estimate of descending y, of which k + 1 or more are given."""
+  room = y.size - 1
+  threshold = y[num_top]
+  inside = xp.arange(room) < num_top
+  excess = xp.log(xp.where(inside, y[:room], threshold) / threshold)
+  num = xp.asarray(num_top, y.dtype)
+  alpha = 1 / (xp.sum(excess) / num)
+  ks_distance = power_law_distance(alpha, excess, num_top, xp)
+  return {
+    'alpha': alpha,
+    'standard_error': alpha / xp.sqrt(num),
+    'scale': threshold,
+    'ks_distance': ks_distance,
+    'p_value': kolmogorov_p_value(ks_distance, num_top, xp),
+  }
+
+
+def moment_of(y: Any, num_top: int, xp: Any = jnp) -> dict[str, Any]:
+  """The moment estimate of descending y; its error is NaN where undefined."""
+  excess = xp.log(y[:num_top] / y[num_top])
+  first, second = xp.mean(excess), xp.mean(excess**2)
+  inverse = first + 1 - 0.5 / (1 - first**2 / second)
+  alpha = 1 / inverse
+  error = alpha**2 * xp.sqrt((1 + inverse**2) / num_top)
+  if xp is np:
+    # On the device what is looked at for NaN must not hold one.
+    error = np.where(inverse < 0, np.nan, error)
+  return {'alpha': alpha, 'standard_error': error, 'scale': y[num_top]}
+
+
+def pickands_of(y: Any, num_top: int, xp: Any = jnp) -> dict[str, Any]:
+  """Pickands' estimate of descending y."""
+  outer, middle, inner = y[num_top], y[num_top // 2], y[num_top // 4]
+  g = xp.log2((inner - middle) / (middle - outer))
+  # g / (2^g - 1) is 1 / log 2 at g = 0.
+  slope = xp.where(g == 0, 1 / math.log(2), g / xp.where(g == 0, 1, 2**g - 1))
+  error = slope * xp.sqrt((2 ** (2 * g + 1) + 1) / num_top) / math.log(2)
+  alpha = 1 / g
+  return {'alpha': alpha, 'standard_error': alpha**2 * error, 'scale': outer}
+
+
+def de_haan_resnick_of(y: Any, num_top: int, xp: Any = jnp) -> dict[str, Any]:
+  """De Haan and Resnick's estimate of descending y."""
+  alpha = math.log(num_top) / xp.log(y[0] / y[num_top])
+  error = alpha * math.pi / (math.sqrt(6) * math.log(num_top))
+  return {'alpha': alpha, 'standard_error': error, 'scale': y[num_top]}
+
+
+def _hill_plot_of(y: Any, tops: Any, xp: Any) -> dict[str, Any]:
+  del xp  # the device has a way of its own
+  # H_{k+1} of the sorted values is the sum over i <= k of log(y_i / y_{k+1}).
+  total = log_excess_sums_at(y, tops + 1)
+  total = np.where(y[tops] > 0, total, np.inf)
+  alpha = tops / total
+  error = alpha / np.sqrt(tops)
+  return {'alpha': alpha, 'standard_error': error, 'scale': y[tops]}
 
 
 @functools.partial(jax.jit, static_argnames='room')
 def _hill(x: Float[Array, ' n'], num_top: Array, room: int) -> dict[str, Array]:
   y, exponent = _largest(x, room)
-  threshold = y[num_top]
-  inside = jnp.arange(room, dtype=jnp.int32) < num_top
-  excess = jnp.log(jnp.where(inside, y[:room], threshold) / threshold)
-  num = num_top.astype(x.dtype)
-  alpha = 1 / (jnp.sum(excess) / num)
-  ks_distance = power_law_distance(alpha, excess, num_top)
-  return {
-    'alpha': alpha,
-    'standard_error': alpha / jnp.sqrt(num),
-    'scale': times_power_of_two(threshold, exponent),
-    'ks_distance': ks_distance,
-    'p_value': kolmogorov_p_value(ks_distance, num_top),
-  }
+  return _in_unit(hill_of(y, num_top), exponent)
 
 
 @functools.partial(jax.jit, static_argnames='num_top')
 def _moment(
   x: Float[Array, ' n'], num_top: int
 ) -> tuple[dict[str, Array], Array]:
-  excess, threshold = _log_excesses(x, num_top)
-  first, second = jnp.mean(excess), jnp.mean(excess**2)
-  inverse = first + 1 - 0.5 / (1 - first**2 / second)
-  alpha = 1 / inverse
-  error = alpha**2 * jnp.sqrt((1 + inverse**2) / num_top)
-  known = {'alpha': alpha, 'standard_error': error, 'scale': threshold}
+  y, exponent = _largest(x, num_top)
+  known = _in_unit(moment_of(y, num_top), exponent)
   # A NaN has the estimate looked at.
-  return known, ~(inverse < 0)
+  return known, ~(known['alpha'] < 0)
 
 
 @functools.partial(jax.jit, static_argnames='num_top')
 def _pickands(x: Float[Array, ' n'], num_top: int) -> dict[str, Array]:
   y, exponent = _largest(x, num_top)
-  outer, middle, inner = y[num_top], y[num_top // 2], y[num_top // 4]
-  g = jnp.log2((inner - middle) / (middle - outer))
-  # g / (2^g - 1) is 1 / log 2 at g = 0.
-  slope = jnp.where(g == 0, 1 / math.log(2), g / jnp.where(g == 0, 1, 2**g - 1))
-  error = slope * jnp.sqrt((2 ** (2 * g + 1) + 1) / num_top) / math.log(2)
-  alpha = 1 / g
-  return {
-    'alpha': alpha,
-    'standard_error': alpha**2 * error,
-    'scale': times_power_of_two(outer, exponent),
-  }
+  return _in_unit(pickands_of(y, num_top), exponent)
 
 
 @functools.partial(jax.jit, static_argnames='num_top')
 def _de_haan_resnick(x: Float[Array, ' n'], num_top: int) -> dict[str, Array]:
-  excess, threshold = _log_excesses(x, num_top)
-  alpha = math.log(num_top) / excess[0]
-  error = alpha * math.pi / (math.sqrt(6) * math.log(num_top))
-  return {'alpha': alpha, 'standard_error': error, 'scale': threshold}
+  y, exponent = _largest(x, num_top)
+  return _in_unit(de_haan_resnick_of(y, num_top), exponent)
+
+
+def _in_unit(known: dict[str, Array], exponent: Array) -> dict[str, Array]:
+  return known | {'scale': times_power_of_two(known['scale'], exponent)}
 
 
 @jax.jit
@@ -308,15 +373,6 @@ def _largest(x: Float[Array, ' n'], num_top: int) -> tuple[Array, Array]:
   return jnp.where(jnp.isfinite(y[0]), y, jnp.nan), exponent
 
 
-def _log_excesses(
-  x: Float[Array, ' n'], num_top: int
-) -> tuple[Float[Array, ' {num_top}'], Float[Array, '']]:
-  """log(y_i / y_{k+1}) for i <= k, from the largest down, and y_{k+1}."""
-  y, exponent = _largest(x, num_top)
-  excess = jnp.log(y[:num_top] / y[num_top])
-  return excess, times_power_of_two(y[num_top], exponent)
-
-
 def log_excess_sums(y: Array) -> Array:
   """H_k = sum_{i <= k} log(y_i / y_k) of descending y, for k = 1, .., n.
 
@@ -329,23 +385,40 @@ def log_excess_sums(y: Array) -> Array:
   return jnp.concatenate([jnp.zeros_like(y[:1]), jnp.cumsum(steps)])
 
 
+def log_excess_sums_at(y: Any, ranks: Any) -> Any:
+  """H_k of descending y at the given k >= 1, in float64, by NumPy."""
+  total, sums = 0.0, np.zeros(ranks.shape)
+  for part in chunks(y.size - 1):
+    values = y[part.start : part.stop + 1].astype(np.float64)
+    top, below = values[:-1], values[1:]
+    safe = np.where(below > 0, below, 1)
+    steps = np.log1p((top - below) / safe) * (below > 0)
+    steps *= np.arange(part.start + 1, part.stop + 1)
+    growing = total + np.cumsum(steps)
+    inside = (ranks > part.start + 1) & (ranks <= part.stop + 1)
+    sums[inside] = growing[ranks[inside] - part.start - 2]
+    total = growing[-1]
+  return sums
+
+
 def power_law_distance(
-  alpha: Float[Array, ''], excess: Float[Array, ' m'], num: ArrayLike
-) -> Float[Array, '']:
+  alpha: Any, excess: Any, num: ArrayLike, xp: Any = jnp
+) -> Any:
   """Kolmogorov-Smirnov distance of log excesses to the law e^(-alpha t).
 
   Args:
     alpha: [], tail index.
     excess: [m], log excesses in descending order; only the first `num` count.
     num: number of excesses, traced.
+    xp: `jax.numpy` or `numpy`.
 
   Returns:
     The distance, []. Ranks inside a tie lie between those at its ends, so ties
     need no care.
   """
-  rank = jnp.arange(1, excess.size + 1, dtype=excess.dtype)
-  num = jnp.asarray(num, excess.dtype)
-  above = jnp.exp(-alpha * excess)
-  gap = jnp.maximum(jnp.abs(above - rank / num), above - (rank - 1) / num)
-  gap = jnp.where(rank <= num, gap, 0)
-  return jnp.where(jnp.isnan(alpha), jnp.nan, jnp.max(gap))
+  rank = xp.arange(1, excess.size + 1, dtype=excess.dtype)
+  num = xp.asarray(num, excess.dtype)
+  above = xp.exp(-alpha * excess)
+  gap = xp.maximum(xp.abs(above - rank / num), above - (rank - 1) / num)
+  gap = xp.where(rank <= num, gap, 0)
+  return xp.where(xp.isnan(alpha), xp.nan, xp.max(gap))

@@ -25,17 +25,20 @@ from htjax.checks import (
   is_concrete,
 )
 from htjax.floats import as_floating, times_power_of_two, to_unit_peak
+from htjax.host import Working, chunks, on_host
 from htjax.tail_index import discrete_power_laws
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_determined,
-  check_samples,
+  host_estimate,
   kolmogorov_p_value,
   make_estimate,
   two_sided_p_value,
+  working_samples,
 )
 from htjax.tail_index.order_statistics import (
   log_excess_sums,
+  log_excess_sums_at,
   power_law_distance,
 )
 from htjax.types import Array, ArrayLike, PRNGKey
@@ -132,7 +135,11 @@ def power_law(
   check_count('min_tail', min_tail, 2)
   check_count('num_candidates', num_candidates, 2)
   discrete = _is_discrete(x, discrete)
-  x = check_samples('x', x, 1, min_tail if xmin is None else 2)
+  x = working_samples('x', x, 1, min_tail if xmin is None else 2)
+  if on_host(x, xmin) and not discrete:
+    start = None if xmin is None else _start(x, xmin)
+    y_host = np.sort(np.abs(x))[::-1]
+    return power_law_of_sorted(y_host, start, min_tail, num_candidates)
   x, xmin, exponent = _in_range(x, xmin, discrete)
   y = _descending(x)
   if xmin is None:
@@ -195,7 +202,7 @@ def power_law_p_value(
   key = check_key(key)
   check_count('num_draws', num_draws)
   discrete = _is_discrete(x, discrete)
-  x, xmin, _ = _in_range(check_samples('x', x, 1, min_tail), xmin, discrete)
+  x, xmin, _ = _in_range(working_samples('x', x, 1, min_tail), xmin, discrete)
   fit, again = _refitted(
     key, x, num_draws, xmin, min_tail, num_candidates, discrete
   )
@@ -254,7 +261,7 @@ def power_law_standard_error(
   key = check_key(key)
   check_count('num_draws', num_draws, 2)
   discrete = _is_discrete(x, discrete)
-  x, _, _ = _in_range(check_samples('x', x, 1, min_tail), None, discrete)
+  x, _, _ = _in_range(working_samples('x', x, 1, min_tail), None, discrete)
   fit, again = _refitted(
     key, x, num_draws, None, min_tail, num_candidates, discrete
   )
@@ -300,8 +307,8 @@ def power_law_against(
     (True, True)
   """
   check_choice('alternative', alternative, ALTERNATIVES)
-  x, xmin, _ = _in_range(check_samples('x', x, 1, 2), xmin, False)
-  return _compare(x, power_law(x, xmin), alternative)
+  x, xmin, _ = _in_range(working_samples('x', x, 1, 2), xmin, False)
+  return _compare(jnp.asarray(x), power_law(x, xmin), alternative)
 
 
 def _is_discrete(x: Any, discrete: bool | None) -> bool:
@@ -318,8 +325,8 @@ def _is_discrete(x: Any, discrete: bool | None) -> bool:
 
 
 def _in_range(
-  x: Array, xmin: ArrayLike | None, discrete: bool
-) -> tuple[Array, Array | None, Array]:
+  x: Working, xmin: ArrayLike | None, discrete: bool
+) -> tuple[Working, Array | None, Array]:
   """x and xmin over 2^exponent, and that exponent; see `to_unit_peak`.
 
   Counts stay what they are: their unit is 1.
@@ -329,21 +336,107 @@ def _in_range(
       return x, None, jnp.zeros((), jnp.int32)
     scaled, exponent = to_unit_peak(x)
     return scaled, None, exponent
-  check_range('xmin', xmin, 0.0, np.inf, open_low=True, open_high=True)
-  start = as_floating('xmin', xmin).astype(x.dtype)
-  if start.shape != ():
-    raise ValueError(f'xmin must be one number, got shape {start.shape}')
+  start = _start(x, xmin)
   if discrete:
     return x, jnp.ceil(start), jnp.zeros((), jnp.int32)
   scaled, start, exponent = to_unit_peak(x, start)
   return scaled, start, exponent
 
 
-def _descending(x: Float[Array, ' n']) -> Float[Array, ' n']:
-  # On CPU the sort of XLA takes ten times that of NumPy.
-  if is_concrete(x) and jax.default_backend() == 'cpu':
-    return jnp.asarray(np.sort(np.abs(np.asarray(x)))[::-1])
+def _start(x: Working, xmin: ArrayLike) -> Array:
+  """xmin as an array of x's dtype."""
+  check_range('xmin', xmin, 0.0, np.inf, open_low=True, open_high=True)
+  start = as_floating('xmin', xmin).astype(x.dtype)
+  if start.shape != ():
+    raise ValueError(f'xmin must be one number, got shape {start.shape}')
+  return start
+
+
+def _descending(x: Working) -> Array:
+  if on_host(x):
+    return jnp.asarray(np.sort(np.abs(x))[::-1])
   return -jnp.sort(-jnp.abs(x))
+
+
+def power_law_of_sorted(
+  y: Any,
+  xmin: Any = None,
+  min_tail: int = 10,
+  num_candidates: int = 500,
+) -> TailEstimate:
+  """`power_law` of descending y >= 0, by NumPy."""
+  if xmin is None:
+    num, start = _host_search(y, min_tail, num_candidates)
+  else:
+    start = np.float64(xmin)
+    num = y.size - int(np.searchsorted(y[::-1], start, side='left'))
+  estimate = host_estimate(
+    *(_host_fit, y, num, start), num_used=num, dtype=y.dtype
+  )
+  return check_determined('x', estimate)
+
+
+def _host_search(y: Any, min_tail: int, num_candidates: int) -> tuple[int, Any]:
+  """How many values belong to the tail that fits best, and where it starts."""
+  with np.errstate(all='ignore'):
+    ranks, num_quantiles = _candidates(y.size, min_tail, num_candidates)
+    xmins = y[ranks - 1].astype(np.float64)
+    nums = y.size - np.searchsorted(y[::-1], y[ranks - 1], side='left')
+    alphas = nums / log_excess_sums_at(y, nums)
+    distances = np.empty(len(ranks))
+    quantile = np.arange(1, num_quantiles + 1)[None, :]
+    for part in chunks(len(ranks), num_quantiles):
+      num = nums[part, None]
+      rank = -(-num * quantile // num_quantiles)
+      excess = np.log(y[rank - 1] / xmins[part, None])
+      above = np.exp(-alphas[part, None] * excess)
+      gap = np.abs(above - rank / num)
+      before = np.abs(above - (rank - 1) / num)
+      distances[part] = np.max(np.maximum(gap, before), axis=1)
+    usable = (xmins > 0) & np.isfinite(alphas) & np.isfinite(distances)
+    best = np.argmin(np.where(usable, distances, np.inf))
+  return int(nums[best]), xmins[best] if usable[best] else np.float64(np.nan)
+
+
+def _host_fit(y: Any, num: int, xmin: Any, xp: Any) -> dict[str, Any]:
+  """`_fit`, a chunk at a time."""
+
+  def excess(part: slice) -> np.ndarray:
+    return np.log(y[part] / np.float64(xmin))
+
+  total = sum(np.sum(excess(part)) for part in chunks(num))
+  valid = num >= 2 and xmin > 0 and total > 0
+  alpha = num / total if valid else np.float64(np.nan)
+  gaps = [
+    _largest_gap(np.exp(-alpha * excess(part)), part.start, num)
+    for part in chunks(num if valid else 0)
+  ]
+  ks_distance = np.max(gaps) if valid else alpha
+  return {
+    'alpha': alpha,
+    'standard_error': alpha / np.sqrt(num),
+    'scale': xmin,
+    'ks_distance': ks_distance,
+    'p_value': kolmogorov_p_value(ks_distance, num, xp),
+  }
+
+
+def _largest_gap(above: Any, start: int, num: int) -> Any:
+  """Largest distance of P(> y_i) to the ranks i - 1 and i over num."""
+  rank = np.arange(start + 1, start + above.size + 1)
+  return np.max(
+    np.maximum(np.abs(above - rank / num), above - (rank - 1) / num)
+  )
+
+
+def _candidates(
+  n: int, min_tail: int, num_candidates: int
+) -> tuple[np.ndarray, int]:
+  """Ranks of the thresholds to try, and quantiles at which to compare."""
+  if n <= _EXACT:
+    return np.arange(min_tail, n + 1), n
+  steps = np.geomspace(min_tail, n, num_candidates)
+  return np.unique(np.rint(steps)).astype(np.int64), _NUM_QUANTILES
 
 
 @jax.jit
@@ -381,12 +474,7 @@ def _fit(y: Array, num: Array, xmin: Array, discrete: bool) -> TailEstimate:
 def _search(
   y: Float[Array, ' n'], min_tail: int, num_candidates: int, discrete: bool
 ) -> TailEstimate:
-  n = y.size
-  if n <= _EXACT:
-    ranks, num_quantiles = np.arange(min_tail, n + 1), n
-  else:
-    steps = np.geomspace(min_tail, n, num_candidates)
-    ranks, num_quantiles = np.unique(np.rint(steps)), _NUM_QUANTILES
+  ranks, num_quantiles = _candidates(y.size, min_tail, num_candidates)
   if discrete:
     starts = jnp.asarray(ranks, jnp.int32)
     return discrete_power_laws.search(y, starts, num_quantiles)
@@ -432,7 +520,15 @@ def _refitted(
   fit = power_law(x, xmin, **options)
   searched = xmin is None
   y = _descending(x)
-  return fit, _bootstrap(key, y, fit, num_draws, searched, **options)
+  if discrete or not on_host(y):
+    return fit, _bootstrap(key, y, fit, num_draws, searched, **options)
+  start = None if searched else fit.scale
+  fits = []
+  for i in range(num_draws):
+    drawn = _draw(jax.random.fold_in(key, i), y, fit, discrete)
+    y_again = np.sort(drawn)[::-1]
+    fits.append(power_law_of_sorted(y_again, start, min_tail, num_candidates))
+  return fit, jax.tree.map(lambda *x: np.stack(x), *fits)
 
 
 @functools.partial(
@@ -451,27 +547,34 @@ def _bootstrap(
   num_candidates: int,
   discrete: bool,
 ) -> TailEstimate:
-  """Fits of draws from a fit, and from y itself below its start."""
-  n, num = y.size, fit.num_used
+  """Fits of draws, see `_draw`."""
 
   def again(index: Array) -> TailEstimate:
-    keys = jax.random.split(jax.random.fold_in(key, index), 3)
-    in_tail = jax.random.uniform(keys[0], (n,), y.dtype) * n < num.astype(
-      y.dtype
-    )
-    if discrete:
-      tail = discrete_power_laws.draw(keys[1], fit.alpha, fit.scale, n)
-    else:
-      excess = jax.random.exponential(keys[1], (n,), y.dtype) / fit.alpha
-      tail = fit.scale * jnp.exp(excess)
-    body = jax.random.randint(keys[2], (n,), jnp.minimum(num, n - 1), n)
-    drawn = jnp.where(in_tail, tail, y[body])
+    drawn = _draw(jax.random.fold_in(key, index), y, fit, discrete)
     drawn = -jnp.sort(-drawn)
     if searched:
       return _search(drawn, min_tail, num_candidates, discrete)
     return _fit(drawn, _rank(drawn, fit.scale), fit.scale, discrete)
 
   return lax.map(again, jnp.arange(num_draws))
+
+
+@functools.partial(jax.jit, static_argnames='discrete')
+def _draw(
+  key: PRNGKey, y: Float[Array, ' n'], fit: TailEstimate, discrete: bool
+) -> Array:
+  """As many values as y has: from a fit, and from y itself below its start."""
+  n, num = y.size, fit.num_used
+  keys = jax.random.split(key, 3)
+  uniform = jax.random.uniform(keys[0], (n,), y.dtype)
+  in_tail = uniform * n < num.astype(y.dtype)
+  if discrete:
+    tail = discrete_power_laws.draw(keys[1], fit.alpha, fit.scale, n)
+  else:
+    excess = jax.random.exponential(keys[1], (n,), y.dtype) / fit.alpha
+    tail = fit.scale * jnp.exp(excess)
+  body = jax.random.randint(keys[2], (n,), jnp.minimum(num, n - 1), n)
+  return jnp.where(in_tail, tail, y[body])
 
 
 @functools.partial(jax.jit, static_argnames='alternative')

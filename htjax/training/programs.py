@@ -182,17 +182,16 @@ class Program:
     if self.noise is None:
       return params
     process = self.noise(lane)
-    kick = dataclasses.replace(
+    return dataclasses.replace(
       process,
       # No noise before the first step, and so none after the last one.
       sigma=jnp.where(steps > 0, process.sigma, 0.0),
-    ).draw(
+    ).kick(
       jax.random.fold_in(child(lane.seed, NOISE), steps),
       params,
       step_size=_rate(self.recipe, lane),
       select=self.select,
     )
-    return optax.apply_updates(params, kick)
 
 
 @checked

@@ -19,21 +19,25 @@ from htjax.units.inference import (
 )
 from htjax.units.leaf import (
   ROLES,
+  UNITS,
   WEIGHTS,
   Leaf,
   Units,
   leaf_name,
   named_leaves,
 )
+from htjax.units.targets import Target, targets
 from htjax.units.views import View, views_of
 
 __all__ = [
   'ROLES',
+  'UNITS',
   'WEIGHTS',
   'Family',
   'Given',
   'Leaf',
   'Part',
+  'Target',
   'Units',
   'View',
   'default_flags',
@@ -44,5 +48,6 @@ __all__ = [
   'leaf_name',
   'match',
   'named_leaves',
+  'targets',
   'views_of',
 ]

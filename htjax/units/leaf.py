@@ -15,6 +15,8 @@ from htjax.types import Array, PyTree
 # Roles whose leaves are made of units; the others are left alone by default.
 WEIGHTS = ('dense', 'convolution', 'attention')
 ROLES = (*WEIGHTS, 'embedding', 'norm', 'bias', 'other')
+# What a convolution is made of: filters, or the kernels of one input each.
+UNITS = ('filter', 'kernel')
 
 # What stands around the parameters, or around an array, in a pytree.
 _COLLECTIONS = ('params', 'batch_stats')
@@ -134,11 +136,11 @@ class Leaf:
     """Number of incoming weights of one unit."""
     return math.prod(shape[a] for a in (*self.window, *self.inputs))
 
-  def canonical(self, leaf: Array) -> Array:
+  def canonical(self, leaf: Any) -> Any:
     """The leaf as [layers, window, inputs, units].
 
     Args:
-      leaf: array that the description fits.
+      leaf: array of JAX or NumPy that the description fits.
 
     Returns:
       Array of rank 4; a dense kernel [in, out] becomes [1, 1, in, out]. Axes
@@ -146,7 +148,7 @@ class Leaf:
     """
     kinds = (self.stacked, self.window, self.inputs, self.units)
     sizes = [math.prod(leaf.shape[a] for a in axes) for axes in kinds]
-    return jnp.transpose(leaf, self.axes).reshape(sizes)
+    return leaf.transpose(self.axes).reshape(sizes)
 
   def restore(self, array: Array, shape: Sequence[int]) -> Array:
     """Undo `canonical`.

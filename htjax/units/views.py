@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from htjax.checks import check_several, checked
-from htjax.types import Array
 from htjax.units.leaf import Leaf
 
 
@@ -36,7 +35,7 @@ class View(NamedTuple):
       plain and not self.leaf.stacked and axes == tuple(range(len(axes)))
     )
 
-  def of(self, leaf: Array) -> Array:
+  def of(self, leaf: Any) -> Any:
     """The layer of an array of the leaf's shape."""
     if self.is_whole:
       return leaf

@@ -15,6 +15,7 @@ from statistical.checks import (
   check_law,
   check_same_law,
   check_stable,
+  check_within,
   refused,
 )
 
@@ -119,3 +120,63 @@ def test_double_precision():
     check_stable(new['w'], ALPHA, SCALE)
     # More digits than float32 holds.
     assert np.mean(np.float64(np.float32(new['w'])) != new['w']) > 0.99
+
+
+def _walk(num_steps, alpha, on, scale, conserve):
+  """Logarithms of contributions of 2^14 units that no gradient moves."""
+  params = {'a': jnp.ones((1, 1 << 14)), 'b': jnp.ones((1 << 14, 1))}
+  tx = noise.contribution_noise(
+    scale,
+    num_steps,
+    key=seeds.seed(40),
+    alpha=alpha,
+    on=on,
+    apply=lambda p, x: jax.nn.relu(x @ p['a']) @ p['b'],
+    params=params,
+    inputs=jnp.ones((1, 1)),
+    conserve=conserve,
+  )
+
+  def step(carry, _):
+    params, state = carry
+    updates, state = tx.update(
+      jax.tree.map(jnp.zeros_like, params), state, params
+    )
+    return (optax.apply_updates(params, updates), state), None
+
+  carry = params, tx.init(params)
+  last = jax.lax.scan(step, carry, length=num_steps)[0][0]
+  return np.log(np.float64(last['a'][0])) + np.log(np.float64(last['b'][:, 0]))
+
+
+def test_law_of_contributions_that_no_gradient_moves():
+  # The cut at 2 is 57 standard deviations off, and 14 in eight steps.
+  for num_steps, on in ((1, 1.0), (8, 0.5)):
+    walked = _walk(num_steps, 2.0, on, 0.1, conserve=False)
+    check_stable(walked, 2.0, 0.1 * math.sqrt(on))
+    refused(check_stable, walked, 2.0, 0.11 * math.sqrt(on))
+  # In one step of alpha 1.5 the law is that of the draw.
+  check_stable(_walk(1, 1.5, 1.0, 1e-3, conserve=False), 1.5, 1e-3)
+
+
+def test_conserved_contributions_are_log_normal_of_mean_one():
+  walked = _walk(8, 2.0, 1.0, 0.5, conserve=True)
+  variance = 2 * 0.5**2
+  error = math.sqrt(variance / (1 << 14))
+  check_within(walked.mean(), -variance / 2, 2 * error)
+  refused(check_within, walked.mean(), 0.0, 2 * error)
+  check_within(walked.var(), variance, variance * math.sqrt(2 / (1 << 14)))
+
+
+@pytest.mark.parametrize(
+  ('kept', 'held', 'on'), [(0.5, 0.8, 1.0), (0.3, 0.6, 0.5)]
+)
+def test_units_that_are_kept_hold_what_the_scale_is_for(kept, held, on):
+  scale = noise.contribution_scale(kept, on=on, held=held)
+  walked = _walk(8, 2.0, on, scale, conserve=True)
+  shares = np.sort(np.exp(walked))[::-1] / np.exp(walked).sum()
+  # More than the standard error of a part of a sum of so many terms.
+  error = math.sqrt(np.sum(shares**2))
+  found = shares[: round(kept * len(shares))].sum()
+  check_within(found, held, error)
+  refused(check_within, found, held - 0.1, error)

@@ -1,0 +1,1 @@
+"""Networks that prune well: accuracy against the units that are left."""

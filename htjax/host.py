@@ -1,0 +1,86 @@
+"""Whether an eager call is worked on by NumPy, and the way there and back.
+
+On CPU the sorts, partitions and searches of XLA take many times those of NumPy,
+and need a program for each shape. What is traced, lies on an accelerator or is
+spread over hosts stays on the device.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from htjax.types import Array
+
+if TYPE_CHECKING:
+  # Of NumPy where `on_host` holds, else of JAX. Only what both have is used.
+  Working = Array
+else:
+  Working = Any
+
+# Entries that are worked on at a time: they and what is made of them stay in
+# the cache of a core.
+_CHUNK = 1 << 17
+
+
+def on_host(*arrays: Any) -> bool:
+  """Whether NumPy is to do the work: all is concrete and lies on the CPU.
+
+  Args:
+    *arrays: arrays of JAX or NumPy, numbers, lists or None.
+  """
+  return jax.default_backend() == 'cpu' and all(map(_is_host, arrays))
+
+
+def to_device(x: Any, dtype: Any = None) -> Array:
+  """An array of JAX that no computation has made: NaN in it is no fault."""
+  return jax.device_put(np.asarray(x, dtype))
+
+
+def chunks(size: int, row: int = 1) -> Iterator[slice]:
+  """Slices that cover `size` rows of `row` entries, each of a cache's size."""
+  step = max(1, _CHUNK // max(row, 1))
+  return (slice(i, min(i + step, size)) for i in range(0, size, step))
+
+
+def median(x: Any) -> np.ndarray:
+  """Medians over the last axis; NaN ranks highest."""
+  size = x.shape[-1]
+  parts = np.partition(x, sorted({(size - 1) // 2, size // 2}), axis=-1)
+  return parts[..., (size - 1) // 2] / 2 + parts[..., size // 2] / 2
+
+
+def top(x: Any, count: int) -> np.ndarray:
+  """The `count` largest numbers of [n], in descending order."""
+  rest = x.size - count
+  return np.sort(np.partition(x, rest)[rest:] if rest else x)[::-1]
+
+
+def is_extreme(arrays: Sequence[Any], reach: int) -> bool:
+  """Whether their peak is outside 2^-reach..2^reach, or a number subnormal.
+
+  Zeros, and arrays with NaN or infinity, are not extreme.
+  """
+  tiny = np.finfo(arrays[0].dtype).tiny
+  peak, subnormal = 0.0, False
+  for x in arrays:
+    flat = np.asarray(x).reshape(-1)
+    for part in chunks(flat.size):
+      size = np.abs(flat[part])
+      peak = np.maximum(peak, np.max(size))
+      if np.min(size) < tiny:
+        subnormal |= bool(np.any((size > 0) & (size < tiny)))
+  if not np.isfinite(peak):
+    return False
+  return subnormal or bool(peak > 0 and abs(math.frexp(peak)[1] - 1) > reach)
+
+
+def _is_host(x: Any) -> bool:
+  if isinstance(x, jax.core.Tracer):
+    return False
+  if isinstance(x, jax.Array):
+    platforms = {d.platform for d in x.sharding.device_set}
+    return x.is_fully_addressable and platforms == {'cpu'}
+  return not hasattr(x, '__jax_array__')
