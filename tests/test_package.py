@@ -45,7 +45,9 @@ OPTIONAL = {
   # An option of `records.open_run`, which says so where it is missing.
   'tensorboardX',
   # Baselines of benchmarks, where they are installed.
-  *('torch', 'torchvision'),
+  *('torch', 'torch_pruning', 'torchvision'),
+  # Two of nine models are written with it.
+  'equinox',
 }
 
 

@@ -222,6 +222,42 @@ def test_eleven_layers_are_in_order_of_number():
   assert compact.params['hidden_10']['kernel'].shape == (4, 4)
 
 
+def _normed(norm, dead_bias=0.0):
+  """A dead unit before a normalisation of 4, between layers of 5 and 3."""
+  w = np.ones((2, 4), np.float32)
+  w[:, 1] = 0
+  bias = np.array([1, dead_bias, 2, 3], np.float32)
+  return {
+    'hidden_0': {'kernel': w},
+    'norm_0': {'scale': np.ones(4), 'bias': bias} | norm,
+    'hidden_1': {'kernel': np.ones((4, 3))},
+    'output': {'kernel': np.ones((3, 2))},
+  }
+
+
+STATISTICS = {'mean': np.array([1, 0, 2, 3.0]), 'var': np.array([1, 0, 2, 3.0])}
+
+
+def test_batch_norm_goes_with_its_units():
+  small = pruning.compact(_normed(STATISTICS))
+  assert small.params['hidden_0']['kernel'].shape == (2, 3)
+  np.testing.assert_array_equal(small.params['norm_0']['mean'], [1, 2, 3])
+  np.testing.assert_array_equal(small.params['norm_0']['bias'], [1, 2, 3])
+  assert small.params['hidden_1']['kernel'].shape == (3, 3)
+  assert small.reasons == {}
+
+
+@pytest.mark.parametrize('norm', [{}, STATISTICS])
+def test_units_that_a_norm_may_need_stay(norm):
+  """A bias feeds on; without statistics it may average over the units."""
+  params = _normed(norm, dead_bias=float(bool(norm)))
+  small = pruning.compact(params)
+  chex.assert_trees_all_equal(small.params, params)
+  if not norm:
+    why = 'norm_0 may average over units: give `apply`'
+    assert small.reasons['hidden_0.kernel'] == why
+
+
 def _layers(*shapes):
   names = [*(f'hidden_{i}' for i in range(len(shapes) - 1)), 'output']
   return {
@@ -281,11 +317,11 @@ def _layers(*shapes):
         _layers((2, 2), (2, 2), (2, 2)),
         chain=['hidden_0.kernel', 'output.kernel'],
       ),
-      r'the chain and their biases alone, got also hidden_1\.kernel',
+      r'the chain, their biases and .* alone, got also hidden_1\.kernel',
     ),
     (
       lambda: pruning.compact(_layers((2, 2), (2, 2)) | {'norm': np.ones(2)}),
-      'their biases alone, got also norm',
+      'biases and normalisations alone, got also norm',
     ),
     (
       lambda: pruning.compact(

@@ -292,13 +292,29 @@ def test_what_was_pruned_stays_under_momentum_and_noise():
     np.testing.assert_array_equal(np.asarray(params[name]) != 0, mask)
 
 
+def test_the_mask_of_a_whole_model_holds_what_is_trained():
+  """Statistics are in the mask and no optimizer's; leaves go by their names."""
+  mask = {
+    'params': {'w': jnp.array([True, False])},
+    'batch_stats': {'mean': jnp.array([True, False])},
+  }
+  held = pruning.hold(mask)
+  for updates in ({'w': jnp.ones(2)}, {'params': {'w': jnp.ones(2)}}):
+    new, _ = held.update(updates, held.init(updates))
+    assert jax.tree.leaves(new)[0].tolist() == [1, 0]
+  with pytest.raises(ValueError, match='got none for b; it has mean, w'):
+    held.update({'w': jnp.ones(2), 'b': jnp.ones(2)}, held.init(mask))
+  with pytest.raises(ValueError, match=r'\(3,\) for w, got \(2,\)'):
+    held.update({'w': jnp.ones(3)}, held.init(mask))
+
+
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
     ({'kappa': 0.0}, 'kappa must lie in (0, 1]'),
     ({'criterion': 'size'}, 'criterion must be one of'),
     ({'amounts': {'d': 0.5}}, 'amounts: no layer is called d; there are a, b'),
-    ({'amounts': {'a': 0.0}}, 'a must lie in (0, 1]'),
+    ({'amounts': {'a': 0.0}}, "amounts['a'] must lie in (0, 1]"),
     (
       {'select': {'a': False, 'b': False, 'c': True}},
       'select must choose a layer whose units can go',
@@ -325,6 +341,17 @@ def test_bad_calls_are_named(options, message):
     ({'apply': _mlp}, 'inputs must be given'),
     ({'inputs': 1.0}, 'apply must be given'),
     ({'apply': _mlp, 'inputs': 1.0, 'trim_inputs': True}, 'chain and trim'),
+    (
+      {'apply': lambda p, x: x[x[:, 0] > 0] @ p['a'], 'inputs': _draw(3, 4)},
+      'apply must be a function of arrays that can be traced',
+    ),
+    (
+      {
+        'apply': lambda p, x: (jax.debug.print('hi'), _mlp(p, x))[1],
+        'inputs': _draw(3, 4),
+      },
+      'apply must be free of side effects',
+    ),
   ],
 )
 def test_bad_compactions_are_named(options, message):

@@ -13,6 +13,7 @@ from jax import lax
 from ml_collections import ConfigDict
 
 from experiments.common.cells import Cell, Row, cell, run_cells
+from experiments.tail_estimators import least_squares
 from experiments.tail_estimators.report import report
 from htjax import stable, tail_index
 
@@ -97,7 +98,11 @@ def _divisor(num: int) -> int:
 
 def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
   """Measure what is not measured yet and report; returns all rows."""
-  plan = [*bias_cells(config), *coverage_cells(config)]
+  plan = [
+    *bias_cells(config),
+    *coverage_cells(config),
+    *least_squares.cells(config),
+  ]
   wanted = [own for own in plan if own.study in config.studies]
   return run_cells(config, workdir, wanted, report)
 

@@ -18,6 +18,17 @@ BASE: dict[str, Any] = {
   'bias': {'repeats': 100, 'vectors': 1000, 'dim': 10},
   # 95 % intervals of each estimator on its own model.
   'coverage': {'replicates': 1000, 'stable_size': 20_000},
+  # (dim, batch size, step size) of SGD on least squares, unit curvature.
+  'least_squares': {
+    'settings': (
+      *((1, 1, 0.6), (1, 1, 0.7), (1, 1, 1.0), (1, 2, 1.0), (1, 2, 1.2)),
+      *((2, 1, 0.4), (2, 1, 0.5), (2, 1, 0.6), (2, 2, 0.7), (2, 2, 0.8)),
+      *((3, 2, 0.6), (5, 2, 0.45), (5, 5, 0.8), (5, 5, 0.9)),
+    ),
+    'chains': 100_000,
+    'steps': 200,
+    'top': 400,
+  },
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -32,6 +43,8 @@ PRESETS: dict[str, dict[str, Any]] = {
   # stable laws from 1.2 to 1.95, Hill 5 % reads 1.8 as 2.65; intervals hold the
   # index in 93.6-96.9 %, of a power law with a searched start in 91.0-91.7 %.
   'cpu': {},
+  # The heavy-tail phenomenon: 14 settings.
+  'least_squares': {'studies': ('least_squares',)},
 }
 
 get_config = getter(BASE, PRESETS, 'cpu')

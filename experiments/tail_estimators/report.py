@@ -7,6 +7,7 @@ from experiments.common import frames
 from experiments.common.cells import Report
 from experiments.common.figures import Axes, Figure, panel_each
 from experiments.common.frames import Column, Row
+from experiments.tail_estimators import least_squares
 from htjax import plotting
 
 
@@ -19,6 +20,7 @@ def report(config: ConfigDict, rows: list[Row]) -> Report:
     bias_table(bias, 'median', title),
     bias_table(bias, 'coverage', 'share of 95 % intervals that hold it'),
     coverage_table(frames.where(rows, study='coverage')),
+    least_squares.report(frames.where(rows, study='least_squares')),
   ]
   return Report(tables, {'bias': bias_figure(bias)} if bias else {})
 

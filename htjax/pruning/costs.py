@@ -8,6 +8,7 @@ import jax
 
 from htjax.checks import checked
 from htjax.types import PyTree
+from htjax.units import jaxprs
 
 
 @checked
@@ -43,7 +44,7 @@ def multiply_adds(
 def trace(apply: Callable[..., Any], params: PyTree, inputs: Any) -> Any:
   """The jaxpr of a pure function; raise ValueError if there is none."""
   try:
-    closed = jax.make_jaxpr(apply)(params, *inputs)
+    closed = jaxprs.trace(apply, params, inputs)
   except Exception as error:  # whatever the user's function raises
     line = (str(error).splitlines() or [''])[0]
     raise ValueError(

@@ -1,7 +1,5 @@
 """Fine-tuning of a pruned network: what was pruned stays as it is."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +7,7 @@ import optax
 
 from htjax.checks import checked
 from htjax.types import PyTree
+from htjax.units import named_leaves
 
 
 @checked
@@ -20,11 +19,12 @@ def hold(mask: PyTree) -> optax.GradientTransformation:
 
   Args:
     mask: pytree of boolean arrays of the parameters' shapes, True where an
-      entry is free to move: `Pruned.mask`.
+      entry is free to move: `Pruned.mask`. It may hold more than is trained,
+      such as the statistics of normalisations: leaves are found by their names.
 
   Returns:
     An optax transformation without a state. It raises ValueError for updates
-    of another structure, or of other shapes.
+    that the mask does not know, or of other shapes.
 
   Raises:
     ValueError: a mask with entries that are not boolean.
@@ -48,23 +48,28 @@ def hold(mask: PyTree) -> optax.GradientTransformation:
     if dtype not in (bool, np.dtype(bool)):
       raise ValueError(f'mask must hold booleans, got {dtype}')
 
+  masks = dict(named_leaves(mask))
+
   def held(updates: PyTree, params: PyTree | None = None) -> PyTree:
     del params
-    ours: Any = jax.tree.structure(mask)
-    theirs: Any = jax.tree.structure(updates)
-    if ours != theirs:
+    named, treedef = named_leaves(updates), jax.tree.structure(updates)
+    unknown = [name for name, _ in named if name not in masks]
+    if unknown:
       raise ValueError(
-        f'mask must have the structure of the updates, {theirs}, got {ours}'
+        f'mask must have an entry for each update, got none for '
+        f'{", ".join(unknown)}; it has {", ".join(masks) or "no leaf"}'
       )
-    return jax.tree.map(_where, mask, updates)
+    return treedef.unflatten(
+      [_where(name, masks[name], update) for name, update in named]
+    )
 
   return optax.stateless(held)
 
 
-def _where(mask: jax.Array, update: jax.Array) -> jax.Array:
+def _where(name: str, mask: jax.Array, update: jax.Array) -> jax.Array:
   if jnp.shape(mask) != jnp.shape(update):
     raise ValueError(
-      f'mask must have the shapes of the updates, {jnp.shape(update)}, got '
-      f'{jnp.shape(mask)}'
+      f'mask must have the shapes of the updates, {jnp.shape(update)} for '
+      f'{name}, got {jnp.shape(mask)}'
     )
   return jnp.where(mask, update, jnp.zeros_like(update))

@@ -4,8 +4,7 @@ A unit goes if no sum reads it, or if it is a constant whose share can be added
 to the bias behind that sum. Whatever goes with it, along the ties that the
 computation makes, is cut out of every leaf; and so on with the zeros that this
 leaves behind. In the end the function is traced with the small arrays: where
-that fails, or where a number in it has changed (a mean over units divides by
-their number), the units concerned stay.
+that fails, or where it would be another computation, the units concerned stay.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.units import named_leaves
-from htjax.units.jaxprs import Followed, follow, is_variable
+from htjax.pruning.sameness import Network
+from htjax.units.jaxprs import Followed, follow
+from htjax.units.ties import Resolved
 
 # Final atoms of each index of each axis of each leaf.
 Members = list[list[list[tuple[int, ...]]]]
@@ -28,12 +28,12 @@ class Cut(NamedTuple):
   Attributes:
     leaves: smaller arrays, with constants folded into biases.
     kept: of each leaf, for each axis, the indices that are left.
-    reasons: name of a leaf -> why units of it could not go.
+    reasons: position of a leaf -> why units of it could not go.
   """
 
   leaves: list[np.ndarray]
   kept: list[list[np.ndarray]]
-  reasons: dict[str, str]
+  reasons: dict[int, str]
 
 
 def remove_units(
@@ -51,17 +51,16 @@ def remove_units(
   Returns:
     Cut.
   """
-  treedef = jax.tree.structure(params)
-  names = [name for name, _ in named_leaves(params)]
   leaves = [np.array(leaf) for leaf in jax.tree.leaves(params)]
-  before = signature(apply, params, inputs)
+  network = Network(apply, params, inputs)
   stuck: dict[int, str] = {}
   while True:
     arrays = [leaf.copy() for leaf in leaves]
     gone: set[int] = set()
     while True:
-      followed = follow(apply, jax.tree.unflatten(treedef, arrays), inputs)
-      members = _members(followed, arrays)
+      followed = follow(network.closed, arrays)
+      resolved = followed.ties.resolve()
+      members = _members(followed, resolved, arrays)
       more = _idle(followed, members) - gone - set(stuck)
       more = _spare_one(members, gone, more)
       if not more:
@@ -71,17 +70,25 @@ def remove_units(
       _clear(members, gone, arrays)
     kept = _kept(members, gone)
     small = _cut(arrays, kept)
-    why = difference(apply, treedef, small, inputs, before)
+    why = network.difference(small, followed, resolved, gone)
     if why is None:
-      why_not = _reasons(followed, names, members, arrays, kept, stuck)
+      why_not = _reasons(followed, members, arrays, kept, stuck)
       return Cut(small, kept, why_not)
-    found = _culprits(apply, treedef, arrays, members, gone, inputs, before)
+    found = {}
+    for family in _families(members):
+      own = family & gone
+      if own:
+        small = _cut(arrays, _kept(members, own))
+        reason = network.difference(small, followed, resolved, own)
+        if reason is not None:
+          found |= dict.fromkeys(own, reason)
     stuck |= found or dict.fromkeys(gone, why)
 
 
-def _members(followed: Followed, arrays: Sequence[np.ndarray]) -> Members:
-  """Resolve all ties, also those of the sums over units."""
-  resolved = followed.ties.resolve()
+def _members(
+  followed: Followed, resolved: Resolved, arrays: Sequence[np.ndarray]
+) -> Members:
+  """Final atoms of the leaves; note those of the sums over units too."""
   for read in followed.reads:
     read.rows = resolved.of(read.labels, len(read.unread))
   return [
@@ -160,27 +167,6 @@ def _cut(
   ]
 
 
-def _culprits(
-  apply: Any,
-  treedef: Any,
-  arrays: list[np.ndarray],
-  members: Members,
-  gone: set[int],
-  inputs: Sequence[Any],
-  before: Any,
-) -> dict[int, str]:
-  """Atoms of the families that cannot go, with the reason."""
-  found: dict[int, str] = {}
-  for family in _families(members):
-    own = family & gone
-    if own:
-      small = _cut(arrays, _kept(members, own))
-      why = difference(apply, treedef, small, inputs, before)
-      if why is not None:
-        found |= dict.fromkeys(own, why)
-  return found
-
-
 def _families(members: Members) -> list[set[int]]:
   """Atoms that meet in an axis, such as all units of a layer."""
   families: list[set[int]] = []
@@ -194,70 +180,23 @@ def _families(members: Members) -> list[set[int]]:
   return families
 
 
-def difference(
-  apply: Any,
-  treedef: Any,
-  small: list[np.ndarray],
-  inputs: Sequence[Any],
-  before: Any,
-) -> str | None:
-  """Why the function is another one with small arrays, or None."""
-  try:
-    after = signature(apply, jax.tree.unflatten(treedef, small), inputs)
-  except Exception as error:  # whatever the user's function raises
-    return f'{type(error).__name__}: {str(error).splitlines()[0]}'
-  if after != before:
-    return 'a number in the computation depends on how many units there are'
-  return None
-
-
-def signature(
-  apply: Any, params: Any, inputs: Sequence[Any]
-) -> list[tuple[Any, ...]]:
-  """Operations and numbers of a computation, without its shapes."""
-  shapes = jax.tree.map(
-    lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), params
-  )
-  closed = jax.make_jaxpr(apply)(shapes, *inputs)
-  found: list[tuple[Any, ...]] = [
-    ('outputs', *(v.aval.shape for v in closed.jaxpr.outvars))
-  ]
-
-  def walk(jaxpr: Any) -> None:
-    for eqn in jaxpr.eqns:
-      numbers = [
-        np.asarray(v.val).tobytes() for v in eqn.invars if not is_variable(v)
-      ]
-      found.append((eqn.primitive.name, *numbers))
-      for value in jax.tree.leaves(
-        eqn.params, is_leaf=lambda p: hasattr(p, 'jaxpr') or hasattr(p, 'eqns')
-      ):
-        if hasattr(value, 'jaxpr') or hasattr(value, 'eqns'):
-          walk(getattr(value, 'jaxpr', value))
-
-  walk(closed.jaxpr)
-  return found
-
-
 def _reasons(
   followed: Followed,
-  names: list[str],
   members: Members,
   arrays: list[np.ndarray],
   kept: list[list[np.ndarray]],
   stuck: dict[int, str],
-) -> dict[str, str]:
+) -> dict[int, str]:
   """Why units stay that have no incoming, or no outgoing weights."""
-  reasons: dict[str, str] = {}
+  reasons: dict[int, str] = {}
   frozen = followed.ties.frozen
   blocked: dict[int, str] = {}
   for read in followed.reads:
     for row, ok in zip(read.rows, read.unread, strict=True):
       if not ok:
         blocked |= dict.fromkeys(row, f'{read.where} needs what it contributes')
-  for name, labels, leaf, array, left in zip(
-    names, followed.labels, members, arrays, kept, strict=True
-  ):
+  rows = zip(followed.labels, members, arrays, kept, strict=True)
+  for place, (labels, leaf, array, left) in enumerate(rows):
     if array.ndim < 2:  # a bias may be zero and its unit alive
       continue
     for d, (own, axis) in enumerate(zip(labels, leaf, strict=True)):
@@ -266,11 +205,11 @@ def _reasons(
       for i in left[d][empty[left[d]]]:
         for a in () if own is None else own[i].tolist():
           if a in frozen:
-            reasons.setdefault(name, frozen[a])
+            reasons.setdefault(place, frozen[a])
         for a in axis[i]:
           why = stuck.get(a) or blocked.get(a)
           if why:
-            reasons.setdefault(name, why)
+            reasons.setdefault(place, why)
   return reasons
 
 

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax.checks import check_choice, check_range, checked, is_concrete
-from htjax.pruning.costs import trace
-from htjax.pruning.removal import difference, signature
 from htjax.pruning.results import Left, Pruned
+from htjax.pruning.sameness import Network
 from htjax.selection import Selection, resolve
 from htjax.types import PyTree
-from htjax.units import Family, families, named_leaves
-from htjax.units.families import scaled, squared_norms
+from htjax.units import Family, Part, named_leaves
+from htjax.units.families import group, scaled, squared_norms
+from htjax.units.jaxprs import follow
 
 CRITERIA = ('norm', 'centred', 'in_out', 'activation', 'group')
 
@@ -94,55 +94,134 @@ def units(
   for name, leaf in named:
     if not is_concrete(leaf):
       raise ValueError(f'{name} must be concrete: its units are ranked')
-  trace(apply, params, inputs)
-  found = _choose(families(apply, params, inputs), params, select, within_heads)
+  leaves = [np.asarray(leaf) for _, leaf in named]
+  network = _Cutting(Network(apply, params, inputs), leaves, params)
+  found = _choose(network.families, params, select)
   unknown = sorted(set(amounts) - {f.name for f in found})
   if unknown:
     raise ValueError(
       f'amounts: no layer is called {", ".join(unknown)}; there are '
       f'{", ".join(f.name for f in found) or "none"}'
     )
-  leaves = [np.asarray(leaf) for _, leaf in named]
-  before = signature(apply, params, inputs)
-  masks, left = [np.ones(a.shape, bool) for a in leaves], {}
+  taken: set[int] = set()
+  done: list[tuple[Family, np.ndarray]] = []
+  refused: list[tuple[Family, np.ndarray, str]] = []
   for family in found:
+    # Of heads and their dimensions the heads, if they can go.
+    if not within_heads and taken.intersection(_incoming(family)):
+      continue
     count = math.ceil(
       round(amounts.get(family.name, kappa) * family.num_units, 6)
     )
-    if count == family.num_units:
-      continue
-    score = _scores(family, leaves, treedef, apply, inputs, criterion)
-    order = np.argsort(-np.nan_to_num(score, nan=np.inf), kind='stable')
-    keep = np.zeros(family.num_units, bool)
-    keep[order[:count]] = True
-    small = _without(family, keep, leaves)
-    why = difference(apply, treedef, small, inputs, before)
-    if why is None:
-      _mask(family, keep, masks)
-    else:
-      left[family.name] = why
-  if not any(f.name not in left for f in found):
+    if count < family.num_units:
+      score = _scores(family, leaves, treedef, apply, inputs, criterion)
+      order = np.argsort(-np.nan_to_num(score, nan=np.inf), kind='stable')
+      keep = np.zeros(family.num_units, bool)
+      keep[order[:count]] = True
+      why = network.refusal([(family, keep)])
+      if why is not None:
+        refused.append((family, keep, why))
+        continue
+      done.append((family, keep))
+    taken |= _incoming(family)
+  refused = [r for r in refused if within_heads or not taken & _incoming(r[0])]
+  # Such as queries, keys and values of one size: none alone, but together.
+  for first in range(len(refused) - 1):
+    together = [(family, keep) for family, keep, _ in refused[first:]]
+    if network.refusal(together) is None:
+      done, refused = done + together, refused[:first]
+      break
+  if done and network.spoils(done):
+    why = 'its zeros make a NaN or an infinity, as 0 / 0'
+    refused += [(*cut, why) for cut in done if network.spoils([cut])]
+    done = [cut for cut in done if not network.spoils([cut])]
+  left = {family.name: why for family, _, why in refused}
+  if not done and left:
     raise ValueError(
       'no layer has units that can be pruned'
       + ''.join(f'; {name}: {why}' for name, why in left.items())
     )
+  masks = network.masks(done)
   return _pruned(leaves, masks, treedef, [n for n, _ in named], left)
 
 
+class _Cutting:
+  """A network some of whose units may be cut.
+
+  Attributes:
+    families: its units.
+  """
+
+  def __init__(
+    self, network: Network, leaves: list[np.ndarray], params: PyTree
+  ) -> None:
+    self._network, self._leaves = network, leaves
+    self._followed = follow(network.closed, leaves)
+    self._resolved = self._followed.ties.resolve()
+    self.families = group(self._followed, self._resolved, params)
+
+  def refusal(self, cuts: Sequence[tuple[Family, np.ndarray]]) -> str | None:
+    """Why units cannot go, or None; for each family which of them stay."""
+    gone = {
+      atom
+      for family, keep in cuts
+      for atom, stays in zip(family.atoms, keep, strict=True)
+      if not stays
+    }
+    small = list(self._leaves)
+    stays = [[np.ones(n, bool) for n in leaf.shape] for leaf in small]
+    for family, keep in cuts:
+      for part in family.parts:
+        stays[part.leaf][part.axis] &= _left(part, keep)
+    small = [
+      leaf[np.ix_(*axes)] if axes else leaf
+      for leaf, axes in zip(small, stays, strict=True)
+    ]
+    return self._network.difference(small, self._followed, self._resolved, gone)
+
+  def masks(
+    self, cuts: Sequence[tuple[Family, np.ndarray]]
+  ) -> list[np.ndarray]:
+    """Of each leaf, True at the entries that stay."""
+    masks = [np.ones(leaf.shape, bool) for leaf in self._leaves]
+    for family, keep in cuts:
+      for part in family.parts:
+        shape = [1] * masks[part.leaf].ndim
+        shape[part.axis] = -1
+        masks[part.leaf] &= _left(part, keep).reshape(shape)
+    return masks
+
+  def spoils(self, cuts: Sequence[tuple[Family, np.ndarray]]) -> bool:
+    """Whether zeros in place of units make numbers that are not finite."""
+    masks = self.masks(cuts)
+    leaves = [
+      np.where(mask, leaf, np.zeros((), leaf.dtype))
+      for mask, leaf in zip(masks, self._leaves, strict=True)
+    ]
+    after = follow(self._network.closed, leaves)
+    pairs = zip(self._followed.reads, after.reads, strict=True)
+    return any((new.spoilt & ~old.spoilt).any() for old, new in pairs)
+
+
+def _left(part: Part, keep: np.ndarray) -> np.ndarray:
+  """Which indices of a part's axis stay."""
+  return (part.unit < 0) | keep[np.maximum(part.unit, 0)]
+
+
+def _incoming(family: Family) -> set[int]:
+  return {part.leaf for part in family.at('incoming')}
+
+
 def _choose(
-  found: list[Family], params: PyTree, select: Selection, within_heads: bool
+  found: list[Family], params: PyTree, select: Selection
 ) -> list[Family]:
-  """The families that are selected, of heads and dimensions the heads."""
+  """The families of incoming weights that are selected."""
   flags = None if select is None else jax.tree.leaves(resolve(select, params))
   chosen: list[Family] = []
-  taken: set[int] = set()
   for family in found:
-    incoming = {p.leaf for p in family.at('incoming')}
-    if not incoming or (flags and not flags[min(incoming)]):
-      continue
-    if within_heads or not incoming & taken:
+    incoming = _incoming(family)
+    if incoming and (flags is None or flags[min(incoming)]):
       chosen.append(family)
-      taken |= incoming
   if not chosen:
     raise ValueError('select must choose a layer whose units can go, got none')
   return chosen
@@ -197,25 +276,6 @@ def _effects(
     return jnp.mean(moved**2)
 
   return np.asarray(jax.lax.map(effect, jnp.eye(family.num_units)))
-
-
-def _without(
-  family: Family, keep: np.ndarray, leaves: list[np.ndarray]
-) -> list[np.ndarray]:
-  """The leaves, cut."""
-  small = list(leaves)
-  for part in family.parts:
-    stays = (part.unit < 0) | keep[np.maximum(part.unit, 0)]
-    small[part.leaf] = np.compress(stays, small[part.leaf], axis=part.axis)
-  return small
-
-
-def _mask(family: Family, keep: np.ndarray, masks: list[np.ndarray]) -> None:
-  for part in family.parts:
-    stays = (part.unit < 0) | keep[np.maximum(part.unit, 0)]
-    shape = [1] * masks[part.leaf].ndim
-    shape[part.axis] = -1
-    masks[part.leaf] &= stays.reshape(shape)
 
 
 def _pruned(

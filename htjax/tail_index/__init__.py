@@ -15,6 +15,10 @@ from htjax.tail_index.layers import (
   layer_table,
   protocol_blocks,
 )
+from htjax.tail_index.least_squares import (
+  least_squares_chain,
+  least_squares_index,
+)
 from htjax.tail_index.order_statistics import (
   de_haan_resnick,
   hill,
@@ -40,6 +44,8 @@ __all__ = [
   'layer_protocol',
   'layer_samples',
   'layer_table',
+  'least_squares_chain',
+  'least_squares_index',
   'max_ratio',
   'mmo',
   'mmo_univariate',

@@ -14,8 +14,9 @@ import numpy as np
 
 from htjax.checks import checked
 from htjax.types import Array, PyTree
-from htjax.units.jaxprs import Followed, follow
+from htjax.units.jaxprs import Followed, follow, trace
 from htjax.units.leaf import named_leaves
+from htjax.units.ties import Resolved
 
 PLACES = ('incoming', 'outgoing', 'partner')
 
@@ -46,11 +47,13 @@ class Family(NamedTuple):
     name: of the first leaf with incoming weights, or of the first leaf.
     num_units: how many units there are.
     parts: the axes of leaves that belong to them.
+    atoms: of each unit, what stands for it while a computation is followed.
   """
 
   name: str
   num_units: int
   parts: tuple[Part, ...]
+  atoms: tuple[int, ...] = ()
 
   def at(self, place: str) -> tuple[Part, ...]:
     """The parts in one place."""
@@ -96,44 +99,61 @@ def families(
   """
   if not isinstance(inputs, tuple | list):
     inputs = (inputs,)
-  followed = follow(apply, params, inputs)
-  return group(followed, params)
+  try:
+    closed = trace(apply, params, inputs)
+  except Exception as error:  # whatever the user's function raises
+    kind = type(error).__name__
+    raise ValueError(
+      f'apply(params, *inputs) cannot be traced: {kind}: {error}'
+    ) from error
+  followed = follow(closed, jax.tree.leaves(params))
+  return group(followed, followed.ties.resolve(), params)
 
 
-def group(followed: Followed, params: PyTree) -> list[Family]:
-  """Families of a network that has been followed."""
+def group(
+  followed: Followed, resolved: Resolved, params: PyTree
+) -> list[Family]:
+  """Families of a network that has been followed, and its ties resolved."""
   named = named_leaves(params)
-  resolved = followed.ties.resolve()
   outgoing: set[int] = set()
   for read in followed.reads:
     outgoing |= read.by_weights
-  axes = []
+  axes: list[_Axis] = []
   for i, (labels, (_, leaf)) in enumerate(
     zip(followed.labels, named, strict=True)
   ):
     for d, own in enumerate(labels):
       rows = resolved.of(own, np.shape(leaf)[d])
-      if any(rows):
-        axes.append((i, d, rows, own))
-  found = []
-  for atoms in _together([rows for _, _, rows, _ in axes]):
-    number = {atom: u for u, atom in enumerate(sorted(atoms))}
-    parts = []
-    for i, d, rows, own in axes:
-      unit = np.array([_first(row, number) for row in rows])
-      if own is not None and (unit >= 0).any():
-        name, place = named[i][0], 'partner'
-        atoms_here = set() if own is None else set(own.ravel().tolist())
-        if atoms_here & outgoing:
+      if own is not None and any(rows):
+        here, place = set(own.ravel().tolist()), 'partner'
+        if here & outgoing:
           place = 'outgoing'
-        elif atoms_here & followed.multiplied:
+        elif here & followed.multiplied:
           place = 'incoming'
-        parts.append(Part(i, name, d, unit, place))
+        axes.append(_Axis(i, d, rows, place))
+  found = []
+  for atoms in _together(axes):
+    ordered = tuple(sorted(atoms))
+    number = {atom: u for u, atom in enumerate(ordered)}
+    parts = []
+    for axis in axes:
+      unit = np.array([_first(row, number) for row in axis.rows])
+      if (unit >= 0).any():
+        name = named[axis.leaf][0]
+        parts.append(Part(axis.leaf, name, axis.axis, unit, axis.place))
     incoming = [p.name for p in parts if p.place == 'incoming']
-    found.append(
-      Family((incoming or [parts[0].name])[0], len(atoms), tuple(parts))
-    )
+    name = (incoming or [parts[0].name])[0]
+    found.append(Family(name, len(ordered), tuple(parts), ordered))
   return found
+
+
+class _Axis(NamedTuple):
+  """An axis of a leaf, the final atoms of its indices, and its place."""
+
+  leaf: int
+  axis: int
+  rows: list[tuple[int, ...]]
+  place: str
 
 
 def squared_norms(family: Family, leaves: Sequence[Any], place: str) -> Array:
@@ -181,22 +201,37 @@ def scaled(part: Part, leaf: Any, factors: Array) -> Array:
   return (leaf * own.reshape(shape)).astype(leaf.dtype)
 
 
-def _together(axes: list[list[tuple[int, ...]]]) -> list[set[int]]:
-  """Atoms that meet in an axis, each set in the order of its first axis."""
+def _together(axes: list[_Axis]) -> list[set[int]]:
+  """Atoms of the same units, each set in the order of its first axis.
+
+  Units are one layer's if they meet in an axis of incoming weights. What meets
+  elsewhere may be layers that were concatenated.
+  """
   sets: list[set[int]] = []
-  for rows in axes:
-    own = {a for row in rows for a in row}
+  for axis in axes:
     # Heads and their dimensions share a flattened axis and are two families.
-    width = max(len(row) for row in rows)
-    for k in range(width):
-      column = {row[k] for row in rows if len(row) > k} if width > 1 else own
-      touched = [s for s in sets if s & column]
-      if touched:
-        touched[0].update(column, *touched[1:])
-        sets = [s for s in sets if s is touched[0] or not s & column]
-      else:
-        sets.append(column)
+    width = max(len(row) for row in axis.rows)
+    columns = [
+      {row[k] for row in axis.rows if len(row) > k} for k in range(width)
+    ]
+    if width == 1 or all(len(row) in (0, width) for row in axis.rows):
+      for column in columns:
+        _unite(sets, column, axis.place == 'incoming')
+    else:
+      _unite(sets, set().union(*columns), axis.place == 'incoming')
   return sets
+
+
+def _unite(sets: list[set[int]], atoms: set[int], merge: bool) -> None:
+  """Add atoms to the sets that they touch, or as a set of their own."""
+  touched = [s for s in sets if s & atoms]
+  if not touched:
+    sets.append(set(atoms))
+  elif merge:
+    touched[0].update(atoms, *touched[1:])
+    sets[:] = [s for s in sets if s is touched[0] or not s & atoms]
+  elif rest := atoms.difference(*touched):
+    sets.append(rest)
 
 
 def _first(row: tuple[int, ...], number: dict[int, int]) -> int:

@@ -32,6 +32,27 @@ _ENTRYWISE = frozenset(
 )
 Shape = tuple[int, ...]
 Shapes = list[Shape]
+# Labels of the axes of several arrays.
+Axes = list[tuple[Labels, ...]]
+# Operations that numpy does to the same bit on floats, without a compilation.
+_NUMPY: dict[str, Callable[..., Any]] = {
+  'add': np.add,
+  'sub': np.subtract,
+  'mul': np.multiply,
+  'div': np.divide,
+  'max': np.maximum,
+  'min': np.minimum,
+  'neg': np.negative,
+  'abs': np.abs,
+  'sqrt': np.sqrt,
+  'square': np.square,
+  'eq': np.equal,
+  'ne': np.not_equal,
+  'lt': np.less,
+  'le': np.less_equal,
+  'gt': np.greater,
+  'ge': np.greater_equal,
+}
 _CALLS = {
   'jit': 'jaxpr',
   'pjit': 'jaxpr',
@@ -84,13 +105,13 @@ class Read:
   Attributes:
     labels: of that axis.
     unread: [size], whether the sum is the same without the unit.
+    spoilt: [size], whether it is known to have a NaN or infinity of the unit.
     constant: [size], its known value where it has one that is the same for all
       inputs and positions, else NaN.
     weights: [size, outputs], what the constants are multiplied with, or None.
     fold: (leaf, sign): adding sign times the constants' share to this leaf
       takes their place; None where there is no such leaf.
-    out: labels of the outputs, where they are one axis.
-    single: whether the outputs are one axis, so that their order is plain.
+    out: labels of each axis of the outputs; None for a sum that no bias takes.
     by_weights: atoms of that axis of the parameters it is multiplied with.
     rows: of each index its final atoms, once the ties are resolved.
     where: which operation, for messages.
@@ -103,14 +124,13 @@ class Read:
     constant: np.ndarray,
     weights: np.ndarray | None,
     where: str,
-    single: bool = True,
   ) -> None:
     self.labels = labels
-    self.single = single
     self.unread = unread
+    self.spoilt = np.zeros_like(unread)
     self.constant = constant
     self.weights = weights
-    self.out: Labels = None
+    self.out: Sequence[Labels] | None = None
     self.fold: tuple[int, int] | None = None
     self.rows: list[tuple[int, ...]] = []
     self.by_weights: set[int] = set()
@@ -121,42 +141,41 @@ class Followed(NamedTuple):
   """A network, followed from its leaves to its outputs.
 
   Attributes:
+    closed: its computation.
     labels: of each axis of each leaf.
     ties: between them.
     reads: the sums over units.
     multiplied: atoms of the parameters that are a factor of such a sum.
+    steps: id of an equation -> labels of what it was given and of what it
+      gave, for each time it was met.
   """
 
+  closed: Any
   labels: list[tuple[Labels, ...]]
   ties: Ties
   reads: list[Read]
   multiplied: set[int]
+  steps: dict[int, list[tuple[Axes, Axes]]]
 
 
-def follow(
-  apply: Callable[..., Any], params: Any, inputs: Sequence[Any]
-) -> Followed:
-  """Follow the leaves of `params` through `apply(params, *inputs)`.
+def trace(apply: Callable[..., Any], params: Any, inputs: Sequence[Any]) -> Any:
+  """The jaxpr of `apply(params, *inputs)`, from shapes alone."""
+  shapes = jax.tree.map(
+    lambda a: jax.ShapeDtypeStruct(np.shape(a), jnp.result_type(a)), params
+  )
+  return jax.make_jaxpr(apply)(shapes, *inputs)
+
+
+def follow(closed: Any, leaves: Sequence[Any]) -> Followed:
+  """Follow the leaves of a network's parameters through its computation.
 
   Args:
-    apply: the network.
-    params: pytree of concrete arrays.
-    inputs: arrays or shapes; their entries are not looked at.
+    closed: the computation, from `trace`.
+    leaves: concrete arrays, the first arguments of the computation.
 
   Returns:
-    Followed.
-
-  Raises:
-    ValueError: `apply` cannot be traced.
+    Followed. What is known of the inputs is their shape.
   """
-  try:
-    closed = jax.make_jaxpr(apply)(params, *inputs)
-  except Exception as error:
-    kind = type(error).__name__
-    raise ValueError(
-      f'apply(params, *inputs) cannot be traced: {kind}: {error}'
-    ) from error
-  leaves = jax.tree.leaves(params)
   walk = _Walk()
   arguments = []
   used = {v for e in closed.jaxpr.eqns for v in e.invars if is_variable(v)}
@@ -175,7 +194,12 @@ def follow(
   for out in outputs:
     walk.stay(out, 'the outputs of the network stay')
   return Followed(
-    [v.labels for v in own], walk.ties, walk.reads, walk.multiplied
+    closed,
+    [v.labels for v in own],
+    walk.ties,
+    walk.reads,
+    walk.multiplied,
+    walk.steps,
   )
 
 
@@ -213,6 +237,7 @@ class _Walk:
     self.ties = Ties()
     self.reads: list[Read] = []
     self.multiplied: set[int] = set()
+    self.steps: dict[int, list[tuple[Axes, Axes]]] = {}
 
   def stay(self, value: Value, reason: str) -> None:
     """No axis of this array loses anything."""
@@ -246,6 +271,9 @@ class _Walk:
       operands = [read(v) for v in eqn.invars]
       shapes = [tuple(v.aval.shape) for v in eqn.invars]
       results = self.equation(eqn, operands, shapes)
+      self.steps.setdefault(id(eqn), []).append(
+        ([v.labels for v in operands], [v.labels for v in results])
+      )
       env |= zip(eqn.outvars, results, strict=True)
     return [read(v) for v in jaxpr.outvars]
 
@@ -307,19 +335,11 @@ class _Walk:
     if not known.any():
       return np.zeros((1,) * len(shape)), np.zeros((1,) * len(shape), bool)
     # Unknown entries are computed too, from zeros, and not looked at.
-    arrays = [
-      jnp.asarray(v.value, var.aval.dtype)
-      for v, var in zip(operands, eqn.invars, strict=True)
-    ]
-    common = np.broadcast_shapes(*(a.shape for a in arrays))
-    full = [jnp.broadcast_to(a, common) if a.ndim else a for a in arrays]
-    if eqn.primitive.name in ('copy_p', 'sharding_constraint', 'name'):
-      return np.asarray(arrays[0]), known
-    with np.errstate(all='ignore'):
-      result = np.asarray(eqn.primitive.bind(*full, **eqn.params))
+    result = _computed(eqn, [v.value for v in operands])
     if eqn.primitive.name == 'mul':
       zero = operands[0].zero | operands[1].zero
-      result = np.where(zero, np.zeros((), result.dtype), result)
+      both = operands[0].known & operands[1].known  # 0 times infinity is NaN
+      result = np.where(zero & ~both, np.zeros((), result.dtype), result)
     return result, known
 
   def fold(self, name: str, operands: list[Value], shapes: Shapes) -> None:
@@ -337,15 +357,18 @@ class _Walk:
 
   def along(self, found: Read, total: Value, shape: Shape) -> bool:
     """Whether an array of this shape lies along the outputs of a sum."""
-    long = [d for d, n in enumerate(shape) if n > 1]
-    if found.weights is None or found.out is None or len(long) > 1:
+    if found.weights is None or found.out is None:
       return False
     if math.prod(shape) != found.weights.shape[1]:
       return False
-    if not long:
-      return True
-    own = total.labels[long[0]]
-    return own is not None and np.array_equal(found.out, own)
+    own = [total.labels[d] for d, n in enumerate(shape) if n > 1]
+    out = [x for x in found.out if x is None or len(x) > 1]
+    # Two axes of equal labels could be taken for one another.
+    ends = {x[0].tobytes() for x in out if x is not None}
+    return len(own) == len(out) == len(ends) and all(
+      a is not None and b is not None and np.array_equal(a, b)
+      for a, b in zip(own, out, strict=True)
+    )
 
   # Axes moved around ----------------------------------------------------------
 
@@ -387,8 +410,7 @@ class _Walk:
     moved = self.moved(
       value, [value.labels[d] for d in order], lambda x: x.transpose(order)
     )
-    read = value.read if value.read and value.read.single else None
-    return [moved._replace(leaf=None, read=read)]
+    return [moved._replace(leaf=None)]
 
   def squeeze(
     self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
@@ -574,8 +596,9 @@ class _Walk:
     if labels is None or (labels < 0).all():
       return None
     unread = _all_zero(a, i, size) | _all_zero(b, j, size)
+    spoilt = _not_finite(a, i, size) | _not_finite(b, j, size)
     constant, weights = np.full(size, np.nan), None
-    out: Labels = None
+    out: Sequence[Labels] | None = None
     if foldable:
       for this, axis, other, across in ((a, i, b, j), (b, j, a, i)):
         if other.known.all() and np.isnan(constant).all():
@@ -591,13 +614,11 @@ class _Walk:
             across,
             0,
           ).reshape(size, -1)
-          free = [x for d, x in enumerate(other.labels) if d != across]
-          out = free[0] if len(free) == 1 else None
-    single = (
-      max(len(a.labels), len(b.labels)) <= 3
-      and min(len(a.labels), len(b.labels)) <= 2
+          out = [x for d, x in enumerate(other.labels) if d != across]
+    found = Read(
+      labels, unread & ~spoilt, constant, weights, 'a sum over units'
     )
-    found = Read(labels, unread, constant, weights, 'a sum over units', single)
+    found.spoilt = spoilt
     found.out = out
     for side, axis in ((a, i), (b, j)):
       if side.fixed:
@@ -683,7 +704,7 @@ class _Walk:
       unread = silent | ~reads.any(axis=0)
       found = Read(x.labels[lc], unread, constant, weights, 'a convolution')
       found.by_weights = _atoms(kernel.labels[ri])
-      found.out = kernel.labels[ro]
+      found.out = [kernel.labels[ro]]
       self.reads.append(found)
     shape = [1] * len(out)
     shape[oc] = units
@@ -768,7 +789,7 @@ class _Walk:
     gone = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
     kept = [d for d in range(len(shapes[0])) if d not in gone]
     labels: list[Labels] = [fixed(n) for n in out[0]]
-    through = set()
+    through: set[int] = set()
     for d, axis in zip(kept, numbers.offset_dims, strict=True):
       if sizes[d] == shapes[0][d]:
         labels[axis] = value.labels[d]
@@ -776,7 +797,41 @@ class _Walk:
     for d, own in enumerate(value.labels):
       if d not in through:
         self.ties.freeze(own, 'indices point into an axis')
-    return [_unknown(out[0], labels)]
+    self.stay(operands[1], 'indices that point into an axis')
+    if 'FILL' in str(p['mode']).upper():
+      value = _unknown(shapes[0], value.labels)._replace(turn=value.fixed)
+    places = dict(zip(kept, numbers.offset_dims, strict=True))
+    return [self.picked(value, labels, {d: places[d] for d in through})]
+
+  def picked(
+    self, value: Value, labels: Sequence[Labels], places: dict[int, int]
+  ) -> Value:
+    """A part of an array: all of some axes, some of the others.
+
+    Args:
+      value: the array.
+      labels: of the part.
+      places: whole axes of the array -> those of the part.
+
+    Returns:
+      Value; what is the same wherever the part is taken from is known. A part
+      of stacked matrices is the parameters' like the whole.
+    """
+    others = tuple(d for d in range(value.known.ndim) if d not in places)
+    entries = np.broadcast_to(value.value, value.known.shape)
+    first = np.take(entries, [0], others[0]) if others else entries
+    for d in others[1:]:
+      first = np.take(first, [0], d)
+    same = value.known.all(axis=others) & (entries == first).all(axis=others)
+    shape = [1] * len(labels)
+    for d, axis in places.items():
+      shape[axis] = value.known.shape[d]
+    return Value(
+      tuple(labels),
+      first.reshape(shape),
+      same.reshape(shape),
+      turn=value.fixed and len(places) > 1,
+    )
 
   def dynamic_slice(
     self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
@@ -789,7 +844,8 @@ class _Walk:
       else:
         self.ties.freeze(value.labels[d], 'indices point into an axis')
         labels.append(fixed(n))
-    return [_unknown(out[0], labels)]
+    whole = [d for d, n in enumerate(out[0]) if n == shapes[0][d]]
+    return [self.picked(value, labels, {d: d for d in whole})]
 
   def dynamic_update_slice(
     self, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
@@ -818,11 +874,7 @@ class _Walk:
       self.layer(v, s)
       for v, s in zip(operands[c + k :], shapes[c + k :], strict=True)
     ]
-    # What is carried is known of the first turn only.
-    carry = [
-      _unknown(s, v.labels)
-      for v, s in zip(operands[c : c + k], shapes[c : c + k], strict=True)
-    ]
+    carry = self.carry(operands[c : c + k], shapes[c : c + k])
     body = p['jaxpr']
     inner = self.jaxpr(
       body.jaxpr, body.consts, [*operands[:c], *carry, *layers]
@@ -847,6 +899,24 @@ class _Walk:
     whole = bool(value.known.all())
     return Value(value.labels[1:], value.value[0], same, turn=whole)
 
+  def carry(
+    self, values: Sequence[Value], shapes: Sequence[Shape]
+  ) -> list[Value]:
+    """What a loop begins with, of which the first turn alone knows more.
+
+    An axis of a repeated scalar is one of units from now on.
+    """
+    return [
+      _unknown(
+        shape,
+        tuple(
+          self.ties.fresh(n) if x is None else x
+          for x, n in zip(value.labels, shape, strict=True)
+        ),
+      )
+      for value, shape in zip(values, shapes, strict=True)
+    ]
+
   def carried(self, before: Value, after: Value, shape: Shape) -> Value:
     labels = [
       self.ties.tie(a, b, 'a loop carries units')
@@ -859,10 +929,7 @@ class _Walk:
   ) -> list[Value]:
     p = eqn.params
     a, b = p['cond_nconsts'], p['body_nconsts']
-    carry = [
-      _unknown(s, v.labels)
-      for v, s in zip(operands[a + b :], shapes[a + b :], strict=True)
-    ]
+    carry = self.carry(operands[a + b :], shapes[a + b :])
     for value in self.jaxpr(
       p['cond_jaxpr'].jaxpr, p['cond_jaxpr'].consts, [*operands[:a], *carry]
     ):
@@ -894,6 +961,24 @@ class _Walk:
 
 
 setattr(_Walk, 'while', _Walk.while_)
+
+
+def _computed(eqn: Any, values: Sequence[np.ndarray]) -> np.ndarray:
+  """The result of an operation on entries, at broadcastable operands."""
+  name, dtypes = eqn.primitive.name, [v.aval.dtype for v in eqn.invars]
+  if name in ('copy_p', 'sharding_constraint', 'name', 'stop_gradient', 'copy'):
+    return values[0]
+  new = eqn.params.get('new_dtype', dtypes[0])
+  floats = all(jnp.issubdtype(d, jnp.floating) for d in (*dtypes, new))
+  with np.errstate(all='ignore'):
+    if floats and name == 'convert_element_type':
+      return values[0].astype(new)
+    arrays = [np.asarray(v, d) for v, d in zip(values, dtypes, strict=True)]
+    if floats and name in _NUMPY:
+      return np.asarray(_NUMPY[name](*arrays))
+  common = np.broadcast_shapes(*(a.shape for a in arrays))
+  full = [np.broadcast_to(a, common) if a.ndim else a for a in arrays]
+  return np.asarray(eqn.primitive.bind(*map(jnp.asarray, full), **eqn.params))
 
 
 def _atoms(labels: Labels) -> set[int]:
@@ -944,6 +1029,14 @@ def _all_zero(value: Value, axis: int, size: int) -> np.ndarray:
   return np.broadcast_to(value.zero.all(axis=others), (size,))
 
 
+def _not_finite(value: Value, axis: int, size: int) -> np.ndarray:
+  """[size], whether an array is known to be NaN or infinite at an index."""
+  entries = np.asarray(value.value, np.float64)
+  wild = np.asarray(value.known & ~np.isfinite(entries))
+  others = tuple(d for d in range(wild.ndim) if d != axis)
+  return np.broadcast_to(wild.any(axis=others), (size,))
+
+
 def _uniform(value: Value, axis: int, size: int) -> np.ndarray:
   """[size], the known value at an index that is the same everywhere, or NaN."""
   if any(n > 1 for d, n in enumerate(value.value.shape) if d != axis):
@@ -988,6 +1081,12 @@ def _product(
   # Terms that are not known: one factor is unknown, the other not zero.
   doubtful = product(~a.known, open_b) + product(open_a, ~b.known)
   known = doubtful == 0
+  nans = [x.known & np.isnan(np.asarray(x.value, np.float64)) for x in (a, b)]
+  if any(map(np.any, nans)):  # whatever the other factor is
+    spoilt = product(nans[0], np.ones_like(b.known)) + product(
+      np.ones_like(a.known), nans[1]
+    )
+    known = known | (spoilt > 0)
   if not known.any():
     ones = (1,) * known.ndim
     return np.zeros(ones), np.zeros(ones, bool)

@@ -1,0 +1,1 @@
+"""Nine models of other people's kinds: noise, pruning, fine-tuning, files."""

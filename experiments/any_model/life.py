@@ -1,0 +1,234 @@
+"""From first weights to a file: noise, half of the units, fine-tuning."""
+
+import functools
+import tempfile
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.any_model.networks import Model, make
+from htjax import data, noise, pruning, units
+from htjax.io import checkpoints
+
+
+class Task(NamedTuple):
+  """Data and settings of a model.
+
+  Attributes:
+    train: (inputs, labels).
+    test: likewise.
+    steps: of training; of fine-tuning a fourth.
+    batch: examples of a step.
+    learning_rate: of the optimizer.
+    optimizer: learning_rate -> optax transformation.
+  """
+
+  train: tuple[np.ndarray, np.ndarray]
+  test: tuple[np.ndarray, np.ndarray]
+  steps: int
+  batch: int
+  learning_rate: float
+  optimizer: Any
+
+
+def momentum(learning_rate: float) -> optax.GradientTransformation:
+  """SGD with momentum 0.9."""
+  return optax.sgd(learning_rate, momentum=0.9)
+
+
+def task(name: str) -> Task:
+  """The data and settings of a model, by its name."""
+  if name == 'flax_mnist':
+    found = data.load('mnist')
+    few = slice(10_000)
+    train = (found.train.inputs[few], found.train.labels[few])
+    test = (found.test.inputs[:2000], found.test.labels[:2000])
+    return Task(train, test, 300, 32, 0.02, momentum)
+  if name == 'resnet20':
+    found = data.load('cifar10')
+    splits = [
+      (_as_trained(s.inputs[:n]), s.labels[:n])
+      for s, n in ((found.train, 2000), (found.test, 1000))
+    ]
+    return Task(splits[0], splits[1], 24, 64, 0.001, momentum)
+  found = data.load('digits')
+  splits = [(s.inputs.reshape(-1, 8, 8, 1), s.labels) for s in found[1:3]]
+  if name == 'nnx_transformer':
+    levels = np.unique(splits[0][0])
+    tokens = lambda x: np.searchsorted(levels, x.reshape(-1, 64))  # noqa: E731
+    splits = [(tokens(x).astype(np.int32), y) for x, y in splits]
+    return Task(splits[0], splits[1], 600, 64, 0.003, optax.adam)
+  if name == 'linen_scanned':
+    return Task(splits[0], splits[1], 600, 64, 0.003, optax.adam)
+  return Task(splits[0], splits[1], 600, 64, 0.02, momentum)
+
+
+def _as_trained(x: np.ndarray) -> np.ndarray:
+  """CIFAR-10 as `data.load` gives it, as the trained weights expect it."""
+  from htjax import resnets
+  from htjax.data.loading import _IMAGES
+
+  images = _IMAGES['cifar10']
+  pixels = np.rint(255 * (x * np.float32(images.std) + np.float32(images.mean)))
+  return resnets.normalise(pixels)
+
+
+class Result(NamedTuple):
+  """What became of a model.
+
+  Attributes:
+    accuracies: on test examples, clean, noisy, pruned, fine-tuned, reloaded.
+    compacted: as `pruning.compact` returned it.
+    by_hand: floats and multiply-adds of one example, as counted on paper.
+    difference: of the outputs by compacting, over the largest.
+    seconds: of one call on `batch` examples, before and after.
+    batch: see there.
+    left: layers that stay, and why.
+  """
+
+  accuracies: dict[str, float]
+  compacted: pruning.Compacted
+  by_hand: tuple[int, int]
+  difference: float
+  seconds: tuple[float, float]
+  batch: int
+  left: dict[str, str]
+
+
+def live(
+  name: str, seed: int, steps: int | None = None, repeats: int = 20
+) -> Result:
+  """One model from its first weights to its file.
+
+  Args:
+    name: of the model.
+    seed: of weights, batches and noise.
+    steps: of training; None are the task's own.
+    repeats: calls that are timed.
+
+  Returns:
+    Result.
+  """
+  work, model = task(name), make(name, jax.random.key(seed))
+  if steps is not None:
+    work = work._replace(steps=steps)
+  optimizer = work.optimizer(work.learning_rate)
+  clean = train(model, optimizer, model.variables, work, seed)
+  noisy = noise_for(model, work, seed)
+  variables = train(
+    model, optax.chain(optimizer, noisy), model.variables, work, seed
+  )
+  x, batch = work.test[0][:8], min(256, len(work.test[0]))
+  pruned = pruning.units(variables, 0.5, apply=model.apply, inputs=x[:1])
+  small = pruning.compact(pruned, apply=model.apply, inputs=x[:1])
+  expected = model.apply(pruned.params, x)
+  gap = jnp.abs(model.apply(small.params, x) - expected).max()
+  held = optax.chain(optimizer, noisy, pruning.hold(pruned.mask))
+  tuned = train(
+    model,
+    held,
+    pruned.params,
+    work._replace(steps=max(work.steps // 4, 1)),
+    seed + 1,
+  )
+  last = pruning.compact(tuned, apply=model.apply, inputs=x[:1]).params
+  again = _reloaded(last)
+  measured = {
+    'clean': clean,
+    'noisy': variables,
+    'pruned': small.params,
+    'fine_tuned': tuned,
+    'reloaded': again,
+  }
+  inputs = work.test[0][:batch]
+  return Result(
+    {k: accuracy(model, v, work.test) for k, v in measured.items()},
+    small,
+    model.by_hand,
+    float(gap / jnp.abs(expected).max()),
+    (
+      seconds(model, variables, inputs, repeats),
+      seconds(model, again, inputs, repeats),
+    ),
+    batch,
+    dict(pruned.left.reasons),
+  )
+
+
+def noise_for(
+  model: Model,
+  work: Task,
+  seed: int,
+  relative: float = 0.1,
+  alpha: float = 1.8,
+) -> optax.GradientTransformation:
+  """Type I noise that grows to a tenth of a unit's norm.
+
+  In each leaf sigma = relative c / (sqrt(p) (eta K)^(1/alpha)), with c the mean
+  norm of its p incoming weights at first and eta K the sum of the steps.
+  """
+  total = (work.steps * work.learning_rate) ** (1 / alpha)
+  links = []
+  for i, (name, array) in enumerate(units.named_leaves(model.variables)):
+    leaf = model.units[name]
+    if not leaf.is_weight:
+      continue
+    norm = float(jnp.sqrt((array**2).sum(leaf.vector_axes())).mean())
+    links.append(
+      noise.add_stable_noise(
+        work.learning_rate,
+        alpha,
+        relative * norm / (leaf.fan_in(array.shape) ** 0.5 * total),
+        key=jax.random.fold_in(jax.random.key(seed), i),
+        units=model.units,
+        select=functools.partial(_only, name),
+      )
+    )
+  return optax.chain(*links)
+
+
+def _only(name: str, params: Any) -> Any:
+  flags = [own == name for own, _ in units.named_leaves(params)]
+  return jax.tree.unflatten(jax.tree.structure(params), flags)
+
+
+def train(model: Model, tx: Any, variables: Any, work: Task, seed: int) -> Any:
+  """The variables after the steps of a task."""
+  carried, rng = model.start(tx, variables), np.random.default_rng(seed)
+  for _ in range(work.steps):
+    chosen = rng.integers(len(work.train[0]), size=work.batch)
+    carried = model.step(carried, *(a[chosen] for a in work.train))
+  return model.end(carried)
+
+
+def accuracy(model: Model, variables: Any, split: Any) -> float:
+  """Share of examples that are classified right."""
+  call = jax.jit(model.apply)
+  chunks = [
+    np.asarray(call(variables, split[0][i : i + 250])).argmax(axis=-1)
+    for i in range(0, len(split[0]), 250)
+  ]
+  return float(np.mean(np.concatenate(chunks) == split[1]))
+
+
+def seconds(model: Model, variables: Any, x: Any, repeats: int) -> float:
+  """Of one call, the shortest of some."""
+  call, best = jax.jit(model.apply), np.inf
+  jax.block_until_ready(call(variables, x))
+  for _ in range(repeats):
+    start = time.perf_counter()
+    jax.block_until_ready(call(variables, x))
+    best = min(best, time.perf_counter() - start)
+  return float(best)
+
+
+def _reloaded(variables: Any) -> Any:
+  with tempfile.TemporaryDirectory() as folder:
+    checkpoints.save(folder, 0, variables)
+    found = checkpoints.restore(folder, variables)
+  assert found is not None
+  return found[0]
