@@ -147,6 +147,10 @@ GOOD = [
     {'radius': 1.0, 'num_layers': 2, 'input_norm': 1.0, 'tau': 1.0},
   ),
   (
+    heavy_tails.relative_errors,
+    {'layers': [np.ones(3)], 'compressed': [np.zeros(3)], 'p': 1.0},
+  ),
+  (
     heavy_tails.compressed_risk,
     {
       'margins': MARGINS,
@@ -421,6 +425,14 @@ GOOD = [
     {'shape': (5, 6), 'kept': 0.5, 'variant': 'paper'},
   ),
   (
+    magnitude_sketching.affordable_strength,
+    {'needed': abs, 'gamma': 1.0, 'high': 2.0, 'tolerance': 0.1},
+  ),
+  (
+    magnitude_sketching.narrowing_gain,
+    {'fan_in': 9, 'fan_out': 3, 'num_inputs': 7, 'failure': 0.01},
+  ),
+  (
     magnitude_sketching.sketched_risk,
     {
       'margins': MARGINS,
@@ -565,6 +577,18 @@ GOOD = [
       'output_norm': 1.0,
       'delta': 0.1,
       'constant': 1.0,
+    },
+  ),
+  (
+    baselines.curvatures_with_residuals,
+    {
+      'loss': loss,
+      'layers': LAYERS,
+      'reference': [w * 0.5 for w in LAYERS],
+      'x': X,
+      'y': Y,
+      'num_steps': 1,
+      'batch_size': 2,
     },
   ),
   (

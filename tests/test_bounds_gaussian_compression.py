@@ -305,6 +305,7 @@ def test_pipeline_by_hand():
   assert bound.details['kept_fraction_1'] == kept[0] / 20
   assert bound.failure == 0.05
   flags = {a.name: a.holds for a in bound.assumptions}
+  assert {'fixed code', 'fixed margin'} <= set(flags)
   assert flags['smooth']
   assert flags['small error']
   assert flags['balanced'] is False  # norms far below 1

@@ -317,7 +317,10 @@ def test_compressed_risk_by_hand():
   assert bound.failure == pytest.approx(0.01)
   assert bound.valid
   names = [a.name for a in bound.assumptions]
-  assert names == ['enough samples', 'compressible', 'confidence']
+  assert names == [
+    *('enough samples', 'compressible', 'fixed margin'),
+    'confidence',
+  ]
 
 
 def test_dimension_term_at_published_size():
@@ -531,3 +534,37 @@ def test_margins_are_checked():
     heavy_tails.stable_compressed_risk(
       MARGINS, **(STABLE | {'scales': [1.0, 1.0, 1.0]})
     )
+
+
+@pytest.mark.parametrize('p', [0.5, 1, 2, 7])
+def test_relative_errors_of_pairs(p):
+  rng = np.random.default_rng(2)
+  layers = [rng.standard_normal((4, 5)), rng.standard_normal(7) * 1e-300]
+  compressed = [np.round(layers[0]), layers[1] * 0.75]
+  found = heavy_tails.relative_errors(layers, compressed, p=p)
+  change = np.sum(np.abs(compressed[0] - layers[0]) ** p)
+  expected = (change / np.sum(np.abs(layers[0]) ** p)) ** (1 / p)
+  np.testing.assert_allclose(found, [expected, 0.25], rtol=1e-12)
+
+
+def test_relative_errors_are_those_of_the_best_terms():
+  """Definition 8 on the pair that `compressibility` has in mind."""
+  w = np.random.default_rng(3).standard_t(2, 200)
+  kept = np.where(np.abs(w) >= np.sort(np.abs(w))[-20], w, 0)
+  (found,) = heavy_tails.relative_errors([w], [kept])
+  error = compressibility.compression_error(np.float32(w), 0.1)
+  assert found == pytest.approx(float(error), rel=1e-5)
+
+
+def test_relative_errors_at_the_edges():
+  zero, one = np.zeros(3), np.ones(3)
+  found = heavy_tails.relative_errors([zero, zero, one], [zero, one, one])
+  np.testing.assert_array_equal(found, [0, math.inf, 0])
+  # A power 1 / p that leaves the floats on the way.
+  (small,) = heavy_tails.relative_errors([one], [one * 0.5], p=1e-4)
+  assert small == pytest.approx(0.5)
+  for bad in ([one], [one, zero[:2]]):
+    with pytest.raises(ValueError, match='compressed must have the shapes'):
+      heavy_tails.relative_errors([one, one], bad)
+  with pytest.raises(ValueError, match='layers must hold finite'):
+    heavy_tails.relative_errors([one * math.nan], [one])

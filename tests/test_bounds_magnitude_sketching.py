@@ -362,6 +362,66 @@ def test_sketched_risk_by_hand():
   assert printed.failure == pytest.approx(0.5 + 2 / 40**2)
 
 
+def test_sketched_risk_of_the_authors():
+  """Every factor but chi is 1, and nothing is pruned at strength 0."""
+  margins = [-1.0, 0.1, 0.3, 2.0]
+  error = magnitude_sketching.pruned_output_error(
+    [1.0], [0.2 / math.e], input_norm=1.0, multipliers=None
+  )
+  options = SKETCH | {'output_error': error, 'variant': 'authors'}
+  bound = magnitude_sketching.sketched_risk(margins, **options)
+  size = 0.1 * (1200 + 200) * math.log(40) ** 2
+  assert bound.value == pytest.approx(0.5 + math.sqrt(size / 4), rel=1e-12)
+  assert not bound.valid
+  whole = magnitude_sketching.sketched_risk(margins, **(options | {'kept': 1}))
+  grown = whole.terms['complexity'] - bound.terms['complexity']
+  assert grown == pytest.approx(0.5 * math.log(10))
+  with pytest.raises(ValueError, match='kept'):
+    magnitude_sketching.sketched_risk(margins, **(options | {'kept': 0.0}))
+
+
+def test_strengths_that_a_margin_pays_for():
+  asked = []
+
+  def needed(strength):
+    asked.append(strength)
+    return strength**2
+
+  strength = magnitude_sketching.affordable_strength
+  found = strength(needed, gamma=4.0)
+  assert 2 - 1e-3 <= found <= 2
+  assert found in asked
+  assert strength(needed, gamma=200.0) == 10.0
+  # No margin, and a margin that pays for nothing.
+  assert strength(needed, gamma=0.0) == 0.0
+  assert strength(lambda d: 1 + d, gamma=0.5) == 0.0
+
+
+def test_gains_of_narrowing_layers():
+  gain = magnitude_sketching.narrowing_gain
+  found = gain(fan_in=784, fan_out=10, num_inputs=60_000)
+  t = found / math.sqrt(10)
+  assert 60_000 * math.exp(-(t**2) * 784) == pytest.approx(0.01)
+  assert gain(fan_in=10, fan_out=10, num_inputs=1) == 1.0
+  # t is at most 1, and so is the gain.
+  assert gain(fan_in=3, fan_out=2, num_inputs=60_000) == 1.0
+
+
+@pytest.mark.parametrize(
+  ('function', 'options'),
+  [
+    (magnitude_sketching.naive_risk, NAIVE),
+    (magnitude_sketching.sketched_risk, SKETCH),
+    (magnitude_sketching.lottery_risk, LOTTERY),
+    (magnitude_sketching.filter_risk, FILTERS),
+  ],
+)
+def test_what_must_be_fixed_before_the_data(function, options):
+  bound = function(MARGINS, **options)
+  trusted = {a.name for a in bound.assumptions if a.holds is None}
+  assert {'fixed code', 'fixed margin'} <= trusted
+
+
 def test_margin_premise():
   error = magnitude_sketching.pruned_output_error(
     [1.0], [0.4 / math.e], input_norm=1.0, multipliers=None

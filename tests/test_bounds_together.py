@@ -99,7 +99,12 @@ def risks():
   )
   count = {'output_error': error, 'shapes': shapes, 'num_values': 256}
   curvatures = baselines.layer_curvatures(
-    loss, m['layers'], m['start'], m['x'][:20], m['labels'][:20]
+    loss,
+    m['layers'],
+    m['start'],
+    m['x'][:20],
+    m['labels'][:20],
+    num_steps=1,
   )
   margins = m['margins']
   return {

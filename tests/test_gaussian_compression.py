@@ -113,6 +113,10 @@ def test_a_run_measures_and_draws(small, tmp_path, capsys):
   np.testing.assert_allclose(
     row['stable_rank'], np.sum(values**2) / values[0] ** 2, rtol=1e-4
   )
+  # As printed: not scale free.
+  np.testing.assert_allclose(
+    row['printed_rank'], np.sum(values**2) / values[0] ** 4, rtol=1e-4
+  )
   assert row['shape'] == [144, 16]
   assert row['pdf_exponent'] == pytest.approx(1 + row['tail_index'])
   final = {name for name, row in layers.items() if row['final']}
@@ -286,6 +290,32 @@ def test_other_bad_settings_are_named(small, tmp_path):
   small.points = 'some'
   with pytest.raises(ValueError, match="'all' or 'final', got 'some'"):
     report.layer_points(small, [])
+  small.ranks = 'rank'
+  with pytest.raises(ValueError, match=r"ranks must be .*, got 'rank'"):
+    report.rank_axes(small)
+
+
+def test_axes_of_the_rank_figure():
+  draws = np.random.default_rng(5)
+  points = [
+    {
+      'study': 'layer',
+      'final': True,
+      'pdf_exponent': 3.0,
+      'pdf_exponent_positive': 2.0 + i,
+      'stable_rank': 5.0,
+      'printed_rank': 0.5 - 0.1 * i + 1e-3 * draws.normal(),
+    }
+    for i in range(5)
+  ]
+  points.append(points[0] | {'pdf_exponent_positive': None})
+  config = configs.get_config('smoke')
+  assert len(report.layer_points(config, points)) == 6
+  config.exponents, config.ranks = 'positive', 'printed'
+  chosen = report.layer_points(config, points)
+  assert chosen == points[:5]
+  text = report.mixture_text(chosen, None, report.rank_axes(config))
+  assert text.startswith('F^2 / S^4 against density exponent of w > 0, 5')
 
 
 def test_without_weights_two_figures_are_drawn(tmp_path, capsys):

@@ -18,6 +18,7 @@ from experiments.sketching_bounds import (
   sketch_sizes,
 )
 from experiments.sketching_bounds import config as configs
+from htjax.bounds import magnitude_sketching, make_bound
 
 FIGURES = (
   *('methods', 'width', 'epochs', 'weights', 'pruning_error', 'sparsity'),
@@ -43,7 +44,10 @@ def test_a_run_writes_everything(finished):
     f'{name}.png' for name in FIGURES
   }
   text = (workdir / 'table.txt').read_text()
-  for title in ('natural logarithm', 'slope', 'Algorithm 1', 'three counts'):
+  for title in (
+    *('natural logarithm', 'slope', 'Algorithm 1', 'three counts'),
+    'sqrt(value / n)',
+  ):
     assert title in text
   assert json.loads((workdir / 'results.json').read_text()) == json.loads(
     json.dumps(rows)
@@ -134,10 +138,68 @@ def test_the_published_column_is_the_theorem_with_unit_factors():
   # Six values moved by 0.04 move the fitted slope by at most 0.065.
   assert ours == pytest.approx(printed, abs=0.065)
   assert ours == pytest.approx(1, abs=0.15)
+  # It is what the authors compute where nothing is pruned.
+  for row in rows:
+    unpruned = magnitude_sketching.sketched_risk(
+      jnp.ones(row['num_samples']),
+      gamma=1.0,
+      output_error=make_bound({}),
+      shapes=row['shapes'],
+      kept=1.0,
+      num_values=2,
+      variant='authors',
+    )
+    assert unpruned.log_value == pytest.approx(numbers.reading(row))
   # One hidden layer less does not fit.
   short = fake_row(500)
   del short['shapes'][1]
   assert abs(numbers.reading(short) - 3.36) > 0.1
+
+
+@pytest.mark.parametrize('width', WIDTHS)
+def test_printed_norm_columns_are_squares_that_differ_by_the_fan_in(width):
+  """N17 - B17 is ln of the mean fan-in, weighted by stable ranks.
+
+  Whatever the weights, it lies between ln 784 and ln width; at width 784 it is
+  known exactly. Two numbers rounded to 0.01 are off by 0.01 at most. Roots of
+  the squares, as in the theorems, would differ by half of it.
+  """
+  row = published.row('SK-TB2', width)
+  gap = row['neyshabur_2017'] - row['bartlett_2017']
+  low, high = sorted((math.log(784), math.log(width)))
+  assert low - 0.0101 <= gap <= high + 0.0101
+  assert not low - 0.0101 <= 2 * gap <= high + 0.0101
+
+
+def test_printed_bounds_in_one_currency():
+  """The sketch bound is not the smallest anywhere, nor second at 784."""
+  found = {h: numbers.in_one_currency(fake_row(h)) for h in WIDTHS}
+  names = ('bartlett_2017', 'neyshabur_2017', 'reading', 'neyshabur_2015')
+  assert [found[784][name] for name in names] == [
+    pytest.approx(value, abs=0.005) for value in (0.34, 3.67, 3.77, 6.28)
+  ]
+  for row in found.values():
+    assert min(names, key=row.__getitem__) == 'bartlett_2017'
+    assert max(names, key=row.__getitem__) == 'neyshabur_2015'
+    assert row['reading'] - row['bartlett_2017'] > 3
+  below = [
+    h for h in WIDTHS if found[h]['neyshabur_2017'] < found[h]['reading']
+  ]
+  assert below == [784, 1000, 1500]
+  assert numbers.in_one_currency(fake_row(784, 'digits')) == {}
+
+
+def test_our_networks_in_one_currency():
+  norms = {'spectral': [2.0] * 5, 'frobenius': [4.0] * 5, 'two_one': [9.0] * 5}
+  row = fake_row(784, norms=norms, gamma=2.0, test_error=0.0)
+  found = numbers.measured_in_one_currency(row)
+  front = 2.0**5 / (2.0 * math.sqrt(60_000))
+  assert found == {
+    'neyshabur_2015': pytest.approx(math.log(front * 2**5)),
+    'neyshabur_2017': pytest.approx(math.log(front * math.sqrt(20 * 784))),
+    'bartlett_2017': pytest.approx(math.log(front * math.sqrt(20))),
+    'reading': numbers.reading(row),
+  }
 
 
 def test_slopes_are_those_of_the_rows():

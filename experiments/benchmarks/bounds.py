@@ -176,7 +176,7 @@ def _measurements(layers, start, x, found) -> Iterator[Step]:
     f'curvatures of the layers, {_FEW} inputs',
     keep(
       curvatures=lambda: baselines.layer_curvatures(
-        _loss, layers, start, few, found['labels'][:_FEW]
+        _loss, layers, start, few, found['labels'][:_FEW], num_steps=1
       )
     ),
   )

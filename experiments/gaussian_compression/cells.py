@@ -40,6 +40,7 @@ def cells(config: ConfigDict, models: list[Model]) -> Iterator[Cell]:
 
 def layer_rows(config: ConfigDict, model: Model) -> Iterator[Row]:
   """Power law and stable rank of every layer that is large enough."""
+  positive = config.exponents == 'positive'
   for name, matrix in model.layers.items():
     final = name == model.final
     if final or matrix.size >= config.min_entries:
@@ -51,15 +52,21 @@ def layer_rows(config: ConfigDict, model: Model) -> Iterator[Row]:
         'final': final,
         'note': model.note if final else '',
         **measure_layer(matrix),
-        **(positive_exponent(matrix) if final else {}),
+        **(positive_exponent(matrix) if final or positive else {}),
       }
 
 
 def measure_layer(matrix: np.ndarray) -> Row:
-  """Power law of |w|, and stable rank; None and why for a constant layer."""
+  """Power law of |w|, and ranks; None and why for a constant layer.
+
+  The paper's program takes the top eigenvalue of W^T W, squares it, and divides
+  the squared Frobenius norm by that: the printed rank, which falls by c^2 where
+  the weights are multiplied by c.
+  """
   try:
     fit = tail_index.power_law(matrix)
     rank = float(spectral.stable_rank(jnp.asarray(matrix)))
+    norm = float(spectral.spectral_norm(jnp.asarray(matrix)).value)
   except ValueError as error:
     return {'pdf_exponent': None, 'stable_rank': None, 'fault': str(error)}
   return {
@@ -70,6 +77,7 @@ def measure_layer(matrix: np.ndarray) -> Row:
     'num_tail': int(fit.num_used),
     'ks_distance': float(fit.ks_distance),
     'stable_rank': rank,
+    'printed_rank': rank / norm**2,
   }
 
 

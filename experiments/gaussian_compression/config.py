@@ -30,11 +30,16 @@ BASE: dict[str, Any] = {
   # Figure 3: points are 'all' layers with so many entries, or the 'final'
   # ones, as in the paper.
   'points': 'all',
+  # Exponents are those of the 'absolute' values of the weights, or of the
+  # 'positive' weights, which is what the `powerlaw` package makes of signed
+  # ones; ranks are 'stable', F^2 / S^2, or 'printed', F^2 / S^4.
+  'exponents': 'absolute',
+  'ranks': 'stable',
   'min_entries': 100,
   'max_lines': 3,
   'num_restarts': 64,
-  # Figures 1 and 2; the paper does not say its values of alpha.
-  'density_alphas': (0.5, 1.0, 1.5, 2.0),
+  # Figures 1 and 2, at the alpha of the paper's program.
+  'density_alphas': (0.5, 1.0, 1.5, 1.9),
   'base': 1.3,
   'top': 5,
   'row_length': 64,

@@ -17,20 +17,31 @@ from experiments.gaussian_compression import brackets
 from htjax import line_mixture, plotting, stable
 
 Mixture = line_mixture.LineMixture | None
+Axis = dict[str, str]
+_AXES = {
+  'exponents': {
+    'absolute': ('pdf_exponent', 'density exponent of |w|'),
+    'positive': ('pdf_exponent_positive', 'density exponent of w > 0'),
+  },
+  'ranks': {
+    'stable': ('stable_rank', 'stable rank'),
+    'printed': ('printed_rank', 'F^2 / S^4'),
+  },
+}
 
 
 def report(config: ConfigDict, rows: list[Row]) -> Report:
   """All tables and figures that the rows allow."""
-  points = layer_points(config, rows)
+  axes, points = rank_axes(config), layer_points(config, rows)
   tables = [accuracy_table(rows), layer_table(rows)]
   figures = {
     'densities': density_figure(config),
     'brackets': brackets.bracket_figure(config),
   }
   if points:
-    mixture = fit_points(config, points)
-    tables.append(mixture_text(points, mixture))
-    figures['stable_rank'] = rank_figure(points, mixture)
+    mixture = fit_points(config, points, axes)
+    tables.append(mixture_text(points, mixture, axes))
+    figures['stable_rank'] = rank_figure(points, mixture, axes)
   return Report([*tables, brackets.bracket_table(config)], figures)
 
 
@@ -103,7 +114,7 @@ def layer_table(rows: list[Row]) -> str:
     *_EXPONENTS,
     *columns('exponent of w > 0=pdf_exponent_positive:.2f'),
     Column('in the tail', in_tail),
-    *columns('stable rank=stable_rank:.2f'),
+    *columns('stable rank=stable_rank:.2f; printed=printed_rank:.3g'),
     Column('note', lambda row: row.get('fault') or row['note']),
   )
   title = 'power law of |w| in the final layers'
@@ -119,26 +130,41 @@ def layer_points(config: ConfigDict, rows: list[Row]) -> list[Row]:
   return [
     row
     for row in where(rows, study='layer')
-    if None not in (row['pdf_exponent'], row['stable_rank'])
+    if all(row.get(column) is not None for column in rank_axes(config))
     and (row['final'] or config.points == 'all')
   ]
 
 
-def fit_points(config: ConfigDict, points: list[Row]) -> Mixture:
+def rank_axes(config: ConfigDict) -> Axis:
+  """What Figure 3 shows: {column of the rows: label}, x and then y."""
+  axes: Axis = {}
+  for name, choices in _AXES.items():
+    if config[name] not in choices:
+      raise ValueError(
+        f'config.{name} must be one of {", ".join(choices)}, got '
+        f'{config[name]!r}'
+      )
+    column, label = choices[config[name]]
+    axes[column] = label
+  return axes
+
+
+def fit_points(config: ConfigDict, points: list[Row], axes: Axis) -> Mixture:
   """The mixture of lines with the smallest BIC, None for too few points."""
-  x, y = _coordinates(points)
+  x, y = _coordinates(points, axes)
   if len(points) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
     return None
   key, restarts = jax.random.key(config.seed), config.num_restarts
   return line_mixture.choose(key, x, y, config.max_lines, num_restarts=restarts)
 
 
-def mixture_text(points: list[Row], mixture: Mixture) -> str:
+def mixture_text(points: list[Row], mixture: Mixture, axes: Axis) -> str:
   """The lines of Figure 3 in words."""
-  head = f'stable rank against density exponent, {len(points)} layers'
+  x_label, y_label = axes.values()
+  head = f'{y_label} against {x_label}, {len(points)} layers'
   if mixture is None:
     return f'{head}: too few for a line'
-  correlation = np.corrcoef(*_coordinates(points))[0, 1]
+  correlation = np.corrcoef(*_coordinates(points, axes))[0, 1]
   head += f': correlation {correlation:.2f}, deviation '
   shown = [
     Column('share', lambda line: line[0], '.2f'),
@@ -149,10 +175,11 @@ def mixture_text(points: list[Row], mixture: Mixture) -> str:
   return table(f'{head}{float(mixture.deviation):.3g}', shown, lines)
 
 
-def rank_figure(points: list[Row], mixture: Mixture) -> Figure:
+def rank_figure(points: list[Row], mixture: Mixture, axes: Axis) -> Figure:
   """Figure 3: stable ranks against density exponents, and the fitted lines."""
+  x_label, y_label = axes.values()
   figure, (ax,) = plotting.panels(1, size=(6.4, 4.4))
-  x, y = _coordinates(points)
+  x, y = _coordinates(points, axes)
   final = np.array([row['final'] for row in points])
   nearest = np.zeros(len(points), int)
   if mixture is not None:
@@ -169,8 +196,8 @@ def rank_figure(points: list[Row], mixture: Mixture) -> Figure:
   if mixture is not None:
     for j in np.unique(nearest):
       _draw_line(ax, mixture, j, x[nearest == j])
-  ax.set(xlabel='density exponent of |w| (tail index + 1)')
-  describe(ax, legend={'fontsize': 'small'}, ylabel='stable rank')
+  ax.set(xlabel=f'{x_label} (tail index + 1)')
+  describe(ax, legend={'fontsize': 'small'}, ylabel=y_label)
   return figure
 
 
@@ -182,9 +209,10 @@ def _draw_line(ax: Axes, mixture: Any, j: int, own: np.ndarray) -> None:
   ax.plot(ends, intercept + slope * ends, color=colour, lw=1.5, label=label)
 
 
-def _coordinates(points: list[Row]) -> tuple[np.ndarray, np.ndarray]:
-  columns = ('pdf_exponent', 'stable_rank')
-  x, y = (np.array([row[name] for row in points], float) for name in columns)
+def _coordinates(
+  points: list[Row], axes: Axis
+) -> tuple[np.ndarray, np.ndarray]:
+  x, y = (np.array([row[name] for row in points], float) for name in axes)
   return x, y
 
 

@@ -52,6 +52,58 @@ def reading(row: Row) -> float:
   return 0.5 * math.log(total / row['num_samples'])
 
 
+def in_one_currency(row: Row) -> dict[str, float]:
+  """ln sqrt(value / n) of every printed column, with the margin of the table.
+
+  The paper's own column is one already, the norm columns are the squares over
+  gamma^2 alone: without n, without a root.
+  """
+  found = printed(row)
+  scale = math.log(row['num_samples'])
+  rooted = {n: 0.5 * (found[n] - scale) for n in NORM_BOUNDS if n in found}
+  own = {n: found[n] for n in ('reading', TRUE) if n in found}
+  return rooted | own
+
+
+def measured_in_one_currency(row: Row) -> dict[str, float]:
+  """The printed formulas on our network at its margin, and its error."""
+  norms, n = row['norms'], row['num_samples']
+  shared = {'gamma': row['gamma'], 'delta': 0.5, 'variant': 'authors'}
+  margins = np.ones(1)  # the formulas have no empirical term
+  fan_in = np.array([a for a, _ in row['shapes']])
+  spectral: Any = {'spectral': np.array(norms['spectral'])}
+  frobenius = np.array(norms['frobenius'])
+  squares = {
+    'neyshabur_2015': baselines.neyshabur_2015(
+      margins, frobenius=frobenius, input_norm=1.0, **shared
+    ),
+    'neyshabur_2017': baselines.neyshabur_2017(
+      margins,
+      frobenius=frobenius,
+      width=fan_in,
+      input_norm=1.0,
+      **spectral,
+      **shared,
+    ),
+    'bartlett_2017': baselines.bartlett_2017(
+      margins,
+      two_one=frobenius,
+      width=2,
+      data_norm=1.0,
+      **spectral,
+      **shared,
+    ),
+  }
+  found = {
+    name: 0.5 * (bound.log_value - math.log(n))
+    for name, bound in squares.items()
+  }
+  found['reading'] = reading(row)
+  if row['test_error'] > 0:
+    found[TRUE] = math.log(row['test_error'])
+  return found
+
+
 def stable_ranks(row: Row) -> np.ndarray:
   """(F / S)^2 of each layer."""
   return np.divide(row['norms']['frobenius'], row['norms']['spectral']) ** 2

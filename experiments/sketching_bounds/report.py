@@ -43,11 +43,23 @@ def tables(rows: list[Row]) -> list[str]:
       _RECOVERY,
       _recovered(sketches),
     ),
+    table(
+      *_CURRENCY,
+      [row for row in trained if row['methods']],
+      beneath=_printed_currency,
+    ),
   ]
 
 
 def _printed(row: Row) -> dict[str, str]:
-  values = numbers.printed(row)
+  return _beneath(numbers.printed(row))
+
+
+def _printed_currency(row: Row) -> dict[str, str]:
+  return _beneath(numbers.in_one_currency(row))
+
+
+def _beneath(values: Mapping[str, float]) -> dict[str, str]:
   cells = {LABELS[name]: f'{value:.2f}' for name, value in values.items()}
   return {'': 'published', **cells} if cells else {}
 
@@ -144,6 +156,16 @@ _FORMS = (
     *_by_method(numbers.forms, numbers.NORM_BOUNDS),
     Column('stable ranks', numbers.stable_ranks, _joined),
     Column('spectral norms', lambda row: row['norms']['spectral'], _joined),
+  ],
+)
+_CURRENCY = (
+  'ln sqrt(value / n) of the formulas that were printed, one margin',
+  [
+    *columns('data=dataset; width'),
+    *_by_method(
+      numbers.measured_in_one_currency,
+      (*numbers.NORM_BOUNDS, 'reading', numbers.TRUE),
+    ),
   ],
 )
 _SLOPES = (

@@ -88,9 +88,31 @@ def test_printed_bilinear_bound_is_false(size):
     assert bound.log_value < -200
   left = abs(u @ (a - mean) @ u)
   centred = gaussian_compression.bilinear_tail(
-    max(left, 1e-9), threshold=tau, noise_variance=0.0, variant='centred'
+    max(left, 1e-9),
+    threshold=tau,
+    noise_variance=0.0,
+    variant='centred_positive',
   )
   check_p_value(centred.value)
+
+
+def test_centred_bilinear_bound_for_entries_of_both_signs():
+  """Entries +-tau, u = v constant: the sum of 3600 signs above 120."""
+  size, tau, epsilon, runs = 60, 0.5, 1.0, 4000
+  rng = seeds.generator(60)
+  # (sum of signs) tau / size: binomial counts have the law of the sum.
+  signs = 2 * rng.binomial(size**2, 0.5, runs) - size**2
+  beyond = int(np.sum(np.abs(signs) * tau / size > epsilon))
+  bound = gaussian_compression.bilinear_tail(
+    epsilon, threshold=tau, noise_variance=0.0, variant='centred'
+  )
+  check_at_most(beyond, runs, bound.value)
+  # That of entries of one sign does not hold for these.
+  narrow = gaussian_compression.bilinear_tail(
+    epsilon, threshold=tau, noise_variance=0.0, variant='centred_positive'
+  )
+  assert narrow.value == pytest.approx(2 * math.exp(-8), rel=1e-12)
+  refused(check_at_most, beyond, runs, narrow.value)
 
 
 def test_layer_error_dominates():

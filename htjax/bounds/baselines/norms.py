@@ -12,9 +12,13 @@ import numpy as np
 from htjax.bounds.arguments import like, number, positive, probability, vector
 from htjax.bounds.logarithms import log, log_product, log_sum
 from htjax.bounds.margins import empirical_margin_loss
+from htjax.bounds.premises import fixed_margin
 from htjax.bounds.result import Assumption, Bound, make_bound
-from htjax.checks import check_count
+from htjax.checks import check_choice, check_count
 from htjax.types import ArrayLike
+
+# 'authors': what the program behind [SK], Tables 2 and 3 prints for the three.
+NORM_VARIANTS = ('corrected', 'authors')
 
 
 def neyshabur_2015(
@@ -25,6 +29,7 @@ def neyshabur_2015(
   input_norm: float,
   delta: float,
   constant: float = 1.0,
+  variant: str = 'corrected',
 ) -> Bound:
   """Risk by the product of Frobenius norms.
 
@@ -32,7 +37,8 @@ def neyshabur_2015(
 
   The first is twice the Rademacher complexity 2^(L-1) B prod |A_l|_F / sqrt(n)
   over the margin, for one output; more classes go into C. The second is how far
-  the empirical complexity and the ramp loss may lie from their means.
+  the empirical complexity and the ramp loss may lie from their means. authors:
+  prod |A_l|_F^2 / gamma^2 and nothing else, which bounds no risk.
 
   Args:
     margins: of the network on its n training examples, [n].
@@ -41,18 +47,23 @@ def neyshabur_2015(
     input_norm: B >= max |x|, > 0.
     delta: in (0, 1).
     constant: C > 0; 1 is proved for a single output.
+    variant: 'corrected' or 'authors'.
 
   Returns:
-    Bound with terms empirical, complexity and deviation.
+    Bound with terms empirical, complexity and deviation; 'authors': complexity
+    alone, and a premise that does not hold.
 
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
 
-  Source: [Neyshabur2015], Theorem 1 with p = q = 2.
+  Source: [Neyshabur2015], Theorem 1 with p = q = 2; [SK], Table 2.
   """
+  check_choice('variant', variant, NORM_VARIANTS)
   gamma = positive('gamma', gamma)
   empirical, n = empirical_margin_loss(margins, math.log(gamma))
   norms = vector('frobenius', frobenius)
+  if variant == 'authors':
+    return _square(2 * log_product(norms), gamma)
   size = norms.size * math.log(2) + log_product(norms)
   size += math.log(positive('input_norm', input_norm) / gamma)
   deviation = math.log(2 / probability('delta', delta)) / (2 * n)
@@ -61,7 +72,7 @@ def neyshabur_2015(
     'complexity': _front(constant) + size - 0.5 * math.log(n),
     'deviation': math.log(3) + 0.5 * math.log(deviation),
   }
-  return make_bound(terms, [_constant()], failure=delta)
+  return make_bound(terms, [_constant(), fixed_margin()], failure=delta)
 
 
 def neyshabur_2017(
@@ -70,37 +81,46 @@ def neyshabur_2017(
   gamma: float,
   spectral: ArrayLike,
   frobenius: ArrayLike,
-  width: int,
+  width: int | ArrayLike,
   input_norm: float,
   delta: float,
   constant: float = 1.0,
+  variant: str = 'corrected',
 ) -> Bound:
   """Risk by spectral and Frobenius norms, from PAC-Bayes.
 
   C sqrt((B^2 L^2 h ln(L h) prod |A_l|_2^2 sum_l |A_l|_F^2 / |A_l|_2^2 +
-  ln(L n / delta)) / (gamma^2 n)).
+  ln(L n / delta)) / (gamma^2 n)). authors: prod |A_l|_2^2 sum_l h_l |A_l|_F^2 /
+  |A_l|_2^2 / gamma^2 and nothing else, h_l the inputs of layer l.
 
   Args:
     margins: of the network on its n training examples, [n].
     gamma: > 0.
     spectral: |A_l|_2 > 0, [L].
     frobenius: |A_l|_F > 0, [L].
-    width: h, an upper bound on the number of units in a layer.
+    width: h, an upper bound on the number of units in a layer; 'authors': h_l,
+      [L] or one number.
     input_norm: B >= max |x|, > 0.
     delta: in (0, 1).
     constant: C > 0, universal and unknown.
+    variant: 'corrected' or 'authors'.
 
   Returns:
-    Bound with terms empirical and complexity.
+    Bound with terms empirical and complexity; 'authors': complexity alone, and
+    a premise that does not hold.
 
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
 
-  Source: [Neyshabur2018], Theorem 1.
+  Source: [Neyshabur2018], Theorem 1; [SK], Table 2.
   """
+  check_choice('variant', variant, NORM_VARIANTS)
   gamma = positive('gamma', gamma)
   empirical, n = empirical_margin_loss(margins, math.log(gamma))
   tops, norms = _norms(spectral, frobenius)
+  if variant == 'authors':
+    sizes = like('width', width, tops.size, open_low=True)
+    return _square(_ranked(tops, norms, sizes), gamma)
   check_count('width', width)
   depth = tops.size
   number('width', depth * width, 2, math.inf)
@@ -116,7 +136,7 @@ def neyshabur_2017(
     + 0.5 * (total - math.log(n))
     - math.log(gamma),
   }
-  return make_bound(terms, [_constant()], failure=delta)
+  return make_bound(terms, [_constant(), fixed_margin()], failure=delta)
 
 
 def bartlett_2017(
@@ -130,13 +150,16 @@ def bartlett_2017(
   delta: float,
   lipschitz: ArrayLike = 1.0,
   constant: float = 1.0,
+  variant: str = 'corrected',
 ) -> Bound:
   """Risk by spectral norms and distances from a reference.
 
   C (|X|_F R_A ln(h) / (gamma n) + sqrt(ln(1 / delta) / n)).
 
   R_A = (prod rho_l |A_l|_2) (sum_l s_l^(2/3))^(3/2) with s_l = |(A_l -
-  M_l)^T|_{2,1} / |A_l|_2.
+  M_l)^T|_{2,1} / |A_l|_2. authors: prod |A_l|_2^2 sum_l T_l^2 / |A_l|_2^2 /
+  gamma^2 and nothing else, where T_l is passed as `two_one` and was the
+  Frobenius norm.
 
   Args:
     margins: of the network on its n training examples, [n].
@@ -149,19 +172,24 @@ def bartlett_2017(
     delta: in (0, 1).
     lipschitz: rho_l > 0, of the activations, [L] or one number.
     constant: C > 0, universal, in print with logarithms of the other numbers.
+    variant: 'corrected' or 'authors'.
 
   Returns:
-    Bound with terms empirical, complexity and deviation.
+    Bound with terms empirical, complexity and deviation; 'authors': complexity
+    alone, and a premise that does not hold.
 
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
 
-  Source: [Bartlett2017], Theorem 1.1.
+  Source: [Bartlett2017], Theorem 1.1; [SK], Table 2.
   """
+  check_choice('variant', variant, NORM_VARIANTS)
   gamma = positive('gamma', gamma)
   empirical, n = empirical_margin_loss(margins, math.log(gamma))
   tops = vector('spectral', spectral, open_low=True)
   sums = like('two_one', two_one, tops.size)
+  if variant == 'authors':
+    return _square(_ranked(tops, sums, np.ones(tops.size)), gamma)
   slopes = like('lipschitz', lipschitz, tops.size, open_low=True)
   check_count('width', width, 2)
   size = log_product(slopes) + log_product(tops)
@@ -227,6 +255,7 @@ def arora_2018(
       f'rho = {rho:.4g} must be >= 3 L = {3 * own.size}',
     ),
     _constant(),
+    fixed_margin(),
   ]
   terms = {
     'empirical': log(empirical),
@@ -243,6 +272,22 @@ def _constant() -> Assumption:
   return Assumption(
     'constant', None, 'the universal constant is the one that was passed'
   )
+
+
+def _square(log_size: float, gamma: float) -> Bound:
+  """What [SK] compares with: a square over gamma^2, not over n, not rooted."""
+  premise = Assumption(
+    'a bound',
+    False,
+    'the square is neither divided by the number of examples nor rooted',
+  )
+  return make_bound({'complexity': log_size - 2 * math.log(gamma)}, [premise])
+
+
+def _ranked(tops: np.ndarray, norms: np.ndarray, sizes: np.ndarray) -> float:
+  """ln of prod S^2 sum h T^2 / S^2."""
+  ratios = [2 * (log(t) - log(s)) for t, s in zip(norms, tops, strict=True)]
+  return 2 * log_product(tops) + log_sum(np.log(sizes) + np.array(ratios))
 
 
 def _norms(
@@ -294,10 +339,9 @@ def log_norm_products(
   check_count('num_samples', num_samples)
   scale = -math.log(positive('gamma', gamma) * math.sqrt(num_samples))
   front = log_product(tops) + scale
-  ranks = np.log(sizes) + 2 * (np.log(norms) - np.log(tops))
   shares = [2 / 3 * (log(t) - log(s)) for t, s in zip(sums, tops, strict=True)]
   return {
     'neyshabur_2015': log_product(norms) + scale,
-    'neyshabur_2017': front + 0.5 * log_sum(ranks),
+    'neyshabur_2017': 0.5 * _ranked(tops, norms, sizes) + scale,
     'bartlett_2017': front + 1.5 * log_sum(np.array(shares)),
   }

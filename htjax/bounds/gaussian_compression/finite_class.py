@@ -9,6 +9,7 @@ from htjax.bounds import binomial
 from htjax.bounds.arguments import counts, number, probability
 from htjax.bounds.logarithms import log
 from htjax.bounds.margins import empirical_margin_loss
+from htjax.bounds.premises import fixed_code, fixed_margin
 from htjax.bounds.result import Assumption, Bound, make_bound
 from htjax.types import ArrayLike
 
@@ -92,9 +93,8 @@ def finite_class(
     'complexity': 0.5 * math.log(nats / (2 * n)),
   }
   premises = [
-    Assumption(
-      'fixed code', None, 'the class was fixed before the data were seen'
-    ),
+    fixed_code(),
+    *([fixed_margin()] if gamma > 0 else []),
     Assumption(
       'compressible', None, f'compression costs less than {gamma:.4g} of margin'
     ),

@@ -6,7 +6,7 @@ from htjax.bounds.arguments import number, positive, probability
 from htjax.bounds.result import VARIANTS, Assumption, Bound, make_bound
 from htjax.checks import check_choice, check_count
 
-P1_VARIANTS = (*VARIANTS, 'centred')
+P1_VARIANTS = (*VARIANTS, 'centred', 'centred_positive')
 
 
 BUDGET_VARIANTS = (*VARIANTS, 'paper_appendix')
@@ -24,7 +24,8 @@ def bilinear_tail(
   P(|u^T (A - sqrt(t) G) v| > epsilon |u| |v|), A the entries up to tau.
 
   corrected: 2 exp(-epsilon^2 / (2 (tau^2 + t))), for entries symmetric about 0.
-  centred: the same with tau^2 / 4, once the mean of A is subtracted.
+  centred: the same for any law on [-tau, tau], once the mean is subtracted.
+  centred_positive: with tau^2 / 4, for entries in [0, tau].
   paper: 3 exp(-epsilon^2 / (2 (tau^2 + t))), claimed of positive entries too,
   for which u^T A v grows with the size of the matrix.
 
@@ -32,7 +33,7 @@ def bilinear_tail(
     epsilon: > 0.
     threshold: tau > 0.
     noise_variance: t >= 0.
-    variant: 'corrected', 'centred' or 'paper'.
+    variant: 'corrected', 'centred', 'centred_positive' or 'paper'.
 
   Returns:
     Bound on a probability, not clipped at 1.
@@ -45,13 +46,14 @@ def bilinear_tail(
   check_choice('variant', variant, P1_VARIANTS)
   tau, t = positive('threshold', threshold), noise_variance
   t = number('noise_variance', t, 0, math.inf, open_high=True)
-  proxy = tau * tau * (0.25 if variant == 'centred' else 1.0) + t
+  proxy = tau * tau * (0.25 if variant == 'centred_positive' else 1.0) + t
   error = positive('epsilon', epsilon)
   exponent = -error * error / (2 * proxy)
   front = 3 if variant == 'paper' else 2
   meaning = {
     'corrected': 'the law of the entries is symmetric about 0',
     'centred': 'the mean matrix has been subtracted',
+    'centred_positive': 'entries were >= 0, and the mean matrix was subtracted',
     'paper': 'as printed, any power law; false unless it has mean 0',
   }
   premises = [

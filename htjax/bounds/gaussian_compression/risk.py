@@ -20,6 +20,7 @@ from htjax.bounds.gaussian_compression.finite_class import (
 )
 from htjax.bounds.gaussian_compression.replacement import noise_budget
 from htjax.bounds.margins import empirical_margin_loss
+from htjax.bounds.premises import fixed_margin
 from htjax.bounds.result import VARIANTS, Assumption, Bound, make_bound
 from htjax.checks import check_choice
 from htjax.types import ArrayLike
@@ -124,6 +125,7 @@ def compressed_risk(
     Assumption('symmetric weights', None, 'entries independent and symmetric'),
     Assumption('rounding', None, f'kept entries take {num_values} values'),
     Assumption('fixed code', None, 'seed, thresholds and counts known before'),
+    fixed_margin(),
   ]
   details = bound.details | {
     f'kept_fraction_{i + 1}': k / n

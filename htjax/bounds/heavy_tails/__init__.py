@@ -23,6 +23,7 @@ from htjax.bounds.heavy_tails.output_change import (
   radius_output_change,
   relative_output_change,
 )
+from htjax.bounds.heavy_tails.pairs import relative_errors
 from htjax.bounds.heavy_tails.risk import (
   compressed_risk,
   log_lipschitz_constant,
@@ -50,6 +51,7 @@ __all__ = [
   'normalized_scale',
   'output_change',
   'radius_output_change',
+  'relative_errors',
   'relative_output_change',
   'stable_compressed_risk',
   'stable_norm_quantile',

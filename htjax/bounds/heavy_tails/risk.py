@@ -16,6 +16,7 @@ from htjax.bounds.heavy_tails.output_change import (
 )
 from htjax.bounds.logarithms import exp, log
 from htjax.bounds.margins import empirical_margin_loss
+from htjax.bounds.premises import fixed_margin
 from htjax.bounds.result import VARIANTS, Assumption, Bound, make_bound
 from htjax.checks import check_choice, check_count
 from htjax.types import ArrayLike
@@ -142,6 +143,7 @@ def compressed_risk(
   premises = [
     _enough_samples(n, 10 * num_layers, f'10 L = {10 * num_layers}'),
     _trusted_compression(epsilon, missed),
+    fixed_margin(),
   ]
   return make_bound(
     terms,
@@ -229,6 +231,7 @@ def uncompressed_risk(
       f'd = {num_weights} must be >= {least}',
     ),
     _trusted_compression(epsilon, missed),
+    fixed_margin(),
   ]
   failure = 2 * math.exp(-num_weights / 2) + missed
   failure += probability('delta', delta)

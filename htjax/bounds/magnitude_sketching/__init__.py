@@ -7,6 +7,10 @@ to a grid, and counted either as it stands or as a dense sketch of it. Shapes
 are (d_1, d_2), rows and columns; which is the input does not matter here.
 """
 
+from htjax.bounds.magnitude_sketching.affordable import (
+  affordable_strength,
+  narrowing_gain,
+)
 from htjax.bounds.magnitude_sketching.budget import (
   Budget,
   least_factor,
@@ -46,6 +50,7 @@ from htjax.bounds.magnitude_sketching.sketches import (
 
 __all__ = [
   'Budget',
+  'affordable_strength',
   'balls_in_bins',
   'count_lengths_nats',
   'distributed_sparsity',
@@ -58,6 +63,7 @@ __all__ = [
   'lottery_risk',
   'low_rank_gain',
   'naive_risk',
+  'narrowing_gain',
   'num_grid_values',
   'prunable_tail',
   'pruned_output_error',

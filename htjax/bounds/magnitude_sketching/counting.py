@@ -73,7 +73,7 @@ def naive_risk(
   premises = [
     *(a for a in output_error.assumptions if a.name != 'confidence'),
     margin_premise(gamma, output_error, variant),
-    *(a for a in bound.assumptions if a.name == 'fixed code'),
+    *(a for a in bound.assumptions if a.name.startswith('fixed')),
   ]
   return make_bound(terms, premises, failure=failure, details=bound.details)
 

@@ -12,6 +12,7 @@ from htjax.bounds.magnitude_sketching.premises import (
   constant_premise,
 )
 from htjax.bounds.margins import empirical_margin_loss
+from htjax.bounds.premises import fixed_code, fixed_margin
 from htjax.bounds.result import VARIANTS, Assumption, Bound, make_bound
 from htjax.checks import check_choice
 from htjax.types import ArrayLike
@@ -93,6 +94,8 @@ def filter_risk(
     ),
     Assumption('probability', None, 'the source gives none; failure is left 0'),
     constant_premise('C'),
+    fixed_code(),
+    fixed_margin(),
   ]
   front = math.log(positive('constant', constant))
   return make_bound(

@@ -8,6 +8,7 @@ from htjax.bounds.arguments import like, number, positive, probability
 from htjax.bounds.logarithms import log
 from htjax.bounds.magnitude_sketching.premises import constant_premise
 from htjax.bounds.margins import empirical_margin_loss
+from htjax.bounds.premises import fixed_code, fixed_margin
 from htjax.bounds.result import Assumption, Bound, make_bound
 from htjax.checks import check_count
 from htjax.types import ArrayLike
@@ -116,6 +117,8 @@ def lottery_risk(
     ),
     Assumption('wide network', None, 'D_G is the polynomial of the theorem'),
     constant_premise('C'),
+    fixed_code(),
+    fixed_margin(),
   ]
   return make_bound(
     {

@@ -20,6 +20,7 @@ from htjax.bounds.magnitude_sketching.premises import (
   margin_premise,
 )
 from htjax.bounds.margins import empirical_margin_loss
+from htjax.bounds.premises import fixed_code, fixed_margin
 from htjax.bounds.result import VARIANTS, Assumption, Bound, make_bound
 from htjax.checks import check_choice, check_count
 from htjax.types import ArrayLike
@@ -126,21 +127,26 @@ def sketched_risk(
   / n), p_l = max(d_1, d_2). It exceeds `naive_risk` always: the sketch has
   3 lambda ln^2(p) times as many entries as there are nonzeros.
 
+  authors: R^_m(f) + sqrt(sum_l chi d_1 d_2 ln^2(p_l) / n), every other factor 1
+  and m the needed margin, the value of `output_error`. At strength 0, chi = 1,
+  nothing is pruned.
+
   Args:
     margins: of the network before pruning on its n examples, [n].
-    gamma: > 0.
+    gamma: > 0; with 'authors' it is only a premise.
     output_error: of `pruned_output_error` at the largest input; premise gamma
       >= sqrt(2) times it ('paper': without the sqrt(2)).
     shapes: (d_1, d_2) of the layers, [L].
-    kept: chi in (0, 1).
+    kept: chi in (0, 1), with 'authors' also 1.
     num_values: r_l >= 2, values of an entry, see `num_grid_values`. Sums of
-      entries take more.
+      entries take more. Not used by 'authors', nor are the next three.
     factors: lambda_l >= 1, [L] or one number.
     recovery_exponent: c >= 0; a sketch is not recovered with probability at
       most p^-c for one fixed matrix. The proof gives 2.
     constant: C, of the O in print.
     variant: 'corrected' or 'paper': the margin, and the failure of
-      `distributed_sparsity`, for which print has 1 / lambda only.
+      `distributed_sparsity`, for which print has 1 / lambda only; or 'authors',
+      what the program behind Tables 2 and 3 computes.
 
   Returns:
     Bound with terms empirical and complexity.
@@ -150,9 +156,11 @@ def sketched_risk(
 
   Source: [SK], Theorem 5.2.
   """
-  check_choice('variant', variant, VARIANTS)
+  check_choice('variant', variant, (*VARIANTS, 'authors'))
   check_error(output_error)
   gamma = positive('gamma', gamma)
+  if variant == 'authors':
+    return _as_computed(margins, gamma, output_error, shapes, kept)
   empirical, n = empirical_margin_loss(margins, math.log(gamma))
   pairs = check_shapes(shapes)
   lams = like('factors', factors, len(pairs), low=1.0)
@@ -180,6 +188,8 @@ def sketched_risk(
     margin_premise(gamma, output_error, variant),
     constant_premise('C'),
     Assumption('recovery', None, 'one sketch serves the whole class'),
+    fixed_code(),
+    fixed_margin(),
   ]
   front = math.log(positive('constant', constant))
   return make_bound(
@@ -189,6 +199,36 @@ def sketched_risk(
     },
     premises,
     failure=failure,
+    details={'log_count': total, 'num_samples': float(n)},
+  )
+
+
+def _as_computed(
+  margins: ArrayLike,
+  gamma: float,
+  output_error: Bound,
+  shapes: Sequence[Shape],
+  kept: float,
+) -> Bound:
+  """`sketched_risk`, variant 'authors'."""
+  empirical, n = empirical_margin_loss(margins, output_error.log_value)
+  pairs = check_shapes(shapes)
+  chi = number('kept', kept, 0, 1, open_low=True)
+  # 3 chi d_1 d_2 ln^2(p) with every factor but chi at 1.
+  sizes = _sketch_sizes(pairs, chi, np.full(len(pairs), 1 / 3))
+  total = log_sum(np.log(sizes))
+  premises = [
+    *(a for a in output_error.assumptions if a.name != 'confidence'),
+    margin_premise(gamma, output_error, 'paper'),
+    Assumption(
+      'a bound',
+      False,
+      'the factors 3 lambda ln r of the theorem are left out',
+    ),
+  ]
+  return make_bound(
+    {'empirical': log(empirical), 'complexity': 0.5 * (total - math.log(n))},
+    premises,
     details={'log_count': total, 'num_samples': float(n)},
   )
 
