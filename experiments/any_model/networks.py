@@ -127,7 +127,8 @@ def _nnx(module: Any, by_hand: tuple[int, int]) -> Model:
     optimizer.update(ours, gradient)
 
   def step(carried: Any, x: Any, y: Any) -> Any:
-    update(*carried, x, y)
+    ours, optimizer = carried
+    update(ours, optimizer, x, y)
     return carried
 
   def end(carried: Any) -> Any:
