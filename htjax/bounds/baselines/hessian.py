@@ -257,7 +257,7 @@ def _positive_form(
 
 
 def _quadrature(matrix: Array) -> Array:
-  """Of max(0, .), with the nodes and weights of a tridiagonal matrix."""
+  """Gauss quadrature of max(0, .) from a tridiagonal matrix."""
   if not matrix.size:
     return jnp.zeros((), matrix.dtype)
   nodes, vectors = jnp.linalg.eigh(matrix)

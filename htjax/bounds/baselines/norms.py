@@ -275,7 +275,7 @@ def _constant() -> Assumption:
 
 
 def _square(log_size: float, gamma: float) -> Bound:
-  """What [SK] compares with: a square over gamma^2, not over n, not rooted."""
+  """A square over gamma^2, not over n and not rooted, as [SK] compares."""
   premise = Assumption(
     'a bound',
     False,
