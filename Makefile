@@ -9,8 +9,8 @@ WORKERS ?= 2
 .PHONY: demo test slow seeds lint docs format bench clean
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m experiments.implicit_compressibility \
-	  --config=experiments/implicit_compressibility/config.py:demo \
+	$(BIN)/python -m experiments.prunability \
+	  --config=experiments/prunability/config.py:demo \
 	  --workdir=runs/demo
 
 # Neither lint nor docs uses more than one core, so they run beside each other.

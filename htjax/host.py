@@ -81,6 +81,7 @@ def _is_host(x: Any) -> bool:
   if isinstance(x, jax.core.Tracer):
     return False
   if isinstance(x, jax.Array):
-    platforms = {d.platform for d in x.sharding.device_set}
+    devices: Any = x.sharding.device_set
+    platforms = {d.platform for d in devices}
     return x.is_fully_addressable and platforms == {'cpu'}
   return not hasattr(x, '__jax_array__')

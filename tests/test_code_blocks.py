@@ -35,5 +35,7 @@ def test_blocks_share_names_and_errors_are_seen():
 def test_the_readme_runs_and_shows_how_to_add_noise_and_what_to_expect():
   names = _run((ROOT / 'README.md').read_text(), 'README.md')
   assert 0 < names['pruned'].ratio < 1
+  # 0.96 over seeds; without the noise 0.74.
+  assert names['accuracy'](names['smaller']) > 0.9
   rate = names['rate']
   assert abs(rate.slope + 0.5) < 5 * rate.standard_error

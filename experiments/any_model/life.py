@@ -1,6 +1,5 @@
 """From first weights to a file: noise, half of the units, fine-tuning."""
 
-import functools
 import tempfile
 import time
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import numpy as np
 import optax
 
 from experiments.any_model.networks import Model, make
-from htjax import data, noise, pruning, units
+from htjax import data, noise, pruning
 from htjax.io import checkpoints
 
 
@@ -160,40 +159,17 @@ def live(
 
 
 def noise_for(
-  model: Model,
-  work: Task,
-  seed: int,
-  relative: float = 0.1,
-  alpha: float = 1.8,
+  model: Model, work: Task, seed: int, relative: float = 0.1
 ) -> optax.GradientTransformation:
-  """Type I noise that grows to a tenth of a unit's norm.
-
-  In each leaf sigma = relative c / (sqrt(p) (eta K)^(1/alpha)), with c the mean
-  norm of its p incoming weights at first and eta K the sum of the steps.
-  """
-  total = (work.steps * work.learning_rate) ** (1 / alpha)
-  links = []
-  for i, (name, array) in enumerate(units.named_leaves(model.variables)):
-    leaf = model.units[name]
-    if not leaf.is_weight:
-      continue
-    norm = float(jnp.sqrt((array**2).sum(leaf.vector_axes())).mean())
-    links.append(
-      noise.add_stable_noise(
-        work.learning_rate,
-        alpha,
-        relative * norm / (leaf.fan_in(array.shape) ** 0.5 * total),
-        key=jax.random.fold_in(jax.random.key(seed), i),
-        units=model.units,
-        select=functools.partial(_only, name),
-      )
-    )
-  return optax.chain(*links)
-
-
-def _only(name: str, params: Any) -> Any:
-  flags = [own == name for own, _ in units.named_leaves(params)]
-  return jax.tree.unflatten(jax.tree.structure(params), flags)
+  """Type I noise that grows to a tenth of a unit's norm."""
+  return noise.add_stable_noise(
+    work.learning_rate,
+    1.8,
+    relative=relative,
+    num_steps=work.steps,
+    key=jax.random.key(seed),
+    units=model.units,
+  )
 
 
 def train(model: Model, tx: Any, variables: Any, work: Task, seed: int) -> Any:

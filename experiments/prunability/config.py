@@ -209,6 +209,19 @@ PRESETS: dict[str, dict[str, Any]] = {
       _contribution(0.1, 2.0, 1.5, 0.7),
     ),
   },
+  # `make demo`: five methods, three seeds.
+  'demo': {
+    **_DIGITS,
+    'num_seeds': 3,
+    'criteria': ('norm', 'in_out'),
+    'methods': (
+      method('clean', 'sgd', 0.1),
+      method('three times the step', 'sgd', 0.3),
+      method('stable noise, Type I', 'type1', 0.1, strength=1.0, alpha=1.75),
+      method('group lasso', 'group_lasso', 0.3, strength=0.003),
+      _GAUSSIAN | {'name': 'contribution noise'},
+    ),
+  },
   # One hidden layer. 3 min: clean 96.5, at 10 % 86.4; contribution noise 96.2
   # and 96.1.
   'digits': {

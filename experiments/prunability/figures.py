@@ -25,6 +25,7 @@ def drawn(config: ConfigDict, rows: list[Row]) -> dict[str, Figure]:
   if not trained:
     return {}
   return {
+    'removable_in_norm': _removable(trained),
     'accuracy_against_size': _sizes(config, rows, trained),
     'tails_against_accuracy': _tails(config, trained),
   }
@@ -32,6 +33,26 @@ def drawn(config: ConfigDict, rows: list[Row]) -> dict[str, Figure]:
 
 def _names(config: ConfigDict) -> list[str]:
   return list(config.drawn) or [own['name'] for own in config.methods]
+
+
+def _removable(trained: list[Row]) -> Figure:
+  """The papers' criterion: columns that a tenth of the squared norm pays."""
+  methods = group(trained, 'cell')
+  figure, axes = panel_each({'': 0}, size=(6.0, 0.6 + 0.3 * len(methods)))
+  ((ax, _),) = axes
+  for i, own in enumerate(methods.values()):
+    ratios = [row['pruning_ratio'] for row in own]
+    colour = plotting.COLOURS[i % len(plotting.COLOURS)]
+    ax.barh(i, np.mean(ratios), color=colour, alpha=0.6)
+    ax.plot(ratios, [i] * len(ratios), 'k.', ms=3)
+  ax.set_yticks(range(len(methods)), list(methods))
+  ax.invert_yaxis()
+  describe(
+    ax,
+    'weights that are compressible in norm',
+    xlabel='share of columns that hold a tenth of the squared norm',
+  )
+  return figure
 
 
 def _sizes(config: ConfigDict, rows: list[Row], trained: list[Row]) -> Figure:

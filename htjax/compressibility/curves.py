@@ -239,7 +239,7 @@ def _host_gaussian_limit(kappa: Any, p: float, dim: int) -> np.ndarray:
 
   a, b = dim / 2, (dim + p) / 2
   # Gamma's quantile, as the distribution function of the other law takes it.
-  place = special.gammaincinv(a, 1 - kappa.astype(np.float64))
+  place = special.gammainccinv(a, kappa.astype(np.float64))
   return special.gammainc(b, place) ** (1 / p)
 
 

@@ -34,7 +34,7 @@ class Removal:
       return dtype(np.sign(total))
     place, start = self._part_of(m)
     share = (self.before[place] + self._sum(slice(start, m))) / (total or 1)
-    peak = np.float64(entries[max(m - 1, 0)]) / (self.highest or 1)
+    peak: Any = np.float64(entries[max(m - 1, 0)]) / (self.highest or 1)
     # Powers of what is far below the largest leave the range.
     if peak > 0 and peak**p < 1e-200:
       own = np.asarray(entries[:m], np.float64) / entries[m - 1]

@@ -261,8 +261,9 @@ def thin_factors(
     k = int(kept_count(kappa, size, rounding))
     pair = _factors(leaf, middle, k, protocol, center is not None)
     # The left factor holds the medians, beside ones in the right one.
-    exponents: tuple[Any, Any]
-    exponents = (exponent, 0) if center else (exponent // 2, -(-exponent // 2))
+    exponents = (exponent // 2, -(-exponent // 2))
+    if center:
+      exponents = (exponent, 0 * exponent)
     dtype = chosen.leaves[view.place].dtype
     parts = (
       times_power_of_two(f, e).astype(dtype)

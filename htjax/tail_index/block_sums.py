@@ -312,7 +312,7 @@ def mmo_at(x: Any, blocks: Sequence[int]) -> list[dict[str, Any]]:
       logs[size] = _logarithms(_host_norms(sums[size]), np)
     return logs[size]
 
-  def means(size: int, block: int) -> np.ndarray:
+  def means(size: int, block: int) -> Any:
     num = x.shape[0] // block
     used = logs_at(size)[: num * block // size]
     return np.mean(used.reshape(num, -1), axis=1, dtype=np.float64)
@@ -320,7 +320,8 @@ def mmo_at(x: Any, blocks: Sequence[int]) -> list[dict[str, Any]]:
   found = {}
   for block in sorted(set(blocks)):
     sizes = (1, _middle_divisor(block), block)
-    found[block] = _growth(*(means(s, block) for s in sizes), block, np)
+    one, some, all_ = (means(size, block) for size in sizes)
+    found[block] = _growth(one, some, all_, block, np)
   return [found[block] for block in blocks]
 
 

@@ -89,6 +89,8 @@ _OF_SORTED = {
   'pickands': pickands_of,
   'de_haan_resnick': de_haan_resnick_of,
 }
+# From this size on an iteration is faster than all eigenvalues.
+_LANCZOS = 64
 # Least number of random bits that are drawn at a time, and the factor between
 # such numbers: few programs serve layers of all sizes.
 _LEAST_BITS = 4096
@@ -335,7 +337,8 @@ def permutations(key: PRNGKey, num: int, count: int) -> list[np.ndarray]:
   `num` that is not much smaller.
   """
   threefry = str(jax.random.key_impl(key)) == 'threefry2x32'
-  if not (threefry and jax.config.jax_threefry_partitionable):
+  config: Any = jax.config
+  if not (threefry and config.jax_threefry_partitionable):
     keys = (jax.random.fold_in(key, i) for i in range(count))
     return [np.asarray(jax.random.permutation(k, num)) for k in keys]
   rounds = math.ceil(3 * math.log(max(1, num)) / math.log(2**32 - 1))
@@ -660,17 +663,28 @@ def _stable_rank(matrix: Any) -> Any:
   """|W|_F^2 / |W|_2^2, from the eigenvalues of the smaller Gram matrix."""
   if not on_host(matrix):
     return _device_stable_rank(matrix)
-  from scipy import linalg
-
   matrix = np.asarray(matrix)
   peak = np.max(np.abs(matrix))
   if not 1e-6 < peak < 1e6:
     matrix = matrix / peak
   wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
   gram = np.matmul(wide, wide.T)
-  last = len(gram) - 1
-  largest = linalg.eigh(gram, eigvals_only=True, subset_by_index=[last, last])
-  return np.trace(gram) / largest[0]
+  return np.trace(gram) / _largest_eigenvalue(gram.astype(np.float64))
+
+
+def _largest_eigenvalue(gram: np.ndarray) -> Any:
+  """By Lanczos' iteration, whose error is the square of the vector's."""
+  from scipy.sparse import linalg
+
+  if len(gram) >= _LANCZOS:
+    start = np.random.default_rng(0).standard_normal(len(gram))
+    try:
+      return linalg.eigsh(
+        gram, 1, which='LA', v0=start, tol=1e-9, return_eigenvectors=False
+      )[0]
+    except linalg.ArpackNoConvergence:
+      pass
+  return np.linalg.eigvalsh(gram)[-1]
 
 
 @jax.jit
