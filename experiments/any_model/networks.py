@@ -132,7 +132,8 @@ def _nnx(module: Any, by_hand: tuple[int, int]) -> Model:
     return carried
 
   def end(carried: Any) -> Any:
-    return nnx.split(carried[0], nnx.RngState, ...)[2]
+    parts: Any = nnx.split(carried[0], nnx.RngState, ...)
+    return parts[2]
 
   return Model(variables, apply, describe, start, step, end, by_hand)
 
