@@ -164,7 +164,8 @@ def _norms(
   heads: dict[str, dict[str, str]] = {}
   unknown = []
   for name in rest:
-    head, last = re.match(r'(?:(.*)[./])?(.*)$', name).groups()
+    *heads_of, last = re.split(r'[./]', name)
+    head = '.'.join(heads_of)
     if not head or last not in _NORM or jnp.ndim(leaves[name]) != 1:
       unknown.append(name)
     else:
