@@ -43,8 +43,7 @@ def task(name: str) -> Task:
   """The data and settings of a model, by its name."""
   if name == 'flax_mnist':
     found = data.load('mnist')
-    inputs, labels = found.train
-    train = (inputs[:10_000], labels[:10_000])
+    train = (found.train.inputs[:10_000], found.train.labels[:10_000])
     test = (found.test.inputs[:2000], found.test.labels[:2000])
     return Task(train, test, 300, 32, 0.02, momentum)
   if name == 'resnet20':

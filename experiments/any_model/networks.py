@@ -132,8 +132,7 @@ def _nnx(module: Any, by_hand: tuple[int, int]) -> Model:
     return carried
 
   def end(carried: Any) -> Any:
-    parts: Any = nnx.split(carried[0], nnx.RngState, ...)
-    return parts[2]
+    return pruning.nnx_apply(carried[0])[1]
 
   return Model(variables, apply, describe, start, step, end, by_hand)
 
