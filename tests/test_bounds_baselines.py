@@ -1,5 +1,6 @@
 """Norm, cushion and Hessian bounds, against their formulas in NumPy."""
 
+import inspect
 import math
 
 import jax
@@ -231,26 +232,27 @@ def test_positive_part_with_curved_activations():
   with jax.enable_x64(True):
     layers, start, x, y = network(2)
     loss = make_loss(jnp.tanh)
-    found = baselines.layer_curvatures(loss, layers, start, x, y, num_steps=20)
     plain, positive = dense_forms(loss, layers, start, x, y, 0)
-    assert float(found[0]) == pytest.approx(positive.max(), rel=1e-10)
     # The distinction matters here.
     assert positive.max() > 1.01 * plain.max()
-    one = baselines.curvatures_with_residuals(
-      loss, layers, start, x, y, num_steps=1
-    )
-    assert float(one.values[0]) == pytest.approx(plain.max(), rel=1e-10)
-    assert np.all(np.isnan(one.residuals))
-    # As many steps as by default, and what the last of them changed; two are
-    # not enough and say so.
-    for steps in (12, 2):
-      some = baselines.curvatures_with_residuals(
+    found = {
+      steps: baselines.curvatures_with_residuals(
         loss, layers, start, x, y, num_steps=steps
       )
-      exact = float(some.values[0]) == pytest.approx(positive.max(), rel=1e-8)
-      settled = float(some.residuals[0]) < 1e-8 * positive.max()
+      for steps in (1, 2, 12)
+    }
+    signature = inspect.signature(baselines.layer_curvatures)
+    assert signature.parameters['num_steps'].default == 12
+    one = found[1]
+    assert float(one.values[0]) == pytest.approx(plain.max(), rel=1e-10)
+    assert np.all(np.isnan(one.residuals))
+    # Two are not enough, and say so.
+    for steps in (2, 12):
+      value, residual = (float(part[0]) for part in found[steps])
+      exact = value == pytest.approx(positive.max(), rel=1e-8)
+      settled = residual < 1e-8 * positive.max()
       assert exact == settled == (steps == 12)
-    still = baselines.layer_curvatures(loss, layers, layers, x, y, num_steps=5)
+    still = baselines.layer_curvatures(loss, layers, layers, x, y, num_steps=2)
     np.testing.assert_array_equal(still, 0)
 
 
