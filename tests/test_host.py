@@ -1,4 +1,4 @@
-"""Numbers that NumPy computes of concrete arrays, against the programs of the device.
+"""Numbers that NumPy computes, against the programs of the device.
 
 Traced arrays take the device's way; everything else here takes NumPy's.
 """
