@@ -330,6 +330,7 @@ def _arguments(x: Array, law: _Law, scale: Array) -> tuple[Array, _Law, Array]:
     law = Pointwise(alpha)
   else:
     x, scale = jnp.broadcast_arrays(x, scale)
+    law = law.hidden(x)
   never = -jnp.abs(lax.stop_gradient(x))
   scale = jnp.maximum(scale, jnp.where(jnp.isnan(never), 0.0, never))
   scale = _possible_scale(scale)
@@ -379,6 +380,8 @@ def _quantile(offset: Array, tail: Array, law: _Law, scale: Array) -> Array:
   if isinstance(law, Pointwise):
     offset, tail, alpha = jnp.broadcast_arrays(offset, tail, law.alpha)
     law = Pointwise(alpha)
+  else:
+    law = law.hidden(offset)
   x, scale = jnp.broadcast_arrays(_standard_quantile(offset, tail, law), scale)
   return _possible_scale(scale) * x
 

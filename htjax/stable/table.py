@@ -56,6 +56,20 @@ class Table(NamedTuple):
   density: Float[Any, 'coefficients pieces']
   series: Float[Any, ' terms']
 
+  def hidden(self, x: Array) -> 'Table':
+    """The same numbers, from the compiler's view not known.
+
+    It would fold what is constant into others, with other roundings than where
+    the table is an argument.
+    """
+    if x.size == 0:
+      return self
+    first = lax.stop_gradient(x).ravel()[0]
+    one = jnp.maximum(1.0, jnp.where(first < 0.0, first, -1.0))
+    return Table(
+      *(jnp.asarray(a) * one if a.dtype == x.dtype else a for a in self)
+    )
+
   def tail(self, x: Array) -> Array:
     """P(X > x), x >= 0."""
     return _tail(x, self)
@@ -90,14 +104,14 @@ def table(alpha: float, dtype: np.dtype) -> Table:
   x = edge[:-1, None] + 0.5 * (1.0 + t) * np.diff(edge)[:, None]
   x[0] = edge[1] * np.cos(0.5 * angle)
   inner, tail, density = (
-    a.reshape(x.shape) for a in _law(x.ravel(), alpha, np)
+    a.reshape(x.shape) for a in known_law(x.ravel(), alpha)
   )
   is_near = _is_near(edge)
   value = np.where(is_near[:-1, None], inner, tail)
   to_powers = np.linalg.inv(np.vander(t, increasing=True)).T
   mass, slope = value @ to_powers, density @ to_powers
   mass[0], slope[0] = _first(np.cos(0.5 * angle), value[0], density[0])
-  inner, tail, _ = _law(edge[1:], alpha, np)
+  inner, tail, _ = known_law(edge[1:], alpha)
   key = np.where(is_near[1:], inner, 1.0 / tail)
   made = Table(
     np.asarray(alpha),
@@ -107,7 +121,7 @@ def table(alpha: float, dtype: np.dtype) -> Table:
     np.append(0.0, key),
     np.ascontiguousarray(mass.T),
     np.ascontiguousarray(slope.T),
-    _series(alpha),
+    series(alpha),
   )
   for part in made:
     part.flags.writeable = False
@@ -131,10 +145,10 @@ def _is_near(edge: Any) -> Any:
   return edge < 1.0
 
 
-def _law(
-  x: np.ndarray, alpha: float, xp: Any
+def known_law(
+  x: np.ndarray, alpha: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """P(0 < X < x), P(X > x) and the density."""
+  """P(0 < X < x), P(X > x) and the density by the integrals, in NumPy."""
   parts = []
   index = np.asarray(alpha)
   reach = 40.0 - math.log(min(1.0, 2.0 - alpha))
@@ -142,11 +156,11 @@ def _law(
   for i in range(0, x.size, _BATCH):
     some = x[i : i + _BATCH]
     is_near = some < integrals.NEAR
-    inner, density = integrals.near(some[is_near], index, xp)
+    inner, density = integrals.near(some[is_near], index, np)
     if alpha < integrals.GAUSSIAN:
-      tail, beyond = integrals.far(some[~is_near], index, xp)
+      tail, beyond = integrals.far(some[~is_near], index, np)
     else:
-      logs = integrals.log_positive(some[~is_near], index, xp, reach)
+      logs = integrals.log_positive(some[~is_near], index, np, reach)
       tail, beyond = (np.exp(a) for a in logs)
     part = np.empty((3, some.size))
     part[:, is_near] = inner, 0.5 - inner, density
@@ -170,8 +184,10 @@ def _first(
   return found[0], found[1]
 
 
-def _series(alpha: float) -> np.ndarray:
-  """Gamma(k alpha) / k! sin(k pi alpha / 2) / pi, with signs.
+def series(alpha: float) -> np.ndarray:
+  """Coefficients of P(X > x) in powers of x^-alpha, from the first on.
+
+  Gamma(k alpha) / k! sin(k pi (2 - alpha) / 2) / pi.
 
   Source: [Nolan2020], section 3.5.
   """
