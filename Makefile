@@ -13,8 +13,10 @@ demo: $(VENV)/.installed
 	  --config=experiments/implicit_compressibility/config.py:demo \
 	  --workdir=runs/demo
 
+# Neither lint nor docs uses more than one core, so they run beside each other.
 # Where much is drawn, it pays to compile well.
-test: $(VENV)/.installed-test lint docs
+test: $(VENV)/.installed-test
+	$(MAKE) --no-print-directory -j $(WORKERS) lint docs
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal \
 	  --ignore=tests/statistical
 	HTJAX_TEST_COMPILER=full $(BIN)/python -m pytest -n $(WORKERS) \

@@ -1,5 +1,5 @@
 """The experiments, paper by paper; what they compile is kept on disk."""
 
-from experiments.common import compiled
+from htjax import compiled
 
 compiled.keep()

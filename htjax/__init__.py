@@ -1,31 +1,37 @@
 """htjax: heavy-tailed training, compressibility and generalization bounds.
 
-`import htjax` loads what training with heavy-tailed noise takes (jax, optax,
-numpy). The other rooms are imported when first used, and only some of them need
-Flax, data sets or pictures.
+Every room is imported when first used: `htjax.noise` takes jax, optax and
+numpy, and only some of the others need Flax, data sets or pictures.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
-
-from htjax import checks, compressibility, noise, selection, stable, types
 
 if TYPE_CHECKING:
   from htjax import (
     analysis,
     bounds,
     checkpoints,
+    checks,
+    compiled,
+    compressibility,
     data,
     io,
+    line_mixture,
     mean_field,
     models,
+    noise,
     plotting,
     pruning,
+    rank_correlation,
     records,
     resnets,
+    selection,
     sketching,
+    stable,
     tail_index,
     training,
+    types,
     units,
   )
 
@@ -36,14 +42,17 @@ __all__ = [
   'bounds',
   'checkpoints',
   'checks',
+  'compiled',
   'compressibility',
   'data',
   'io',
+  'line_mixture',
   'mean_field',
   'models',
   'noise',
   'plotting',
   'pruning',
+  'rank_correlation',
   'records',
   'resnets',
   'selection',

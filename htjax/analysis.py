@@ -33,7 +33,6 @@ Row = dict[str, Any]
 Progress = Callable[[Sequence[str]], Iterable[str]]
 
 LAYOUTS = ('flax', 'torch')
-MAX_BYTES = 2**34
 # Kept fractions of the curves.
 KAPPAS = tuple(np.geomspace(0.01, 1.0, 25).round(4).tolist())
 
@@ -119,7 +118,7 @@ def load(
   *,
   select: Sequence[str] = (),
   exclude: Sequence[str] = (),
-  max_bytes: int = MAX_BYTES,
+  max_bytes: int | None = None,
 ) -> dict[str, np.ndarray]:
   """Read the weights of a file by name, units along the last axis.
 
@@ -129,7 +128,8 @@ def load(
     select: patterns (`fnmatch`) of the arrays to take, each for a whole name
       or one part of it; none takes the weights that `choose` finds.
     exclude: patterns of arrays to leave out.
-    max_bytes: arrays of more bytes together are refused.
+    max_bytes: arrays of more bytes together are refused. None is the limit of
+      `htjax.io.weights.load`, relative to the file.
 
   Returns:
     A flat dictionary of arrays of rank 2 and more. What is left out without
@@ -294,7 +294,7 @@ def run(
   *,
   select: Sequence[str] = (),
   exclude: Sequence[str] = (),
-  max_bytes: int = MAX_BYTES,
+  max_bytes: int | None = None,
   progress: Progress = iter,
 ) -> list[Row]:
   """Analyse a file, print the table and write what was found.
@@ -307,7 +307,8 @@ def run(
     select: patterns (`fnmatch`) of the arrays to take, each for a whole name
       or one part of it; none takes the weights that `choose` finds.
     exclude: patterns of arrays to leave out.
-    max_bytes: arrays of more bytes together are refused.
+    max_bytes: arrays of more bytes together are refused. None is the limit of
+      `htjax.io.weights.load`, relative to the file.
     progress: wraps the layers while they are gone through, to show how far.
 
   Returns:
@@ -344,7 +345,7 @@ def _choose_in(
   layout: str,
   select: Sequence[str],
   exclude: Sequence[str],
-  max_bytes: int,
+  max_bytes: int | None,
 ) -> Choice:
   check_choice('layout', layout, LAYOUTS)
   arrays = weight_files.load(path, nested=False, max_bytes=max_bytes)

@@ -112,8 +112,8 @@ def _add_analyze(commands: _Commands) -> None:
     '--max-bytes',
     metavar='N',
     type=int,
-    default=analysis.MAX_BYTES,
-    help='refuse a file with more bytes of arrays (default: %(default)s)',
+    help='refuse a file with more bytes of arrays (default: a limit relative '
+    'to the size of the file)',
   )
 
 

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from htjax import stable
 from htjax.checks import check_count, check_key, checked
-from htjax.types import Array, PRNGKey, PyTree
+from htjax.types import Array, ArrayLike, PRNGKey, PyTree
 
 VGG11_WIDE = (
   *(128, 'M', 256, 'M', 512, 512, 'M'),
@@ -228,6 +229,43 @@ def mean_field(
     ),
     excluded=(),
   )
+
+
+@checked
+def stable_params(key: PRNGKey, network: Network, alpha: ArrayLike) -> PyTree:
+  """Independent symmetric stable weights, each hidden layer of unit norm.
+
+  Args:
+    key: typed key.
+    network: of `fcn`, `cnn` or `mean_field`.
+    alpha: tail index in (0, 2], traced.
+
+  Returns:
+    params of the network: kernels of hidden layers with Frobenius norm 1, the
+    output layer as the network initialises it.
+
+  Raises:
+    ValueError: as `htjax.stable.sample`.
+
+  Source: [HT], supplement, section S1.6.1.
+
+  Examples:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from htjax import models
+    >>> network = models.fcn(4, 8, 2)
+    >>> params = models.stable_params(jax.random.key(0), network, 1.5)
+    >>> print(f"{jnp.linalg.norm(params['hidden_0']['kernel']):.3f}")
+    1.000
+  """
+  params = dict(network.init(jax.random.fold_in(key, 0)))
+  for i, name in enumerate(network.hidden, 1):
+    shape = params[name]['kernel'].shape
+    w = stable.sample(jax.random.fold_in(key, i), alpha, shape)
+    # Over the largest: squares of the tail would overflow.
+    w = w / jnp.max(jnp.abs(w))
+    params[name] = {'kernel': w / jnp.linalg.norm(w)}
+  return params
 
 
 @checked

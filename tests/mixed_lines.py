@@ -6,7 +6,7 @@ With one size of search everything is compiled once.
 import jax
 import numpy as np
 
-from experiments.gaussian_compression import line_mixture
+from htjax import line_mixture
 
 SEARCH = {'num_restarts': 16, 'num_steps': 200}
 

@@ -123,12 +123,16 @@ BOUND_FIELDS = ('value', 'log_value', 'terms', 'assumptions')
 FLOORS = {
   'types': 0,
   'checks': 0,
+  'compiled': 0,
   'floats': 0,
+  'hosts': 0,
   'rounding': 0,
   'selection': 1,
   'units': 1,
   'stable': 1,
   'compressibility': 1,
+  'line_mixture': 1,
+  'rank_correlation': 1,
   'sketching': 1,
   'tail_index': 2,
   'noise': 2,
@@ -156,6 +160,7 @@ SIDEWAYS = {
   # The key that a check returns has an alias.
   ('checks', 'types'),
   ('floats', 'types'),
+  ('hosts', 'types'),
   ('rounding', 'types'),
   # Every check looks at numbers through the one conversion; draws need a key.
   ('checks', 'floats'),

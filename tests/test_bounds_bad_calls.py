@@ -293,6 +293,16 @@ GOOD = [
     {'index': 1.0, 'alpha': 1.5, 'base': 2.0, 'top': 3.0, 'row_length': 20},
   ),
   (
+    gaussian_compression.bracket_tails,
+    {
+      'indices': [0.0, 1.0],
+      'alphas': [1.5, 1.8],
+      'base': 2.0,
+      'top': 3.0,
+      'row_length': 20,
+    },
+  ),
+  (
     gaussian_compression.compressed_risk,
     {
       'margins': MARGINS,
@@ -401,6 +411,10 @@ GOOD = [
   (
     magnitude_sketching.distributed_sparsity,
     {'shape': (5, 6), 'kept': 0.5, 'factor': 1.0, 'variant': 'paper'},
+  ),
+  (
+    magnitude_sketching.least_factor,
+    {'shape': (5, 6), 'kept': 0.5, 'failure': 0.1},
   ),
   (
     magnitude_sketching.expected_nonzeros,
@@ -529,6 +543,17 @@ GOOD = [
     },
   ),
   (
+    baselines.log_norm_products,
+    {
+      'spectral': [1.0, 1.0],
+      'frobenius': [1.0, 2.0],
+      'two_one': [1.0, 2.0],
+      'widths': [5, 6],
+      'gamma': 0.1,
+      'num_samples': 10,
+    },
+  ),
+  (
     baselines.arora_2018,
     {
       'margins': MARGINS,
@@ -574,6 +599,10 @@ GOOD = [
   (
     codes.fit_codebook,
     {'weights': np.ones(3), 'num_values': 2, 'num_iterations': 3},
+  ),
+  (
+    codes.tie,
+    {'weights': np.ones(3), 'values': np.ones(2), 'mantissa_bits': 3},
   ),
   (
     certificates.certificate,

@@ -277,3 +277,30 @@ def test_hessian_faults():
       baselines.ju_2022(0.3, **(good | {name: value}))
   with pytest.raises(ValueError, match='training_loss'):
     baselines.ju_2022(2.0, **good)
+
+
+def test_norm_products_by_hand():
+  found = baselines.log_norm_products(
+    spectral=[2.0, 3.0],
+    frobenius=[4.0, 5.0],
+    two_one=[6.0, 7.0],
+    widths=[10, 20],
+    gamma=0.5,
+    num_samples=100,
+  )
+  front = 2 * 3 / (0.5 * 10)
+  assert math.exp(found['neyshabur_2015']) == pytest.approx(4 * 5 / 5)
+  ranks = 10 * (4 / 2) ** 2 + 20 * (5 / 3) ** 2
+  squares = math.exp(found['neyshabur_2017']) ** 2
+  assert squares == pytest.approx(front**2 * ranks)
+  sums = (6 / 2) ** (2 / 3) + (7 / 3) ** (2 / 3)
+  assert math.exp(found['bartlett_2017']) == pytest.approx(front * sums**1.5)
+  with pytest.raises(ValueError, match='frobenius must have 2 entries'):
+    baselines.log_norm_products(
+      spectral=[2.0, 3.0],
+      frobenius=[4.0],
+      two_one=[6.0, 7.0],
+      widths=10,
+      gamma=0.5,
+      num_samples=100,
+    )

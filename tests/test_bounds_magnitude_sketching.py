@@ -507,3 +507,78 @@ def test_scalars_refuse():
     )
   with pytest.raises(ValueError, match='resolution'):
     magnitude_sketching.rounding_error(0.0, 3)
+
+
+def make_budget():
+  """Three Gaussian layers, and inputs of norm 7."""
+  shapes = [(30, 40), (40, 40), (40, 5)]
+  rng = np.random.default_rng(1)
+  layers = [rng.standard_normal(s) / math.sqrt(s[0]) for s in shapes]
+  return magnitude_sketching.Budget(
+    shapes,
+    spectral=[np.linalg.norm(w, 2) for w in layers],
+    variances=[np.mean(w**2) for w in layers],
+    largest=[np.abs(w).max() for w in layers],
+    input_norm=7.0,
+    multiplier=6.0,
+  )
+
+
+def test_margins_pay_for_strength_and_grid():
+  """Pruning takes half of the margin, rounding the other half."""
+  budget = make_budget()
+  for gamma in (0.01, 2.0):
+    strength, steps = budget.within(gamma)
+    half = gamma / (2 * math.sqrt(2))
+    assert budget.error(strength).value == pytest.approx(half, rel=1e-6)
+    whole = budget.error(strength, steps)
+    assert whole.value == pytest.approx(2 * half, rel=1e-6)
+    assert budget.error(1.01 * strength, steps).value > 2 * half
+  # More margin, more pruning.
+  assert budget.within(2.0)[0] > budget.within(0.01)[0]
+  with pytest.raises(ValueError, match='gamma must lie in'):
+    budget.within(0.0)
+
+
+def test_a_budget_puts_the_lemmas_together():
+  budget, strength = make_budget(), 3.0
+  changes = [
+    magnitude_sketching.pruning_error(
+      shape, variance=variance, strength=strength
+    ).value
+    for shape, variance in zip(budget.shapes, budget.variances, strict=True)
+  ]
+  by_hand = magnitude_sketching.pruned_output_error(
+    budget.spectral, changes, input_norm=7.0, multipliers=6.0
+  )
+  assert budget.error(strength).log_value == by_hand.log_value
+  # What was measured does not fail; Markov fails for each layer.
+  assert budget.output_error(changes).failure == 0
+  assert budget.error(strength).failure == pytest.approx(3 / 6)
+  kept = magnitude_sketching.kept_probability(strength)
+  assert budget.kept(strength) == kept
+  assert budget.kept(1e-40) < 1
+  diagonal = [30, 40, 5]
+  for count, (d1, d2), always in zip(
+    budget.nonzeros(strength), budget.shapes, diagonal, strict=True
+  ):
+    exact = kept * (d1 * d2 - always) + always
+    assert exact <= count < exact + 1
+  assert budget.num_values([100.0] * 3) == [2, 2, 2]
+
+
+def test_least_factor_is_the_first_that_fails_rarely():
+  shape, kept = (200, 50), 0.02
+
+  def failure(factor):
+    return magnitude_sketching.distributed_sparsity(
+      shape, kept=kept, factor=factor
+    ).failure
+
+  found = magnitude_sketching.least_factor(shape, kept=kept, failure=1e-3)
+  assert found > 1
+  assert failure(found) <= 1e-3 < failure(found / 1.1)
+  sure = magnitude_sketching.least_factor(shape, kept=0.9, failure=0.5)
+  assert sure == 1
+  with pytest.raises(ValueError, match='failure must'):
+    magnitude_sketching.least_factor(shape, kept=kept, failure=0.0)

@@ -186,3 +186,31 @@ def test_what_is_flagged():
   # The thresholds of the noise bound keep nearly every weight.
   noise = risks()['noise'].details
   assert all(noise[f'kept_fraction_{i}'] > 0.95 for i in range(1, 6))
+
+
+OLDER = {
+  'ingredients': ('conv_spectral_norm', 'dense_layers', 'layer_cushions'),
+  'compression': ('code_length', 'compressed_risk'),
+  'perturbation': ('spectral_output_change', 'uncompressed_risk'),
+  'covering': ('covering_radius',),
+  'norms': ('bartlett_2017',),
+  'hessian': ('ju_2022',),
+  'sketching': ('count_lengths', 'sketched_risk'),
+  'counting': ('lottery_risk',),
+  'common': ('margin_loss', 'binomial_log_sf', 'make_bound'),
+}
+
+
+@pytest.mark.parametrize('room', OLDER)
+def test_older_addresses_say_those_of_today(room):
+  module = getattr(bounds, room)
+  for name in OLDER[room]:
+    with pytest.warns(DeprecationWarning, match=f'{room}.{name} is now htjax'):
+      found = getattr(module, name)
+    assert found.__module__.startswith('htjax.bounds.')
+    assert found.__name__.removesuffix('_nats').endswith(name[-6:])
+  assert room not in bounds.__all__
+  with pytest.raises(AttributeError, match='has no attribute'):
+    _ = module.nothing
+  with pytest.raises(AttributeError, match='has no attribute'):
+    _ = bounds.nothing

@@ -149,6 +149,22 @@ def test_codebook_of_few_values_is_exact():
   np.testing.assert_array_equal(codes.fit_codebook([2, 2, -1, 2], 3), [-1, 2])
 
 
+def test_tied_weights_are_on_the_grid_and_pass_gradients_straight_through():
+  layer = jnp.array([[0.9, -0.3, 0.0], [0.4, -1.4, 0.6]])
+  book = jnp.array([-1.01, -0.31, 0.52, 0.97])
+  tied = codes.tie(layer, book, 3)
+  low, small, half, one = np.asarray(codes.to_grid(book, 3))
+  np.testing.assert_array_equal(tied, [[one, small, 0], [half, low, half]])
+  weights = jnp.arange(1.0, 7.0).reshape(2, 3)
+  to_layer, to_book = jax.grad(
+    lambda w, b: jnp.sum(weights * codes.tie(w, b, 3)), (0, 1)
+  )(layer, book)
+  np.testing.assert_array_equal(to_layer, weights * (layer != 0))
+  np.testing.assert_array_equal(to_book, [5, 2, 10, 1])
+  with pytest.raises(ValueError, match=r'values must be a vector.*\(2, 2\)'):
+    codes.tie(layer, book.reshape(2, 2))
+
+
 @pytest.mark.parametrize(
   ('layers', 'options', 'message'),
   [

@@ -9,9 +9,9 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from experiments.certificates import cells, decoder, training
+from experiments.certificates import cells, decoder
 from experiments.certificates import config as configs
-from htjax.bounds import certificates, codes
+from htjax.bounds import certificates
 
 DESIGN = decoder.Design(orientations=4, cell=2, channels=3, size=3, pool=2)
 
@@ -100,20 +100,6 @@ def test_the_network_is_a_convolution_with_pooling():
   np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5)
 
 
-def test_the_bank_tells_directions():
-  # A ramp that grows to the right: the first derivative points right.
-  ramp = np.tile(np.linspace(0, 1, 16, dtype=np.float32), (16, 1))
-  inner = decoder.features(DESIGN, ramp[None])[0, 3:5, 3:5]
-  right, down, left, up, blur = np.moveaxis(np.asarray(inner), -1, 0)
-  assert np.all(right > 0.1)
-  np.testing.assert_allclose([down, left, up], 0, atol=1e-6)
-  np.testing.assert_allclose(
-    blur.mean(0), 4 * ramp[0, 6:10].reshape(2, 2).mean(1), rtol=1e-5
-  )
-  turned = decoder.features(DESIGN, ramp.T[None])[0, 3:5, 3:5]
-  np.testing.assert_allclose(turned[..., 1], right.T, rtol=1e-5)
-
-
 def test_pixels_come_back_from_the_standardised_images():
   from sklearn.datasets import load_digits
 
@@ -121,31 +107,6 @@ def test_pixels_come_back_from_the_standardised_images():
   pixels = np.concatenate([train.pixels, test.pixels]).reshape(-1, 64) * 16
   ours = sorted(map(tuple, pixels.tolist()))
   assert ours == sorted(map(tuple, load_digits().data.tolist()))
-
-
-def test_tied_weights_are_on_the_grid_and_pass_gradients_straight_through():
-  config = smoke()
-  layer = jnp.array([[0.9, -0.3, 0.0], [0.4, -1.4, 0.6]])
-  book = jnp.array([-1.01, -0.31, 0.52, 0.97])
-  tied = training._tied(config, layer, book)
-  low, small, half, one = np.asarray(codes.to_grid(book, config.mantissa_bits))
-  np.testing.assert_array_equal(tied, [[one, small, 0], [half, low, half]])
-  weights = jnp.arange(1.0, 7.0).reshape(2, 3)
-  to_layer, to_book = jax.grad(
-    lambda w, b: jnp.sum(weights * training._tied(config, w, b)), (0, 1)
-  )(layer, book)
-  np.testing.assert_array_equal(to_layer, weights * (layer != 0))
-  np.testing.assert_array_equal(to_book, [5, 2, 10, 1])
-
-
-def test_kept_fraction_falls_from_one_to_kappa():
-  knobs = training.Knobs(0, *map(jnp.float32, (2, 0, 0.2, 100, 50, 300)))
-  kept = [
-    float(training._kept_fraction(jnp.int32(s), knobs)) for s in range(100, 151)
-  ]
-  assert kept[0] == 1
-  assert np.all(np.diff(kept) <= 0)
-  np.testing.assert_allclose(kept[40:], 0.2, rtol=1e-6)
 
 
 def test_unknown_preset():

@@ -375,12 +375,13 @@ def resume(workdir, last, seconds=None):
   return first
 
 
-def test_kill_9_and_resume_end_in_the_same_files(tmp_path):
+@pytest.mark.parametrize('kills', [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_kill_9_and_resume_end_in_the_same_files(tmp_path, kills):
   delays = random.Random(2)
   resume(tmp_path / 'whole', LAST)
   starts = [
     resume(tmp_path / 'killed', 10**6, delays.uniform(0.1, 0.7))
-    for _ in range(4)
+    for _ in range(kills)
   ]
   assert starts == sorted(starts)
   assert starts[-1] > 0

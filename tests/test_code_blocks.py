@@ -6,7 +6,7 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = ['README.md', *sorted(f'docs/{p.name}' for p in ROOT.glob('docs/*.md'))]
+PAGES = sorted(f'docs/{page.name}' for page in ROOT.glob('docs/*.md'))
 _BLOCK = re.compile(r'^```python\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
@@ -32,7 +32,7 @@ def test_blocks_share_names_and_errors_are_seen():
     _run(text + '```python\nc\n```\n', 'page')
 
 
-def test_the_readme_shows_how_to_add_noise_and_what_rate_to_expect():
+def test_the_readme_runs_and_shows_how_to_add_noise_and_what_to_expect():
   names = _run((ROOT / 'README.md').read_text(), 'README.md')
   assert 0 < names['pruned'].ratio < 1
   rate = names['rate']

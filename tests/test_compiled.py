@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from experiments.common import compiled
+from htjax import compiled
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDER = 'JAX_COMPILATION_CACHE_DIR'
 
 PROGRAM = """
-from experiments.common import compiled
+from htjax import compiled
 compiled.keep()
 import jax
 hits = []

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from htjax import compressibility as C
+from htjax import stable
 
 STUDENT = np.random.default_rng(0).standard_t(1.8, size=(2048, 64))
 Z = 5.0
@@ -278,6 +279,43 @@ def test_gaussian_limit_against_scipy(dim, p, x64):
     np.testing.assert_allclose(ours, expected, atol=atol)
     assert np.all(ours[:-1] > 0)
     assert ours[-1] == 0
+
+
+@pytest.mark.parametrize(('p', 'dim'), [(2, 1), (1, 3)])
+def test_gaussian_ratio_inverts_the_limit(p, dim):
+  for epsilon in (0.0, 0.1, 0.7):
+    ratio = C.gaussian_ratio(epsilon, p=p, dim=dim)
+    # The errors of entries up to a quantile, in the units of `epsilon`.
+    square = stats.gamma.ppf(ratio, dim / 2)
+    error = stats.gamma.cdf(square, (dim + p) / 2) ** (1 / p)
+    assert error == pytest.approx(epsilon, abs=1e-8)
+  assert C.gaussian_ratio(1.0) == pytest.approx(1.0, abs=1e-9)
+  with pytest.raises(ValueError, match=r'epsilon must lie in \[0, 1\]'):
+    C.gaussian_ratio(1.1)
+
+
+@pytest.mark.parametrize('kappa', [0.9, 0.3, 1e-4])
+@pytest.mark.parametrize('alpha', [1.2, 1.8])
+def test_stable_limit_by_the_survival_function(alpha, kappa):
+  """E[|X|; |X| <= q] is the integral of P(|X| > t) up to q, less q kappa."""
+  with jax.enable_x64(True):
+    q = float(stable.quantile(1 - kappa / 2, alpha))
+    # t = q v^6 is fine near 0, where most of the law is.
+    v, weights = np.polynomial.legendre.leggauss(200)
+    v, weights = (v + 1) / 2, weights / 2
+    above = 2 * np.asarray(stable.sf(q * v**6, alpha))
+  inside = q * (np.sum(weights * above * 6 * v**5) - kappa)
+  mean = 2 * math.gamma(1 - 1 / alpha) / math.pi
+  assert C.stable_limit(kappa, alpha) == pytest.approx(inside / mean, rel=1e-7)
+
+
+def test_stable_limit_of_gaussians_and_its_ends():
+  limit = float(C.gaussian_limit(0.3, p=1))
+  assert C.stable_limit(0.3, 2.0) == pytest.approx(limit, abs=1e-5)
+  assert C.stable_limit(1.0, 1.5) == 0
+  for kappa, alpha, name in ((0.0, 1.5, 'kappa'), (0.5, 1.0, 'alpha')):
+    with pytest.raises(ValueError, match=f'{name} must lie in'):
+      C.stable_limit(kappa, alpha)
 
 
 # Noise that the network cannot see.

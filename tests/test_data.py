@@ -416,7 +416,7 @@ def test_damaged_text_is_one_clear_line(tmp_path, lines, capsys, fault):
 def test_damaged_gzip_is_one_clear_line(tmp_path, lines, damage):
   write_raw(tmp_path, lines)
   path = tmp_path / 'ECG5000_TEST.txt'
-  content = gzip.compress(path.read_bytes(), mtime=0)
+  content = gzip.compress(path.read_bytes(), 1, mtime=0)
   path.unlink()
   (tmp_path / 'ECG5000_TEST.txt.gz').write_bytes(damage(content))
   with pytest.raises(ValueError, match=r'ECG5000_TEST\.txt\.gz') as caught:

@@ -2,8 +2,6 @@
 
 import json
 
-import jax
-import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -83,17 +81,6 @@ def test_rows_of_another_study_are_refused(tmp_path):
   cells.run_cells(CONFIG, tmp_path / 'run', plan, report)
   with pytest.raises(ValueError, match=r"rows of this study, got .*'old'"):
     cells.run_cells(CONFIG, tmp_path / 'run', [Cell('new', dict)], report)
-
-
-def test_keys_of_cells_differ_and_stay():
-  names = ('chaos 1.5 type1', 'chaos 1.5 type2', 'euler 1.5 type1', '')
-  keys = [cells.key_for(seed, name) for name in names for seed in (0, 1)]
-  bits = {tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in keys}
-  assert len(bits) == len(keys)
-  again = cells.key_for(0, names[0])
-  assert jax.random.key_data(again).tolist() == (
-    jax.random.key_data(keys[0]).tolist()
-  )
 
 
 ROWS = [

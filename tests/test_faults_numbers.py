@@ -277,8 +277,9 @@ ESTIMATORS = {
   'max_ratio': tail_index.max_ratio,
   'mmo': lambda x: tail_index.mmo(x.reshape(-1, 10)),
   'mmo_univariate': tail_index.mmo_univariate,
-  'stable_mle': tail_index.stable_mle,
+  'stable_mle': lambda x: tail_index.stable_mle(x[:400]),
 }
+JITTED = {name: jax.jit(estimate) for name, estimate in ESTIMATORS.items()}
 STABLE = np.asarray(stable.sample(jax.random.key(2), 1.5, (2000,)))
 
 
@@ -287,8 +288,9 @@ STABLE = np.asarray(stable.sample(jax.random.key(2), 1.5, (2000,)))
 def test_tail_indices_at_the_ends_of_the_range(name, power):
   x = scaled(STABLE, power)
   plain = np.ldexp(x.astype(np.float64), -power).astype(np.float32)
-  for f in (ESTIMATORS[name], jax.jit(ESTIMATORS[name])):
-    got, right = f(jnp.asarray(x)), ESTIMATORS[name](plain)
+  right = ESTIMATORS[name](plain)
+  for f in (ESTIMATORS[name], JITTED[name]):
+    got = f(jnp.asarray(x))
     assert float(got.alpha) == pytest.approx(float(right.alpha), rel=1e-4)
     assert float(got.standard_error) == pytest.approx(
       float(right.standard_error), rel=1e-3
@@ -332,12 +334,12 @@ SIZES = [10, 100, 1797, 5000, 50_000]
 
 @pytest.mark.parametrize('size', SIZES)
 def test_a_share_that_goes_is_counted_exactly(size):
+  traced = jax.jit(
+    lambda s: compressibility.kept_count(AllBut(s), size, 'ceil')
+  )
   for percent in range(0, 100):
     share = percent / 100
     right = size - percent * size // 100
-    traced = jax.jit(
-      lambda s: compressibility.kept_count(AllBut(s), size, 'ceil')
-    )
     assert int(traced(share)) == right
     assert int(compressibility.kept_count(AllBut(share), size)) == right
     assert int(compressibility.kept_count(AllBut(share), size, 'floor')) == (

@@ -12,7 +12,7 @@ from experiments.heavy_tails_sgd import cells as study
 from experiments.heavy_tails_sgd import config as configs
 from experiments.heavy_tails_sgd import networks, synthetic
 from experiments.heavy_tails_sgd import report as reports
-from htjax import compressibility, data, models
+from htjax import data, models, rank_correlation
 
 
 @pytest.fixture(scope='module')
@@ -107,27 +107,6 @@ def test_a_wrong_limit_does_not_hold():
   assert holds(synthetic._mean(values), None) is None
 
 
-def test_stable_share_of_gaussians():
-  ours = synthetic.stable_share(2.0, 0.3)
-  limit = float(compressibility.gaussian_limit(0.3, p=1))
-  assert ours == pytest.approx(limit, abs=1e-5)
-
-
-def test_gaussian_ratio():
-  q = synthetic._gaussian_ratio(0.1)
-  x = stats.norm.ppf((1 + q) / 2)
-  assert q - 2 * x * stats.norm.pdf(x) == pytest.approx(0.01, abs=1e-8)
-
-
-def test_stable_network_has_unit_layers():
-  network = models.fcn(5, 40, 3, hidden_layers=2)
-  params = synthetic.stable_network(jax.random.key(0), network, 1.0)
-  for name in network.hidden:
-    kernel = np.asarray(params[name]['kernel'], np.float64)
-    assert np.linalg.norm(kernel) == pytest.approx(1.0, abs=1e-5)
-  assert np.abs(params['output']['kernel']).max() <= 40**-0.5
-
-
 def test_the_authors_protocol_counts_an_output_that_it_leaves_alone():
   network = models.fcn(6, 8, 3, hidden_layers=2)
   params = network.init(jax.random.key(1))
@@ -181,6 +160,17 @@ def test_relations_are_taken_at_equal_shares_pruned():
   line = reports.survival_table(rows).splitlines()[-1]
   expected = 'net F5 singular values -1.00 [-1.00, -1.00]'
   assert ' '.join(line.split()) == expected + 3 * ' 1.00 [1.00, 1.00]'
+
+
+def test_spearman_refuses():
+  for x, y, labels, name in (
+    ([1.0, 2.0], [1.0], None, 'y'),
+    ([1.0, 2.0], [1.0, 2.0], ['a'], 'x'),
+    ([1.0, np.nan], [1.0, 2.0], None, 'x'),
+    ([], [], None, 'x'),
+  ):
+    with pytest.raises(ValueError, match=f'{name} must be'):
+      rank_correlation.spearman(x, y, labels)
 
 
 def test_spearman_without_variation():

@@ -206,6 +206,7 @@ def host_run(start):
   return run(particles=start, kind='type2').particles[-1]
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one():
   with socket.socket() as free:
     free.bind(('localhost', 0))

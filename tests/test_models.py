@@ -304,3 +304,16 @@ def test_bad_inputs_are_named(name, shape, message):
 def test_only_typed_keys(key):
   with pytest.raises(ValueError, match='key must be a typed key'):
     models.fcn(3, 4, 2).init(key)
+
+
+def test_stable_params_have_unit_layers():
+  network = models.fcn(5, 40, 3, hidden_layers=2)
+  params = models.stable_params(jax.random.key(0), network, 1.0)
+  for name in network.hidden:
+    kernel = np.asarray(params[name]['kernel'], np.float64)
+    assert np.linalg.norm(kernel) == pytest.approx(1.0, abs=1e-5)
+    # Cauchy entries: the largest owns most of the norm.
+    assert np.abs(kernel).max() > 0.3
+  assert np.abs(params['output']['kernel']).max() <= 40**-0.5
+  with pytest.raises(ValueError, match='alpha must lie in'):
+    models.stable_params(jax.random.key(0), network, 2.5)

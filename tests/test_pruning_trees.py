@@ -84,7 +84,7 @@ def test_vmap_is_a_loop_and_jit_is_eager(kernel):
   loop = jax.tree.map(
     lambda *x: jnp.stack(x), *(kernel(_params(i)) for i in range(3))
   )
-  chex.assert_trees_all_equal(jax.vmap(kernel)(stacked), loop)
+  chex.assert_trees_all_equal(jax.jit(jax.vmap(kernel))(stacked), loop)
   chex.assert_trees_all_equal(jax.jit(kernel)(_params()), kernel(_params()))
 
 

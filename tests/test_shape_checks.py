@@ -6,7 +6,8 @@ import pytest
 import shape_checks
 from jaxtyping import Float, TypeCheckError, jaxtyped
 
-from htjax import sketching, tail_index
+from htjax import tail_index
+from htjax.sketching import l1_recovery
 from htjax.tail_index import block_sums
 from htjax.types import Array, ArrayLike
 
@@ -50,7 +51,7 @@ def test_other_annotations_are_not_looked_at():
   'wrong',
   [
     lambda: block_sums._norms(jnp.ones(3)),
-    lambda: sketching._pseudo_inverse(jnp.ones((2, 2, 2))),
+    lambda: l1_recovery._pseudo_inverse(jnp.ones((2, 2, 2))),
     lambda: jax.jit(block_sums._norms)(jnp.ones(3)),
   ],
 )

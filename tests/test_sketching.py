@@ -239,3 +239,15 @@ def test_recovery_faults():
     sketching.sketch_dimension(11, 2, (10, 20))
   with pytest.raises(ValueError, match='p must'):
     sketching.useful_sparsity(1)
+
+
+@pytest.mark.parametrize('j', [1, 2, 4])
+def test_sparse_masks(j):
+  mask = np.asarray(sketching.sparse_mask(jax.random.key(2), 50, j))
+  assert np.all(np.diag(mask))
+  counts = np.concatenate([mask.sum(axis=0), mask.sum(axis=1)])
+  assert counts.max() == j
+  # Permutations meet here and there, but not often.
+  assert counts.mean() > j - 0.5
+  with pytest.raises(ValueError, match='j must be an integer >= 1, got 0'):
+    sketching.sparse_mask(jax.random.key(2), 50, 0)

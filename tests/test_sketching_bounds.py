@@ -1,6 +1,5 @@
 """The experiment on pruned networks: a run, and what its reports say."""
 
-import functools
 import itertools
 import json
 import math
@@ -8,17 +7,15 @@ import re
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from experiments.common import published
 from experiments.sketching_bounds import (
   cells,
-  methods,
   networks,
   numbers,
-  recovery,
   report,
+  sketch_sizes,
 )
 from experiments.sketching_bounds import config as configs
 
@@ -169,45 +166,11 @@ def test_networks_that_learned_nothing_have_a_row():
   assert slopes == ''
 
 
-def test_margins_pay_for_strength_and_grid():
-  """Pruning takes half of the margin, rounding the other half."""
-  rng = np.random.default_rng(1)
-  layers = [
-    jnp.asarray(rng.standard_normal((a, b)) / math.sqrt(a), jnp.float32)
-    for a, b in ((30, 40), (40, 40), (40, 5))
-  ]
-  net = networks.Network(
-    configs.get_config('smoke'), jax.random.key(0), None, layers, layers
-  )
-  code = methods.Code(net, 7.0)
-  for gamma in (0.01, 2.0):
-    strength, steps = code.within(gamma)
-    half = gamma / (2 * math.sqrt(2))
-    assert code.error(strength).value == pytest.approx(half, rel=1e-6)
-    whole = code.error(strength, steps)
-    assert whole.value == pytest.approx(2 * half, rel=1e-6)
-    assert code.error(1.01 * strength, steps).value > 2 * half
-  # More margin, more pruning.
-  assert code.within(2.0)[0] > code.within(0.01)[0]
-
-
-@pytest.mark.parametrize('j', [1, 2, 4])
-def test_sparse_matrices(j):
-  values, places = jax.random.split(jax.random.key(2))
-  draw = functools.partial(recovery.sparse_matrix, p=50, j=j)
-  x = np.asarray(draw(values, places))
-  assert np.all(np.diag(x) != 0)
-  counts = np.concatenate([(x != 0).sum(axis=0), (x != 0).sum(axis=1)])
-  assert counts.max() == j
-  # Permutations meet here and there, but not often.
-  assert counts.mean() > j - 0.5
-
-
 def test_recovery_needs_enough_rows():
   def recover(seed, m):
     keys = jax.random.split(jax.random.key(seed), 5)
-    drawn = recovery.draw_many(keys, p=16, j=2, m=m, delta=4)
-    return recovery.recover_many(*drawn, max_iterations=1000, at_once=1)
+    drawn = sketch_sizes.draw_many(keys, p=16, j=2, m=m, delta=4)
+    return sketch_sizes.recover_many(*drawn, max_iterations=1000, at_once=1)
 
   errors, found = recover(3, m=15)
   assert int(jnp.sum(errors < 1e-3)) >= 4

@@ -1,5 +1,6 @@
 """Training lanes: order of operations, stopping rule, batches, resume."""
 
+import functools
 import itertools
 from typing import NamedTuple
 
@@ -34,6 +35,8 @@ def recipe(**changes) -> Recipe:
   return base._replace(**changes)
 
 
+# A program that is made once is traced and compiled once.
+@functools.cache
 def program(rec: Recipe, network=NETWORK, select=HIDDEN) -> training.Program:
   return training.make_program(network.init, network.apply, rec, select=select)
 
@@ -70,11 +73,14 @@ def slow_reference(rec: Recipe, lane: Lane, data: Examples):
     ]
     return -picked.mean()
 
-  for i in itertools.count():
-    gradient = jax.grad(loss)(params)
-    params = jax.tree.map(
-      lambda p, g: p - rec.learning_rate * g, params, gradient
+  @jax.jit
+  def step(params):
+    return jax.tree.map(
+      lambda p, g: p - rec.learning_rate * g, params, jax.grad(loss)(params)
     )
+
+  for i in itertools.count():
+    params = step(params)
     if i % rec.eval_every == 0:
       hits = NETWORK.apply(params, data.inputs).argmax(-1) == data.labels
       if hits.mean() >= rec.target_accuracy:
@@ -267,6 +273,17 @@ def test_average_of_the_iterates_after_the_rule(at_once, delay):
   steps = 20 - delay
   data = make_data()
   rec = recipe(average_steps=steps, average_delay=delay)
+
+  def loss(params):
+    logits = NETWORK.apply(params, data.inputs)
+    return evaluation.cross_entropy(logits, data.labels).mean()
+
+  @jax.jit
+  def plain_step(params, rate):
+    return jax.tree.map(
+      lambda p, g: p - rate * g, params, jax.grad(loss)(params)
+    )
+
   lanes = [Lane(1, 2.0, 0.0, 0.3), Lane(2, 2.0, 0.0, 0.2)]
   found = run_all(rec, lanes, data, at_once=at_once)
   for i, lane in enumerate(lanes):
@@ -277,16 +294,8 @@ def test_average_of_the_iterates_after_the_rule(at_once, delay):
     assert found[i].status == 'converged'
     iterates, params = [], met.params
 
-    def loss(params):
-      logits = NETWORK.apply(params, data.inputs)
-      return evaluation.cross_entropy(logits, data.labels).mean()
-
     for _ in range(20):
-      params = jax.tree.map(
-        lambda p, g, lr=lane.learning_rate: p - lr * g,
-        params,
-        jax.grad(loss)(params),
-      )
+      params = plain_step(params, lane.learning_rate)
       iterates.append(params)
     mean = jax.tree.map(lambda *leaves: sum(leaves[delay:]) / steps, *iterates)
     assert_same_params(found[i].params, iterates[-1], rtol=1e-4, atol=1e-5)
@@ -486,6 +495,9 @@ def conv_network():
   return models.Network(init, apply, (), ())
 
 
+CONV = conv_network()
+
+
 @pytest.mark.parametrize('at_once', [1, 4])
 def test_steps_from_the_host_give_the_same_numbers(at_once, monkeypatch):
   rng = np.random.default_rng(0)
@@ -495,14 +507,12 @@ def test_steps_from_the_host_give_the_same_numbers(at_once, monkeypatch):
   )
   rec = recipe(batch_size=8, eval_batch=8, target_accuracy=0.5, max_steps=25)
   lanes = [Lane(0, 2.0, 0.0), Lane(1, 1.5, 0.01), Lane(2, 1.2, 1e30)]
-  network = conv_network()
 
   def run():
-    prog = training.make_program(network.init, network.apply, rec)
     found = list(training.train(prog, lanes, data, at_once=at_once))
     return sorted(found, key=lambda f: f.lane_index)
 
-  prog = training.make_program(network.init, network.apply, rec)
+  prog = program(rec, CONV, None)
   assert engine.Engine(prog, data, batched=False).from_host
   dense = program(recipe())
   assert not engine.Engine(dense, make_data(), batched=False).from_host
@@ -579,6 +589,35 @@ def test_the_log_of_a_resumed_run_is_that_of_an_uninterrupted_one(tmp_path):
   assert go(tmp_path / 'a', []) == go(tmp_path / 'b', [2, 3, 7])
 
 
+def test_resume_on_other_numbers_of_devices(tmp_path):
+  data, rec = make_data(num=50), recipe(batch_size=16, target_accuracy=0.99)
+  lanes, all_devices = LANES[1:6], jax.devices()
+  whole = run_all(rec, lanes, data, at_once=5, devices=all_devices)
+  done: dict[int, training.Finished] = {}
+  # 3 to 8, to 3, to 1; the last one finishes on 8.
+  for stop_after, num in ((7, 3), (6, 8), (5, 3), (6, 1), (10**9, 8)):
+    with records.open_run(tmp_path / 'run', {'a': 1}) as run:
+      try:
+        for f in training.train(
+          program(rec),
+          lanes,
+          data,
+          at_once=5,
+          done=frozenset(done),
+          run=_DiesAfter(run, stop_after),
+          checkpoint_every=0.0,
+          devices=all_devices[:num],
+        ):
+          done[f.lane_index] = f
+      except Interrupted:
+        continue
+  assert done.keys() == whole.keys()
+  for i in whole:
+    assert done[i].steps == whole[i].steps
+    # Batches of other sizes round differently.
+    assert_same_params(done[i].params, whole[i].params, rtol=1e-5, atol=1e-6)
+
+
 class _DiesAfter:
   """A run whose log raises after so many records."""
 
@@ -648,3 +687,14 @@ def test_bad_data_and_group_size_are_named():
     next(training.train(program(recipe()), lanes, short))
   with pytest.raises(ValueError, match='at_once'):
     next(training.train(program(recipe()), lanes, data, at_once=0))
+
+
+def test_named_keys_differ_and_stay():
+  names = ('chaos 1.5 type1', 'chaos 1.5 type2', 'euler 1.5 type1', '')
+  keys = [training.named_key(seed, name) for name in names for seed in (0, 1)]
+  bits = {tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in keys}
+  assert len(bits) == len(keys)
+  again = training.named_key(0, names[0])
+  assert jax.random.key_data(again).tolist() == (
+    jax.random.key_data(keys[0]).tolist()
+  )

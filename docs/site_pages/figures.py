@@ -6,13 +6,18 @@ the run has them; the study's own report draws them. To add a run:
 """
 
 import functools
+import hashlib
 import importlib
 import io
 import json
+import os
 import pathlib
+import pickle
 import sys
+from importlib import metadata
 
 ROOT = pathlib.Path(__file__).parents[2]
+KEPT = ROOT / 'build' / 'figures'
 
 
 def kept(study: str) -> list[pathlib.Path]:
@@ -48,7 +53,37 @@ def images(study: str) -> dict[str, bytes]:
 
 @functools.cache
 def draw(run: pathlib.Path) -> dict[str, bytes]:
-  """The figures of one run as PNG, by name."""
+  """The figures of one run as PNG, by name, in their order.
+
+  Those drawn before are in `build/figures`; they are taken from there while
+  the rows, the code that draws and its packages stay what they were.
+  """
+  place = KEPT / f'{_inputs(run)}.pickle'
+  if place.exists():
+    return pickle.loads(place.read_bytes())
+  pictures = _drawn(run)
+  KEPT.mkdir(parents=True, exist_ok=True)
+  half = place.with_suffix(f'.{os.getpid()}')
+  half.write_bytes(pickle.dumps(pictures))
+  half.replace(place)
+  return pictures
+
+
+def _inputs(run: pathlib.Path) -> str:
+  """A number for all that decides what the figures of a run look like."""
+  found = hashlib.sha256(str(run.relative_to(ROOT)).encode())
+  found.update(run.read_bytes())
+  code = ('htjax', 'experiments/common', f'experiments/{run.parent.name}')
+  for path in sorted(p for c in code for p in (ROOT / c).rglob('*.py')):
+    found.update(path.read_bytes())
+  found.update((ROOT / 'experiments' / 'published.json').read_bytes())
+  found.update(pathlib.Path(__file__).read_bytes())
+  for package in ('jax', 'matplotlib', 'numpy', 'scipy'):
+    found.update(metadata.version(package).encode())
+  return found.hexdigest()
+
+
+def _drawn(run: pathlib.Path) -> dict[str, bytes]:
   from matplotlib import pyplot
 
   # The studies are run from the root, and not installed. Said here, because

@@ -203,7 +203,7 @@ def benchmarks() -> dict[str, Benchmark]:
       weights.mmo,
     ),
     'import': Benchmark(
-      'import htjax',
+      'import htjax.noise',
       'import jax, optax',
       Target(False, 1.1, 1.05),
       20,

@@ -108,9 +108,14 @@ def run_command(
 
 
 def cold_environment(**more: str) -> dict[str, str]:
-  """The environment without what would keep compiled programs, or make more
-  devices than there are."""
-  dropped = ('JAX_COMPILATION_CACHE_DIR', 'XLA_FLAGS')
+  """The environment without what would keep compiled programs, make more
+  devices than there are, or compile modules that an installation has compiled.
+  """
+  dropped = (
+    'JAX_COMPILATION_CACHE_DIR',
+    'XLA_FLAGS',
+    'PYTHONDONTWRITEBYTECODE',
+  )
   kept = {k: v for k, v in os.environ.items() if k not in dropped}
   return kept | {'JAX_ENABLE_COMPILATION_CACHE': 'false'} | more
 

@@ -3,22 +3,17 @@
 Everything that is read besides the codeword is fixed before the data.
 """
 
-import functools
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from htjax import data
 from htjax.bounds import codes
 from htjax.types import Array
 
-# The bank: derivatives of a Gaussian of unit width, cut at three pixels.
-_RADIUS = 3
 _CHUNK = 2000
 
 
@@ -49,19 +44,15 @@ def load_images(name: str, num_levels: int) -> tuple[Images, Images]:
   """Training and test pictures as pixels between 0 and 1.
 
   The standardisation of `data.load` is undone, so that no number that was
-  computed from the data enters: black and white both occur, which gives back
-  the integers.
+  computed from the data enters.
   """
   dataset = data.load(name)
-  black, white = dataset.train.inputs.min(), dataset.train.inputs.max()
 
-  def undo(split: data.Split) -> Images:
-    levels = (split.inputs - black) / (white - black) * num_levels
-    side = math.isqrt(math.prod(levels.shape[1:]))
-    pixels = (np.rint(levels) / num_levels).astype(np.float32)
-    return Images(pixels.reshape(-1, side, side), split.labels)
+  def images(split: data.Split) -> Images:
+    pixels = data.pixels(split, num_levels)[..., 0]
+    return Images(pixels / np.float32(num_levels), split.labels)
 
-  return undo(dataset.train), undo(dataset.test)
+  return images(dataset.train), images(dataset.test)
 
 
 def evaluate(bits: np.ndarray, images: Images) -> tuple[int, int]:
@@ -70,7 +61,7 @@ def evaluate(bits: np.ndarray, images: Images) -> tuple[int, int]:
   decoded = codes.decode(bits, lambda settings: Design(*settings).shapes(side))
   design = Design(*decoded.settings)
   layers = [jnp.asarray(w) for w in decoded.layers]
-  inputs = features(design, images.pixels)
+  inputs = features(design, images)
   guesses = [
     np.argmax(_logits(design, layers, inputs[i : i + _CHUNK]), axis=1)
     for i in range(0, len(inputs), _CHUNK)
@@ -79,41 +70,9 @@ def evaluate(bits: np.ndarray, images: Images) -> tuple[int, int]:
   return errors, sum(int(np.count_nonzero(w)) for w in decoded.layers)
 
 
-def features(design: Design, pixels: np.ndarray) -> Array:
-  """The bank's rectified outputs, averaged over cells; nothing is learnt.
-
-  Of pixels [n, side, side], float32 [n, side / cell, side / cell,
-  orientations + 1].
-  """
-  bank = jnp.asarray(_bank(design.orientations))
-  parts = [
-    _rectified(bank, pixels[i : i + _CHUNK], design.cell)
-    for i in range(0, len(pixels), _CHUNK)
-  ]
-  return jnp.concatenate(parts)
-
-
-def _bank(orientations: int) -> np.ndarray:
-  """[7, 7, 1, orientations + 1], absolute values that sum to one."""
-  offsets = np.arange(-_RADIUS, _RADIUS + 1)
-  v, u = np.meshgrid(offsets, offsets, indexing='ij')
-  gaussian = np.exp(-(u**2 + v**2) / 2)
-  angles = 2 * np.pi * np.arange(orientations) / orientations
-  filters = [(u * np.cos(a) + v * np.sin(a)) * gaussian for a in angles]
-  stacked = np.stack([*filters, gaussian], axis=-1)[:, :, None]
-  return (stacked / np.abs(stacked).sum((0, 1))).astype(np.float32)
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def _rectified(bank: Array, pixels: Array, cell: int) -> Array:
-  x, layout = jnp.asarray(pixels)[..., None], ('NHWC', 'HWIO', 'NHWC')
-  outputs = lax.conv_general_dilated(
-    x, bank, (1, 1), 'SAME', dimension_numbers=layout
-  )
-  n, side, _, c = outputs.shape
-  cells = side // cell
-  outputs = jax.nn.relu(outputs)[:, : cells * cell, : cells * cell]
-  return 4 * outputs.reshape(n, cells, cell, cells, cell, c).mean((2, 4))
+def features(design: Design, images: Images) -> Array:
+  """Inputs of a network, float32 [n, side / cell, side / cell, channels]."""
+  return data.edge_features(images.pixels, design.orientations, design.cell)
 
 
 def apply(design: Design, layers: Sequence[Array], inputs: Array) -> Array:

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 from ml_collections import ConfigDict
 
 from experiments.certificates.decoder import Design, Images, apply, features
@@ -68,7 +67,7 @@ def make_trainer(
 ) -> Callable[[Lane], codes.Code]:
   """A function that trains, prunes and quantises a network, to a codeword."""
   design = Design(*(config[name] for name in Design._fields))
-  inputs = features(design, train.pixels)
+  inputs = features(design, train)
   shapes = design.shapes(train.pixels.shape[1])
   programs = {s: _program(config, design, shapes, s) for s in STAGES}
   steps = len(train.labels) // config.batch_size
@@ -133,57 +132,26 @@ def _optimizer(
 
   sigma = knobs.sigma if stage == 'dense' else jnp.zeros_like(knobs.sigma)
   key = jax.random.fold_in(jax.random.key(knobs.seed), 2)
+  # Down to kappa in four fifths of the stage.
+  start, steps = knobs.prune_start, knobs.prune_steps / 1.25
+  kept = pruning.cubic_schedule(knobs.kappa, start=start, steps=steps)
+  prune = pruning.gradual_magnitude(
+    kept if stage == 'prune' else None, every=config.prune_every
+  )
   return optax.chain(
     optax.scale_by_adam(),
     optax.scale_by_learning_rate(step_size),
     noise.add_stable_noise(
       step_size, knobs.alpha, sigma, key=key, kind=config.kind
     ),
-    _prune(config.prune_every, knobs, stage),
+    # Layers, not the values that they will take.
+    optax.masked(prune, (True, False)),
   )
 
 
-def _prune(
-  every: int, knobs: Knobs, stage: str
-) -> optax.GradientTransformation:
-  """Keep pruned weights zero, and in its stage prune more in rounds."""
-
-  def update(updates, step, params):
-    (moves, book_moves), (layers, _) = updates, params
-    masks = [w != 0 for w in layers]
-    if stage == 'prune':
-      kappa = _kept_fraction(step, knobs)
-      masks = lax.cond(
-        step % every == 0,
-        lambda: pruning.magnitude(layers, kappa, scope='global').mask,
-        lambda: masks,
-      )
-    moves = [
-      jnp.where(mask, move, -w)
-      for mask, move, w in zip(masks, moves, layers, strict=True)
-    ]
-    return (moves, book_moves), step + 1
-
-  return optax.GradientTransformation(lambda params: jnp.int32(0), update)
-
-
-def _kept_fraction(step: Array, knobs: Knobs) -> Array:
-  """From 1 to kappa in four fifths of the stage (Zhu & Gupta 2017)."""
-  part = 1.25 * (step - knobs.prune_start) / knobs.prune_steps
-  return knobs.kappa + (1 - knobs.kappa) * (1 - jnp.minimum(part, 1)) ** 3
-
-
 def _all_tied(config: ConfigDict, params: Params) -> list[Array]:
-  return [_tied(config, *pair) for pair in zip(*params, strict=True)]
-
-
-def _tied(config: ConfigDict, layer: Array, book: Array) -> Array:
-  """Each kept weight at the nearest value; gradients pass straight through."""
-  on_grid = codes.to_grid(lax.stop_gradient(book), config.mantissa_bits)
-  values = book - lax.stop_gradient(book) + on_grid
-  distances = layer[..., None] - values.reshape((1,) * layer.ndim + (-1,))
-  nearest = values[jnp.argmin(jnp.abs(distances), axis=-1)]
-  return jnp.where(layer != 0, layer - lax.stop_gradient(layer) + nearest, 0)
+  pairs = zip(*params, strict=True)
+  return [codes.tie(*pair, config.mantissa_bits) for pair in pairs]
 
 
 def _with_books(config: ConfigDict, layers: list[Array]) -> Params:

@@ -15,9 +15,8 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from experiments.common.figures import Figure
-from htjax import plotting, training
+from htjax import hosts, plotting, training
 from htjax.io import files, records
-from htjax.types import PRNGKey
 
 Row = dict[str, Any]
 Measure = Callable[[], Row | Iterable[Row]]
@@ -132,7 +131,7 @@ def collect(
     title: of the progress bar.
   """
   kept: list[list[Row]] = [[] for _ in tags]
-  for row in run.read_results():
+  for row in hosts.from_first(run.read_results()):
     kept[_owner(run.workdir, row, tags)].append(row)
   done = frozenset(i for i, own in enumerate(kept) if own)
   with tqdm(total=len(tags), initial=len(done), desc=title) as bar:
@@ -164,11 +163,3 @@ def publish(report: Report, workdir: Path) -> None:
   for name, figure in report.figures.items():
     plotting.save(figure, workdir / f'{name}.png')
   print(f'{text}\n\nwritten to {workdir}')
-
-
-def key_for(seed: int, name: str) -> PRNGKey:
-  """A key of its own for each name, whatever other cells there are."""
-  letters = name.encode()
-  chunks = (letters[i : i + 4] for i in range(0, len(letters), 4))
-  numbers = (int.from_bytes(chunk, 'little') % 2**31 for chunk in chunks)
-  return functools.reduce(jax.random.fold_in, numbers, jax.random.key(seed))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from htjax import data, models
+from htjax import data, models, training
 
 
 def first(
@@ -45,3 +45,11 @@ def network(
     dataset.num_classes,
     hidden_layers=settings['hidden_layers'],
   )
+
+
+def recipe(config: Mapping[str, Any], **changes: Any) -> training.Recipe:
+  """Entries of a config that are fields of `Recipe`, by name."""
+  known = {
+    name: config[name] for name in training.Recipe._fields if name in config
+  }
+  return training.Recipe(**known | changes)

@@ -156,10 +156,10 @@ class LastLayer:
 def load_pictures(dataset: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
   """Pictures normalised as the weights expect them, and labels."""
   split = data.load(dataset).test
-  # Every channel has pixels 0 and 255, which undoes any normalisation.
-  low, high = (f(split.inputs, (0, 1, 2)) for f in (np.min, np.max))
-  pixels = np.rint(255 * (split.inputs[: limit or None] - low) / (high - low))
-  return resnets.normalise(pixels), split.labels[: limit or None]
+  pixels, labels = (
+    a[: limit or None] for a in (data.pixels(split), split.labels)
+  )
+  return resnets.normalise(pixels), labels
 
 
 @jax.jit

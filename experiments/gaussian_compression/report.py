@@ -13,8 +13,8 @@ from experiments.common import frames, published
 from experiments.common.cells import Report
 from experiments.common.figures import Axes, Figure, curves, describe
 from experiments.common.frames import Column, Row, columns, table, where
-from experiments.gaussian_compression import brackets, line_mixture
-from htjax import plotting, stable
+from experiments.gaussian_compression import brackets
+from htjax import line_mixture, plotting, stable
 
 Mixture = line_mixture.LineMixture | None
 

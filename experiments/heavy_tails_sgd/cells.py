@@ -27,11 +27,6 @@ from htjax import (
 from htjax.io import records
 
 _BINS = 80
-# Settings that go from a preset to the training program as they are.
-_RECIPE = (
-  *('eval_every', 'target_accuracy', 'target_loss', 'average_steps'),
-  *('average_delay', 'max_steps', 'eval_batch'),
-)
 _OTHER_SETTINGS = ('preset', 'panels', 'studies', *synthetic.STUDIES)
 
 
@@ -94,11 +89,8 @@ def train(
 ) -> list[Row]:
   """Train and analyse one network at one batch size, all step sizes."""
   task = make()
-  recipe = training.Recipe(
-    learning_rate=0.0,  # every lane has its own
-    batch_size=batch_size,
-    **{name: config[name] for name in _RECIPE},
-  )
+  # Every lane has its own step size.
+  recipe = tasks.recipe(config, learning_rate=0.0, batch_size=batch_size)
   lanes = [
     training.Lane(seed, 2.0, 0.0, rate)
     for rate in rates

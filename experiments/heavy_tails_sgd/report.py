@@ -15,6 +15,7 @@ from experiments.common.frames import Column, Row
 from experiments.heavy_tails_sgd import figures, networks
 from experiments.heavy_tails_sgd.networks import METHODS, model_alpha, survival
 from experiments.heavy_tails_sgd.synthetic import AGREEMENTS, STRUCTURES
+from htjax import rank_correlation
 
 _RESAMPLES = 2000
 _PRUNED = (0.5, 0.8, 0.9, 0.95)  # shares of the parameters, for a table
@@ -155,21 +156,10 @@ def _interval(points: list[Point]) -> str:
 
 def spearman(points: list[Point]) -> tuple[float, float, float]:
   """Rank correlation and its interval, whole settings resampled."""
-  groups: dict[Any, list[tuple[float, float]]] = {}
-  for setting, x, y in points:
-    groups.setdefault(setting, []).append((x, y))
-  clusters, num = list(groups.values()), len(groups)
-
-  def rho(chosen: Iterable[int]) -> float:
-    x, y = np.array([pair for i in chosen for pair in clusters[i]]).T
-    if len(set(x)) < 2 or len(set(y)) < 2:
-      return math.nan
-    return float(stats.spearmanr(x, y).statistic)
-
-  resamples = np.random.default_rng(0).integers(num, size=(_RESAMPLES, num))
-  draws = [value for value in map(rho, resamples) if not math.isnan(value)]
-  low, high = np.quantile(draws or [math.nan], (0.025, 0.975)).tolist()
-  return rho(range(num)), low, high
+  settings, x, y = zip(*points, strict=True)
+  return rank_correlation.spearman(
+    np.array(x), np.array(y), settings, num_resamples=_RESAMPLES
+  )
 
 
 # Exactly stable weights.

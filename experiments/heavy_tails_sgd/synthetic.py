@@ -82,7 +82,7 @@ def _agreement(config: ConfigDict) -> Callable[..., Row]:
 
   @jax.jit
   def agreement(key, alpha, inputs):
-    params = stable_network(key, network, alpha)
+    params = models.stable_params(key, network, alpha)
 
     def labels(params):
       return network.apply(params, inputs).argmax(-1)
@@ -101,24 +101,6 @@ def _agreement(config: ConfigDict) -> Callable[..., Row]:
     }
 
   return agreement
-
-
-def stable_network(key: Any, network: models.Network, alpha: Any) -> Any:
-  """Independent stable weights, each hidden layer of unit norm.
-
-  The output layer is as the network initialises it.
-  """
-  params = dict(network.init(jax.random.fold_in(key, 0)))
-  for i, name in enumerate(network.hidden, 1):
-    shape = params[name]['kernel'].shape
-    w = _scaled(stable.sample(jax.random.fold_in(key, i), alpha, shape))
-    params[name] = {'kernel': w / jnp.linalg.norm(w)}
-  return params
-
-
-def _scaled(w: Any) -> Any:
-  """Over the largest entry: squares of the tail would overflow."""
-  return w / jnp.max(jnp.abs(w))
 
 
 # Matrices.
@@ -252,7 +234,7 @@ def _rates(config: ConfigDict) -> Iterator[Row]:
 def _ratios(config: ConfigDict) -> Iterator[Row]:
   """Prunable shares of matrices with more and less independence."""
   size, error = config.limits.size, config.error
-  gaussian = _gaussian_ratio(error)
+  gaussian = compressibility.gaussian_ratio(error)
   for i, alpha in enumerate(_ALPHAS):
     ratios = functools.partial(
       _matrix_ratios, alpha=alpha, error=error, size=size
@@ -269,23 +251,14 @@ def _ratios(config: ConfigDict) -> Iterator[Row]:
       yield _row('Section S1.6.2', f'pruning ratio, {name}', alpha, *judged)
 
 
-def _gaussian_ratio(error: float) -> float:
-  """The pruned fraction at which the Gaussian limit is `error`."""
-  low, high = 0.0, 1.0
-  for _ in range(60):
-    middle = (low + high) / 2
-    with jax.enable_x64(True):
-      reached = float(compressibility.gaussian_limit(1.0 - middle)) >= error
-    low, high = (low, middle) if reached else (middle, high)
-  return low
-
-
 def _singular(config: ConfigDict) -> Iterator[Row]:
   """Half of the singular values of a square matrix."""
   size = config.limits.singular_size
 
   def error(alpha: float, key: Any) -> Any:
-    matrix = _scaled(stable.sample(key, alpha, (size, size)))
+    matrix = stable.sample(key, alpha, (size, size))
+    # Over the largest: squares of the tail would overflow.
+    matrix = matrix / jnp.max(jnp.abs(matrix))
     s = jnp.linalg.svd(matrix, compute_uv=False)
     return jnp.sqrt(jnp.sum(s[size // 2 :] ** 2) / jnp.sum(s**2))
 
@@ -304,31 +277,24 @@ def _finite_moment(config: ConfigDict) -> Iterator[Row]:
   """
   kappa, size = 0.3, config.limits.largest
 
-  def pareto_share(alpha: float, kappa: float) -> float:
+  def pareto_limit(kappa: float, alpha: float) -> float:
     return 1 - kappa ** (1 - 1 / alpha)
 
   laws: dict[str, Any] = {
-    'stable': (stable.sample, stable_share, (1.2, 1.4, 1.5, 1.6, 1.8, 2.0)),
-    'Pareto': (jax.random.pareto, pareto_share, (1.2, 1.5, 1.8)),
+    'stable': (
+      stable.sample,
+      compressibility.stable_limit,
+      (1.2, 1.4, 1.5, 1.6, 1.8, 2.0),
+    ),
+    'Pareto': (jax.random.pareto, pareto_limit, (1.2, 1.5, 1.8)),
   }
   for name, (sample, limit, alphas) in laws.items():
     for alpha in alphas:
       found = _repeats(config, 4, _draw_error, sample, size, kappa, 1, alpha)
-      predicted = limit(alpha, kappa)
+      predicted = limit(kappa, alpha)
       interval = _mean(found, predicted * size ** (1 / alpha - 1))
       what = f'l1 error, kappa = {kappa:g}, {name}'
       yield _row('finite moment', what, alpha, interval, predicted)
-
-
-def stable_share(alpha: float, kappa: float) -> float:
-  """E[|X|; |X| <= q] / E|X| of a stable law, q its quantile at 1 - kappa."""
-  with jax.enable_x64(True):
-    q = float(stable.quantile(1 - kappa / 2, alpha))
-    nodes, weights = np.polynomial.legendre.leggauss(64)
-    x = q * (nodes + 1) / 2
-    density = np.asarray(stable.pdf(x, alpha))
-  inside = float(np.sum(weights * x * density)) * q
-  return inside / (2 * math.gamma(1 - 1 / alpha) / math.pi)
 
 
 LIMITS = {

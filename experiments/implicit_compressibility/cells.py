@@ -17,21 +17,17 @@ from htjax.io import records
 from htjax.noise import StableNoise
 from htjax.selection import exclude
 
-# Settings that go from a preset to the training program as they are.
-_RECIPE = (
-  *('learning_rate', 'batch_size', 'kind', 'unit', 'eval_every'),
-  *('target_accuracy', 'max_steps', 'eval_batch'),
-)
-
 
 def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
   """Train, prune and report; returns the rows of results.json."""
   dataset = load_data(config)
   network = tasks.network(config, dataset)
   lanes = make_lanes(config)
-  recipe = training.Recipe(**{name: config[name] for name in _RECIPE})
   program = training.make_program(
-    network.init, network.apply, recipe, select=exclude(*network.excluded)
+    network.init,
+    network.apply,
+    tasks.recipe(config),
+    select=exclude(*network.excluded),
   )
   analyse = make_analysis(config, network, dataset)
 

@@ -17,11 +17,11 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from experiments.common.cells import Cell, Row, cell, key_for, run_cells
+from experiments.common.cells import Cell, Row, cell, run_cells
 from experiments.mean_field import coupled, extremes, laws
 from experiments.mean_field.case import Case, make_problem
 from experiments.mean_field.report import report
-from htjax import mean_field
+from htjax import mean_field, training
 
 Study = Callable[[Case], Iterator[Row]]
 
@@ -37,7 +37,7 @@ def cells(config: ConfigDict) -> list[Cell]:
   constants = functools.cache(lambda: mean_field.regularity(problem))
 
   def rows(title: str, name: str, alpha: float, kind: str) -> Iterator[Row]:
-    key = key_for(config.seed, title)
+    key = training.named_key(config.seed, title)
     common = {'study': name, 'alpha': alpha, 'kind': kind}
     for row in plans[name][0](
       Case(config, problem, constants, key, alpha, kind)

@@ -1,7 +1,8 @@
 """Proposition B.1, Lemma C.3 and Lemma D.1: gradients, means, largest norms."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,32 +12,41 @@ from jax import lax
 from experiments.common.cells import Row
 from experiments.mean_field.case import VARIANTS, Case, rate_row
 from htjax import mean_field, stable
-from htjax.types import Array
 
 
 def gradient(case: Case) -> Iterator[Row]:
   """Proposition B.1's trade-off curve beside the gradients measured."""
-  config, measure = case.config, _least_gradients(case)
+  config, num = case.config, case.config.gradient_replicas
+  sizes = {
+    'num_steps': config.gradient_iterations,
+    'num_particles': config.gradient_particles,
+  }
   sigmas, etas = config.gradient_sigmas, config.gradient_steps
   eta, sigma = etas[len(etas) // 2], sigmas[len(sigmas) // 2]
   for what, x, settings in (
     (f'sigma, step {eta:g}', sigmas, [(s, eta) for s in sigmas]),
     (f'step, sigma {sigma:g}', etas, [(sigma, e) for e in etas]),
   ):
-    gradients, risks = zip(*(measure(*s) for s in settings), strict=True)
-    printed = [
-      mean_field.gradient_norm_bound(
-        case.constants(),
-        excess_risk=float(risk),
-        alpha=case.alpha,
-        sigma=sigma,
-        step_size=eta,
-        num_steps=config.gradient_iterations,
-        num_particles=config.gradient_particles,
-        gamma=config.gradient_gamma,
+    gradients, printed = [], []
+    for s, e in settings:
+      process: Any = sizes | case.noise | {'sigma': s, 'step_size': e}
+      # The same replicas at every setting.
+      key = jax.random.clone(case.key)
+      found = mean_field.gradient_norms(
+        key, case.problem, num_replicas=num, **process
       )
-      for risk, (sigma, eta) in zip(risks, settings, strict=True)
-    ]
+      gradients.append(found.least)
+      printed.append(
+        mean_field.gradient_norm_bound(
+          case.constants(),
+          excess_risk=float(found.risk),
+          alpha=case.alpha,
+          sigma=s,
+          step_size=e,
+          gamma=config.gradient_gamma,
+          **sizes,
+        )
+      )
     names = 'Proposition B.1', f'gradient against {what}'
     row = rate_row(*names, x, jnp.stack(gradients))
     bound = [p.value for p in printed]
@@ -45,39 +55,6 @@ def gradient(case: Case) -> Iterator[Row]:
       'bound_holds': bool(np.all(np.less_equal(row['levels'], bound))),
       'premises': [p.reason for p in printed],
     }
-
-
-def _least_gradients(
-  case: Case,
-) -> Callable[[float, float], tuple[Array, Array]]:
-  """(sigma, step size) -> (least square gradients [R], mean risk at first)."""
-  config, problem = case.config, case.problem
-
-  def square(theta):
-    b = mean_field.drift(problem, theta, theta)
-    return jnp.sum(b * b) / config.gradient_particles**2
-
-  def one(own, sigma, eta):
-    start_key, noise_key = jax.random.split(own)
-    theta = case.start(start_key, config.gradient_particles)
-    settings = case.noise | {'sigma': sigma, 'step_size': eta}
-    steps = config.gradient_iterations
-    path = mean_field.simulate(
-      noise_key, problem, theta, num_steps=steps, save_every=1, **settings
-    ).particles[:-1]
-    return lax.map(square, path), mean_field.risk(problem, theta)
-
-  @jax.jit
-  def measure(sigma, eta):
-    # The same replicas at every setting.
-    key = jax.random.clone(case.key)
-    keys = jax.random.split(key, config.gradient_replicas)
-    squares, risks = lax.map(lambda k: one(k, sigma, eta), keys)
-    # min over k of the mean over replicas: replicas are read at that k.
-    k = jnp.argmin(squares.mean(axis=0))
-    return squares[:, k], risks.mean()
-
-  return measure
 
 
 def infinite_mean(case: Case) -> Iterator[Row]:
@@ -118,7 +95,12 @@ def _means_of_squares(case: Case, n: int, num: int) -> np.ndarray:
 def largest_norm(case: Case) -> Iterator[Row]:
   """Lemma D.1: the mean largest of n norms, and its bounds."""
   alpha, widths = case.alpha, case.config.norm_widths
-  constant = _tail_supremum(case)
+  constant = mean_field.norm_tail_supremum(
+    jax.random.fold_in(case.key, 0),
+    alpha,
+    *(case.config.dim, case.kind),
+    num_samples=case.config.norm_samples,
+  )
   means = [case.largest_norm(case.key, n) for n in widths]
   slopes = np.diff(np.log(means)) / np.diff(np.log(widths))
   bounds = {
@@ -140,19 +122,3 @@ def largest_norm(case: Case) -> Iterator[Row]:
     **bounds,
     'bound_holds': bool(np.all(np.array(means) <= bounds['sharp_bound'])),
   }
-
-
-def _tail_supremum(case: Case) -> float:
-  """sup_r r^alpha P(|X| > r), from samples and the limit at large r."""
-  alpha, dim = case.alpha, case.config.dim
-  x = stable.sample_vectors(
-    jax.random.fold_in(case.key, 0),
-    alpha,
-    (case.config.norm_samples, dim),
-    kind=case.kind,
-  )
-  norms = np.sort(np.linalg.norm(np.asarray(x, np.float64), axis=1))[::-1]
-  ranks = np.arange(1, len(norms) + 1) / len(norms)
-  # A thousand norms and more: 3 % of statistical error, and less above.
-  found = np.max((norms**alpha * ranks)[len(norms) // 100 :])
-  return max(float(found), mean_field.norm_tail_constant(alpha, dim, case.kind))

@@ -27,17 +27,13 @@ _DECAY = 0.7
 
 def linear(case: Case) -> Iterator[Row]:
   """The law of one coordinate under the drift -lambda theta, from 0."""
-  alpha, config = case.alpha, case.config
-  decay = -math.expm1(-alpha * _DECAY * config.horizon)
-  process = config.sigma * (decay / (alpha * _DECAY)) ** (1 / alpha)
   num_steps = case.process['num_steps']
-  scheme = _scheme_scale(case, num_steps)
   # The process is a scheme of finer steps, with fewer particles.
   for names, expected, finer in (
-    (('eq. (3)', 'scale of the scheme'), scheme, 1),
-    (('eq. (4)', 'scale of the process'), process, 16),
+    (('eq. (3)', 'scale of the scheme'), _scale(case, num_steps), 1),
+    (('eq. (4)', 'scale of the process'), _scale(case), 16),
   ):
-    steps, n = finer * num_steps, config.linear_particles // finer
+    steps, n = finer * num_steps, case.config.linear_particles // finer
     key = jax.random.fold_in(case.key, steps)
     yield _scale_row(case, names, expected, _linear(case, key, n, steps))
 
@@ -49,16 +45,19 @@ def linear_control(case: Case) -> Iterator[Row]:
   sigma = config.sigma * eta ** (0.5 - 1 / case.alpha)
   x = _linear(case, case.key, config.linear_particles, steps, sigma=sigma)
   names = 'eq. (3)', 'control: noise scaled by eta^(1/2)'
-  yield _scale_row(case, names, _scheme_scale(case, steps), x)
+  yield _scale_row(case, names, _scale(case, steps), x)
 
 
-def _scheme_scale(case: Case, num_steps: int) -> float:
-  """The scale after so many steps to the horizon."""
-  eta, s = case.config.horizon / num_steps, 0.0
-  for _ in range(num_steps):
-    s *= abs(1 - _DECAY * eta) ** case.alpha
-    s += case.config.sigma**case.alpha * eta
-  return s ** (1 / case.alpha)
+def _scale(case: Case, num_steps: int | None = None) -> float:
+  """The scale at the horizon, after so many steps or of the process."""
+  config = case.config
+  return mean_field.ornstein_uhlenbeck_scale(
+    case.alpha,
+    config.sigma,
+    decay=_DECAY,
+    horizon=config.horizon,
+    num_steps=num_steps,
+  )
 
 
 def _linear(

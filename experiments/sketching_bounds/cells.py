@@ -20,12 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.common.cells import Cell, Row, cell, key_for, run_cells
+from experiments.common.cells import Cell, Row, cell, run_cells
 from experiments.sketching_bounds import lemmas, methods, networks
 from experiments.sketching_bounds.networks import Network
-from experiments.sketching_bounds.recovery import recovery
 from experiments.sketching_bounds.report import report
-from htjax import bounds
+from experiments.sketching_bounds.sketch_sizes import recovery
+from htjax import bounds, training
 from htjax.bounds.magnitude_sketching import pruning_strength
 from htjax.types import PRNGKey
 
@@ -45,7 +45,9 @@ def cells(config: ConfigDict) -> list[Cell]:
 
   def of(kind: str, study: Callable[..., list[Row]], pair: Any) -> Cell:
     name = ' '.join(map(str, (kind, *pair)))
-    return cell(name, study, config, key_for(config.seed, name), *pair)
+    return cell(
+      name, study, config, training.named_key(config.seed, name), *pair
+    )
 
   return [
     of(k, study, pair) for k, (study, pairs) in plans.items() for pair in pairs

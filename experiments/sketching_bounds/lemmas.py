@@ -10,11 +10,12 @@ import numpy as np
 from scipy import stats
 
 from experiments.common.cells import Row
-from experiments.sketching_bounds.methods import Code
-from experiments.sketching_bounds.networks import PRUNING, Network, outputs
+from experiments.sketching_bounds.methods import budget_of
+from experiments.sketching_bounds.networks import PRUNING, Network
 from htjax import bounds, pruning, sketching
 from htjax.bounds import gaussian_compression, spectral
 from htjax.bounds import magnitude_sketching as paper
+from htjax.bounds.networks import outputs
 from htjax.types import Array
 
 # Edges of the histograms, in standard deviations of the layer.
@@ -79,14 +80,14 @@ def strengths(net: Network) -> list[Row]:
   """Algorithm 1 at each strength: what it does, and what the lemmas say."""
   few = net.task.x[: net.config.output_inputs]
   before = outputs(net.layers, few)
-  code = Code(net, float(jnp.max(jnp.linalg.norm(few, axis=1))))
+  budget = budget_of(net, float(jnp.max(jnp.linalg.norm(few, axis=1))))
 
   def at(strength: float) -> Row:
     pruned = prune(net, strength)
     kept = paper.kept_probability(strength)
     after = dataclasses.replace(net, layers=pruned.params)
     change = jnp.linalg.norm(outputs(after.layers, few) - before, axis=1)
-    gammas = code.changes(strength)
+    gammas = budget.changes(strength)
     moved = [
       float(spectral.spectral_norm(a - b).value)
       for a, b in zip(after.layers, net.layers, strict=True)
@@ -100,9 +101,9 @@ def strengths(net: Network) -> list[Row]:
       'change_max': float(jnp.max(change)),
       'change_mean': float(jnp.mean(change)),
       'norm_ratio': max(m / g for m, g in zip(moved, gammas, strict=True)),
-      'bound_markov': _summary(code.moved(gammas, code.multiplier)),
-      'bound_mean': _summary(code.moved(gammas, 1.0)),
-      'bound_measured': _summary(code.moved(moved, None)),
+      'bound_markov': _summary(budget.output_error(gammas, budget.multiplier)),
+      'bound_mean': _summary(budget.output_error(gammas, 1.0)),
+      'bound_measured': _summary(budget.output_error(moved)),
       **_sparsity(pruned.mask, kept, net.config.delta),
     }
 

@@ -1,14 +1,13 @@
 """Every bound that the paper compares, on one network."""
 
+import functools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from scipy import optimize
 
 from experiments.sketching_bounds import networks
 from experiments.sketching_bounds.networks import Network
@@ -105,122 +104,40 @@ def _loss(layers: list[Array], x: Array, label: Array) -> Array:
 def _counted(net: Network) -> Bounds:
   """The paper's bounds at 1/60 kept, and at what the margin allows."""
   kept, delta = net.config.kept, net.config.delta
-  code = Code(net, float(jnp.max(net.input_norms)))
+  budget = budget_of(net, float(jnp.max(net.input_norms)))
   sixtieth = paper.pruning_strength(kept)
-  grid = [2 * w / net.config.num_values for w in code.largest]
+  grid = [2 * w / net.config.num_values for w in budget.largest]
   naive = paper.naive_risk(
     net.margins,
     gamma=net.gamma,
-    output_error=code.error(sixtieth, grid),
+    output_error=budget.error(sixtieth, grid),
     nonzeros=[math.ceil(kept * a * b) for a, b in net.shapes],
     shapes=net.shapes,
-    num_values=code.num_values(grid),
+    num_values=budget.num_values(grid),
     delta=delta,
   )
+  sketched = functools.partial(
+    budget.sketched_risk,
+    net.margins,
+    gamma=net.gamma,
+    sparsity_failure=net.config.sparsity_failure,
+    constant=net.config.constant,
+  )
+  strength, steps = budget.within(net.gamma)
   return {
-    'sketched': _sketched(code, sixtieth, grid),
-    'sketched_margin': _sketched(code, *code.within(net.gamma)),
+    'sketched': sketched(strength=sixtieth, steps=grid),
+    'sketched_margin': sketched(strength=strength, steps=steps),
     'naive': naive,
   }
 
 
-def _sketched(code: 'Code', strength: float, steps: list[float]):
-  net, kept = code.net, _kept(strength)
-  failure = net.config.sparsity_failure
-  return paper.sketched_risk(
-    net.margins,
-    gamma=net.gamma,
-    output_error=code.error(strength, steps),
-    shapes=net.shapes,
-    kept=kept,
-    num_values=code.num_values(steps),
-    factors=np.array([_factor(s, kept, failure) for s in net.shapes]),
-    constant=net.config.constant,
+def budget_of(net: Network, input_norm: float) -> paper.Budget:
+  """Errors of pruning and rounding on inputs of at most this norm."""
+  return paper.Budget(
+    net.shapes,
+    net.norms.spectral,
+    variances=[float(jnp.mean(w**2)) for w in net.layers],
+    largest=[float(jnp.max(jnp.abs(w))) for w in net.layers],
+    input_norm=input_norm,
+    multiplier=net.config.markov_factor * len(net.layers),
   )
-
-
-def _factor(shape: tuple[int, int], kept: float, failure: float) -> float:
-  """Least lambda (in steps of 1.1) that fails with at most this probability."""
-  factor, claim = 1.0, paper.distributed_sparsity
-  while claim(shape, kept=kept, factor=factor).failure > failure:
-    factor *= 1.1
-  return factor
-
-
-def _kept(strength: float) -> float:
-  """The kept fraction; it may round to 1, which the bounds do not take."""
-  return min(paper.kept_probability(strength), 1 - 2**-53)
-
-
-class Code:
-  """Movement of outputs by pruning and rounding: Lemma 4.2.
-
-  `input_norm` is that of the longest input.
-  """
-
-  def __init__(self, net: Network, input_norm: float):
-    self.net, self.input_norm = net, input_norm
-    self.largest = [float(jnp.max(jnp.abs(w))) for w in net.layers]
-    self.variances = [float(jnp.mean(w**2)) for w in net.layers]
-    self.multiplier = net.config.markov_factor * len(net.layers)
-
-  def changes(self, strength: float) -> list[float]:
-    """Mean spectral norms of what pruning takes from each layer."""
-    return [
-      paper.pruning_error(s, variance=v, strength=strength).value
-      for s, v in zip(self.net.shapes, self.variances, strict=True)
-    ]
-
-  def moved(
-    self,
-    changes: Sequence[float],
-    multipliers: float | None,
-    rounding: Sequence[float] | float = 0.0,
-  ) -> bounds.Bound:
-    """The error where each layer changes by so much."""
-    return paper.pruned_output_error(
-      self.net.norms.spectral,
-      np.array(changes),
-      input_norm=self.input_norm,
-      multipliers=multipliers,
-      rounding=np.array(rounding),
-    )
-
-  def error(self, strength: float, steps: Sequence[float] = ()) -> bounds.Bound:
-    """Of pruning at a strength, and rounding each layer to a grid if given."""
-    pairs = zip(steps, self.nonzeros(strength), strict=True) if steps else ()
-    rounding = [paper.rounding_error(*pair) for pair in pairs]
-    return self.moved(self.changes(strength), self.multiplier, rounding or 0.0)
-
-  def nonzeros(self, strength: float) -> list[int]:
-    """Of each layer after pruning, at least the expected number."""
-    kept = _kept(strength)
-    expected = paper.expected_nonzeros
-    return [math.ceil(expected(s, kept=kept)) for s in self.net.shapes]
-
-  def num_values(self, steps: Sequence[float]) -> list[int]:
-    """Points of each layer's grid."""
-    pairs = zip(self.largest, steps, strict=True)
-    return [max(2, paper.num_grid_values(*pair)) for pair in pairs]
-
-  def within(self, gamma: float) -> tuple[float, list[float]]:
-    """Strength and grids that the margin pays for, half and half.
-
-    The error of pruning grows with the strength, so that the largest one is
-    where it meets its half; each layer takes an equal part of the other.
-    """
-    # A hair less, or rounding decides whether it is enough.
-    half = math.log(gamma / (2 * math.sqrt(2))) - 1e-9
-
-    def excess(log: float) -> float:
-      return self.error(math.exp(log)).log_value - half
-
-    high = 10.0
-    log = high if excess(high) <= 0 else optimize.brentq(excess, -200.0, high)
-    strength = math.exp(log)
-    # The lemma's error is this much times the sum of the relative changes.
-    spectral = self.net.norms.spectral
-    front = math.log(math.e * self.input_norm) + np.sum(np.log(spectral))
-    share = math.exp(half - front) / len(spectral)
-    pairs = zip(spectral, self.nonzeros(strength), strict=True)
-    return strength, [2 * share * top / math.sqrt(n) for top, n in pairs]

@@ -11,13 +11,11 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from experiments.common.cells import key_for
 from htjax import bounds, data, models, training
 from htjax.bounds import spectral
-from htjax.bounds.networks import dense_layers, pre_activations
+from htjax.bounds.networks import dense_layers, outputs
 from htjax.types import Array, PRNGKey
 
-_CHUNK = 5000
 # What the children of a key are for.
 TRAINING, PRUNING, PROBES, SMOOTHNESS = range(4)
 
@@ -96,17 +94,6 @@ class Network:
     return float(jnp.mean(logits.argmax(1) != self.task.test_y))
 
 
-@jax.jit
-def _apply(layers: list[Array], x: Array) -> Array:
-  return pre_activations(layers, x)[-1]
-
-
-def outputs(layers: Sequence[Array], x: Array) -> Array:
-  """Outputs [n, k], some thousand inputs at a time."""
-  parts = [x[i : i + _CHUNK] for i in range(0, len(x), _CHUNK)]
-  return jnp.concatenate([_apply(list(layers), part) for part in parts])
-
-
 def train(
   config: ConfigDict, key: PRNGKey, name: str, width: int, epochs: Sequence[int]
 ) -> Iterator[tuple[int, Network]]:
@@ -131,7 +118,8 @@ def _program(
   seed: int, name: str, width: int, hidden: int, batch_size: int, rate: float
 ) -> training.Program:
   """Adam, the last incomplete batch of an epoch left out."""
-  task, key = load_task(name), key_for(seed, f'{name} {width}')
+  task = load_task(name)
+  key = training.named_key(seed, f'{name} {width}')
   network = models.fcn(
     task.x.shape[1], width, task.num_classes, hidden_layers=hidden
   )

@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.common import published
 from experiments.common.frames import Row
+from htjax.bounds import baselines
 
 METHODS = {
   'neyshabur_2015': 'Neyshabur 2015',
@@ -57,22 +58,13 @@ def stable_ranks(row: Row) -> np.ndarray:
 
 
 def forms(row: Row) -> dict[str, float]:
-  """The norm bounds as often compared: products of norms over the margin and
-  sqrt(n), without B, logarithms, depth and 2^L; natural logarithms.
-
-  Neyshabur 2015 prod F; 2017 prod S sqrt(sum h F^2 / S^2); Bartlett 2017
-  prod S (sum (T / S)^(2/3))^(3/2). S, F, T: spectral, Frobenius, (2, 1) norms.
-  """
-  spectral, frobenius, sums = map(np.array, row['norms'].values())
-  widths = np.array([b for _, b in row['shapes']])
-  scale = -math.log(row['gamma'] * math.sqrt(row['num_samples']))
-  tops = np.sum(np.log(spectral)) + scale
-  return {
-    'neyshabur_2015': np.sum(np.log(frobenius)) + scale,
-    'neyshabur_2017': tops + 0.5 * math.log(np.sum(widths * stable_ranks(row))),
-    'bartlett_2017': tops
-    + 1.5 * math.log(np.sum((sums / spectral) ** (2 / 3))),
-  }
+  """The norm bounds as often compared, natural logarithms."""
+  return baselines.log_norm_products(
+    **{name: np.array(values) for name, values in row['norms'].items()},
+    widths=np.array([b for _, b in row['shapes']]),
+    gamma=row['gamma'],
+    num_samples=row['num_samples'],
+  )
 
 
 def slopes(rows: list[Row]) -> dict[str, tuple[float, float | None]]:

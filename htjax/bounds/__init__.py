@@ -10,8 +10,11 @@ and the margins. The bounds are functions of what is measured, on the host in
 float64, and each returns a `Bound`; `binomial` has the exact tails.
 
 Records and margins are used from here (`bounds.Bound`, `bounds.margin_loss`),
-everything else from its module (`bounds.heavy_tails.compressed_risk`).
+everything else from its module (`bounds.heavy_tails.compressed_risk`). Older
+addresses (`bounds.ingredients`) answer with a DeprecationWarning.
 """
+
+from types import ModuleType
 
 from htjax.bounds import (
   baselines,
@@ -26,6 +29,7 @@ from htjax.bounds import (
   spectral,
 )
 from htjax.bounds.margins import margin_loss, margins, ramp_loss
+from htjax.bounds.older_addresses import older
 from htjax.bounds.result import Assumption, Bound, make_bound
 
 __all__ = [
@@ -46,3 +50,7 @@ __all__ = [
   'ramp_loss',
   'spectral',
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+  return older(name)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from htjax.bounds.arguments import as_array, as_list, check_callable
-from htjax.checks import check_floating
+from htjax.checks import check_count, check_floating
 from htjax.types import Array, ArrayLike, PyTree
 
 Activation = Callable[[Array], Array]
@@ -76,6 +76,33 @@ def pre_activations(
       )
     states.append(hidden @ w)
   return states
+
+
+def outputs(
+  layers: Sequence[ArrayLike], x: ArrayLike, *, batch_size: int = 5000
+) -> Array:
+  """Outputs of a ReLU network on many inputs, some thousand at a time.
+
+  Args:
+    layers: matrices [fan_in, fan_out], first to last.
+    x: inputs [n, fan_in of the first], n >= 1.
+    batch_size: how many are in memory with all their states.
+
+  Returns:
+    Array [n, fan_out of the last].
+
+  Raises:
+    ValueError: if shapes do not fit; batch_size below 1.
+  """
+  check_count('batch_size', batch_size)
+  layers, x = check_network(layers, x)
+  parts = [x[i : i + batch_size] for i in range(0, len(x), batch_size)]
+  return jnp.concatenate([_outputs(layers, part) for part in parts])
+
+
+@jax.jit
+def _outputs(layers: list[Array], x: Array) -> Array:
+  return pre_activations(layers, x)[-1]
 
 
 def check_matrix(name: str, matrix: ArrayLike) -> Array:

@@ -12,19 +12,24 @@ from htjax.compressibility.arguments import (
   check_order,
 )
 from htjax.compressibility.counts import ROUNDINGS, AllBut, Kept, kept_count
-from htjax.compressibility.curves import gaussian_limit, stable_curve
+from htjax.compressibility.curves import (
+  gaussian_limit,
+  gaussian_ratio,
+  stable_curve,
+  stable_limit,
+)
 from htjax.compressibility.errors import (
   best_k,
   compression_error,
   smallest_kappa,
 )
-from htjax.compressibility.order_statistics import largest, median, num_true
 from htjax.compressibility.ratios import (
   column_norms,
   invisible_noise_ratios,
   num_removable,
   pruning_ratio,
 )
+from htjax.compressibility.top_k import largest, median, num_true
 from htjax.floats import as_floating
 
 __all__ = [
@@ -39,6 +44,7 @@ __all__ = [
   'column_norms',
   'compression_error',
   'gaussian_limit',
+  'gaussian_ratio',
   'invisible_noise_ratios',
   'kept_count',
   'largest',
@@ -48,4 +54,5 @@ __all__ = [
   'pruning_ratio',
   'smallest_kappa',
   'stable_curve',
+  'stable_limit',
 ]

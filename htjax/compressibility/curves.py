@@ -1,6 +1,7 @@
 """Error curves expected of Gaussian and of stable weights."""
 
 import functools
+import itertools
 import math
 from typing import Any
 
@@ -13,6 +14,7 @@ from htjax import stable
 from htjax.checks import (
   check_count,
   check_key,
+  check_number,
   check_range,
   checked,
 )
@@ -66,6 +68,85 @@ def gaussian_limit(kappa: ArrayLike, *, p: float = 2, dim: int = 1) -> Array:
   check_kappa(kappa)
   kappa = as_floating('kappa', kappa)
   return or_nan(_gaussian_limit(kappa, p, dim), kappa)
+
+
+@checked
+def gaussian_ratio(epsilon: float, *, p: float = 2, dim: int = 1) -> float:
+  """Fraction of Gaussian columns that can go at a relative error.
+
+  The inverse of `gaussian_limit`: its value at kappa = 1 - ratio is epsilon.
+
+  Args:
+    epsilon: relative error, not squared, in [0, 1]; a number on the host.
+    p: order of the norm, 0 < p < infinity.
+    dim: dimension of a column; 1 for i.i.d. Gaussian entries.
+
+  Returns:
+    float in [0, 1], to about 1e-11.
+
+  Raises:
+    ValueError: epsilon outside [0, 1]; as `gaussian_limit`.
+
+  Source: the inverse of [IC], Proposition A.1.
+
+  Examples:
+    >>> from htjax import compressibility
+    >>> print(f'{compressibility.gaussian_ratio(0.1):.4f}')
+    0.2653
+  """
+  check_range('epsilon', epsilon, 0.0, 1.0)
+  low, high = 0.0, 1.0
+  for _ in range(60):
+    middle = (low + high) / 2
+    with jax.enable_x64(True):
+      error = float(gaussian_limit(1.0 - middle, p=p, dim=dim))
+    low, high = (low, middle) if error >= epsilon else (middle, high)
+  return low
+
+
+@checked
+def stable_limit(kappa: float, alpha: float) -> float:
+  """Limit of the relative l_1 error of stable weights, as their number grows.
+
+  E[|X|; |X| <= q] / E |X| with q the quantile of |X| at 1 - kappa; a limit
+  below 1 that falls with alpha, since E |X| is finite. For p = 2 the errors of
+  alpha < 2 vanish instead, see `stable_curve`.
+
+  Args:
+    kappa: kept fraction in (0, 1]; a number on the host.
+    alpha: tail index in (1, 2], likewise; the scale does not matter.
+
+  Returns:
+    float in [0, 1), to about 1e-9.
+
+  Raises:
+    ValueError: a number out of range.
+
+  Source: [Gribonval2012], Proposition 1.1.
+
+  Examples:
+    >>> from htjax import compressibility
+    >>> print(f'{compressibility.stable_limit(0.3, 1.5):.3f}')
+    0.280
+  """
+  check_range('kappa', kappa, 0.0, 1.0, open_low=True)
+  check_range('alpha', alpha, 1.0, 2.0, open_low=True)
+  nodes, weights = np.polynomial.legendre.leggauss(64)
+  inside = 0.0
+  with jax.enable_x64(True):
+    q = float(stable.quantile(1 - kappa / 2, alpha))
+    for low, high in itertools.pairwise(_panels(q)):
+      x = low + (high - low) * (nodes + 1) / 2
+      density = np.asarray(stable.pdf(x, alpha))
+      inside += float(np.sum(weights * x * density)) * (high - low)
+  return inside / (2 * math.gamma(1 - 1 / alpha) / math.pi)
+
+
+def _panels(end: float) -> list[float]:
+  """From 0 to an end, in pieces that grow as a stable density widens."""
+  powers = (2.0**i for i in itertools.count(2))
+  inner = itertools.takewhile(lambda power: power < end, powers)
+  return [0.0, *inner, end]
 
 
 @checked
@@ -123,6 +204,7 @@ def stable_curve(
   check_count('num_draws', num_draws)
   check_order(p)
   check_range('alpha', alpha, 0.0, 2.0, open_low=True)
+  check_number('level', level)
   check_range('level', level, 0.0, 1.0)
   check_kappa(kappa)
   removed = n - kept_count(kappa, n, rounding)

@@ -18,7 +18,7 @@ from htjax.compressibility.arguments import (
 )
 from htjax.compressibility.costs import last_true, removal_cost
 from htjax.compressibility.counts import Kept, kept_count
-from htjax.compressibility.order_statistics import largest
+from htjax.compressibility.top_k import largest
 from htjax.floats import as_floating, to_unit_peak
 from htjax.types import Array, ArrayLike
 

@@ -167,6 +167,7 @@ def column_norms(matrix: Array, p: float = 2) -> Array:
     >>> compressibility.column_norms(matrix).tolist()
     [5.0, 1.0]
   """
+  check_range('p', p, 0, math.inf, open_low=True, open_high=True)
   matrix = nonempty('matrix', matrix)
   if matrix.ndim < 1:
     raise ValueError(f'matrix must be [..., n], got shape {matrix.shape}')

@@ -4,10 +4,13 @@
 `synthetic` need no files. `ecg5000`, `mnist`, `cifar10`, `cifar100` and
 `svhn_cropped` are read through TensorFlow Datasets from `array_record` files,
 without TensorFlow, once `htjax data prepare NAME --data_dir=DIR` has
-written them.
+written them. `pixels` gives back the integers of standardised pictures,
+of which `edge_features` makes features that know no data.
 """
 
+from htjax.data.edges import edge_features
 from htjax.data.loading import NAMES, load
+from htjax.data.pictures import pixels
 from htjax.data.preparing import prepare
 from htjax.data.store import find_prepared
 from htjax.data.structures import Dataset, Split
@@ -17,8 +20,10 @@ __all__ = [
   'NAMES',
   'Dataset',
   'Split',
+  'edge_features',
   'find_prepared',
   'load',
+  'pixels',
   'prepare',
   'synthetic',
 ]

@@ -37,13 +37,10 @@ def check_config(workdir: Path, config: dict[str, Any]) -> bool:
         'it is no run; choose another --workdir'
       )
     return False
-  differences = _differences(read_config(workdir), config)
-  if differences:
-    shown = '; '.join(differences[:5])
-    more = f'; {len(differences) - 5} more' if len(differences) > 5 else ''
+  if found := differences(read_config(workdir), config):
     raise ValueError(
-      f'workdir {workdir} belongs to another config ({shown}{more}): choose '
-      'another --workdir or delete it'
+      f'workdir {workdir} belongs to another config ({found}): choose another '
+      '--workdir or delete it'
     )
   return True
 
@@ -57,13 +54,16 @@ def _is_ours(name: str) -> bool:
   return name == LOCK or re.fullmatch(r'\..*\.tmp', name) is not None
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+  """The first entries that differ, in words; empty where none does."""
   old, new = dict(_dotted(old)), dict(_dotted(new))
-  return [
+  found = [
     f'{name} was {_show(a)}, is {_show(b)}'
     for name in sorted(old.keys() | new.keys())
     if not _equal(a := old.get(name, _ABSENT), b := new.get(name, _ABSENT))
   ]
+  more = [f'{len(found) - 5} more'] if len(found) > 5 else []
+  return '; '.join(found[:5] + more)
 
 
 def _dotted(

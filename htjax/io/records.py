@@ -18,7 +18,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from htjax.io.configs import CONFIG, LOCK, check_config, read_config
+from htjax import hosts
+from htjax.io.configs import (
+  CONFIG,
+  LOCK,
+  check_config,
+  differences,
+  read_config,
+)
 from htjax.io.faults import naming
 from htjax.io.files import atomic_write, read_bytes, size_of
 from htjax.io.strict_json import (
@@ -57,7 +64,10 @@ def open_run(
   A new directory gets a `config.json` with the config, the versions of the
   packages, the devices, the commit of the code and the time. A directory that
   has one is gone on with, if its config is the same; versions and devices may
-  differ. A last line of `metrics.jsonl` that was cut off is dropped.
+  differ, and then `config.json` says from which row on in its list `continued`.
+  A last line of `metrics.jsonl` that was cut off is dropped. Of several hosts
+  all must open it; where one has another config, or the first cannot open it,
+  each raises.
 
   Args:
     workdir: created if it is missing.
@@ -79,27 +89,62 @@ def open_run(
   wanted = plain(config, 'config', name_nonfinite)
   if not isinstance(wanted, dict):
     raise ValueError(f'config must be a dictionary, got {config!r}')
-  if jax.process_index() != 0:
-    _wait_for_hosts()
-    check_config(workdir, wanted)
-    return Run(workdir, wanted, None)
+  for i, other in enumerate(hosts.from_each(wanted)):
+    if found := differences(wanted, other):
+      raise ValueError(
+        f'all hosts must have one config; on host {jax.process_index()} and on '
+        f'host {i}: {found}'
+      )
+  error = None
+  try:
+    if jax.process_index() == 0:
+      run = _open(workdir, wanted, tensorboard)
+    else:
+      check_config(workdir, wanted)
+      run = Run(workdir, wanted, None)
+  except (OSError, ValueError, ImportError) as found:
+    if jax.process_count() == 1:
+      raise
+    error = found
+  for i, problem in enumerate(hosts.from_each(error and str(error))):
+    if problem:
+      raise error or ValueError(f'host {i} cannot open the run: {problem}')
+  return run
+
+
+def _open(workdir: Path, config: dict[str, Any], tensorboard: bool) -> 'Run':
   if workdir.exists() and not workdir.is_dir():
     raise ValueError(f'workdir {workdir} is a file')
-  check_config(workdir, wanted)
+  check_config(workdir, config)
   workdir.mkdir(parents=True, exist_ok=True)
   with contextlib.ExitStack() as on_error:
     lock = on_error.enter_context(_lock(workdir))
     # Looked at again: only now nobody else can write it.
-    if not check_config(workdir, wanted):
-      about = {'config': wanted, **surroundings()}
-      atomic_write(workdir / CONFIG, dump(about, indent=2) + '\n')
+    is_new = not check_config(workdir, config)
+    _note_surroundings(workdir, config, is_new)
     for left_over in workdir.glob('.*.tmp'):
       left_over.unlink()
     _repair(workdir / _METRICS)
     events = _event_writer(workdir) if tensorboard else None
-    _wait_for_hosts()
     on_error.pop_all()
-  return Run(workdir, wanted, lock, events)
+  return Run(workdir, config, lock, events)
+
+
+def _note_surroundings(
+  workdir: Path, config: dict[str, Any], is_new: bool
+) -> None:
+  """Write with what the run is made, where that is not what stands there."""
+  path, now = workdir / CONFIG, surroundings()
+  if is_new:
+    about = {'config': config, **now}
+  else:
+    about = load(path)
+    parts = about.setdefault('continued', [])
+    last = parts[-1] if parts else about
+    if all(last.get(k) == now[k] for k in now.keys() - {'started'}):
+      return
+    parts.append({'after_rows': len(read_results(workdir)), **now})
+  atomic_write(path, dump(about, indent=2) + '\n')
 
 
 class Run:
@@ -293,13 +338,6 @@ def _is_share(value: Any) -> bool:
     and not isinstance(value, bool)
     and 0 <= value <= 1
   )
-
-
-def _wait_for_hosts() -> None:
-  """Keep the others from writing where the first host has not yet looked."""
-  from jax.experimental import multihost_utils
-
-  multihost_utils.sync_global_devices('htjax.records.open_run')
 
 
 def _lock(workdir: Path) -> IO:

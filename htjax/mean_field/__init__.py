@@ -19,7 +19,12 @@ from htjax.mean_field.chaos import (
   propagation_of_chaos,
   reference_path,
 )
+from htjax.mean_field.closed_forms import (
+  norm_tail_supremum,
+  ornstein_uhlenbeck_scale,
+)
 from htjax.mean_field.euler import EulerErrors, euler_error
+from htjax.mean_field.gradients import GradientNorms, gradient_norms
 from htjax.mean_field.problem import Problem, drift, predict, risk
 from htjax.mean_field.rates import Rate, fit_rate
 from htjax.mean_field.simulation import Trajectory, euler_step, simulate
@@ -36,6 +41,7 @@ from htjax.mean_field.theory import (
 __all__ = [
   'ChaosErrors',
   'EulerErrors',
+  'GradientNorms',
   'Problem',
   'Rate',
   'ReferencePath',
@@ -48,11 +54,14 @@ __all__ = [
   'euler_step',
   'fit_rate',
   'gradient_norm_bound',
+  'gradient_norms',
   'gronwall_constant',
   'largest_norm_bound',
   'lipschitz_ratios',
   'mean_largest_norm',
   'norm_tail_constant',
+  'norm_tail_supremum',
+  'ornstein_uhlenbeck_scale',
   'predict',
   'propagation_of_chaos',
   'reference_path',

@@ -20,7 +20,10 @@ from htjax.checks import check_count, check_key, checked
 from htjax.mean_field.problem import (
   Problem,
   check_particles,
+  check_problem,
   drift,
+  flat_inputs,
+  rows_of,
 )
 from htjax.types import Array, PRNGKey
 
@@ -114,11 +117,11 @@ def regularity(
     >>> found.holds, found.unit.shape
     (True, (8,))
   """
-  p = num_parameters
-  if p is None:
-    p = math.prod(np.shape(problem.inputs)[1:])
+  check_problem(problem)
+  flat = flat_inputs(problem)
+  p = flat.shape[1] if num_parameters is None else num_parameters
   check_count('num_parameters', p)
-  dtype = jnp.asarray(problem.inputs).dtype
+  dtype = flat.dtype
   check_particles(problem, jnp.zeros((1, p), dtype))
   functions = _functions(problem, p)
   found = _search(functions, problem, p)
@@ -225,21 +228,22 @@ def _ratios(
 class _Functions(NamedTuple):
   """Functions of (point, datum), the data, and the size of a point."""
 
-  unit: tuple[Callable, Array, int]
-  gradient: tuple[Callable, Array, int]
-  loss: tuple[Callable, Array, int]
-  slope: tuple[Callable, Array, int]
+  unit: tuple[Callable, Any, int]
+  gradient: tuple[Callable, Any, int]
+  loss: tuple[Callable, Any, int]
+  slope: tuple[Callable, Any, int]
 
 
 def _functions(problem: Problem, p: int) -> _Functions:
-  inputs, targets = jnp.asarray(problem.inputs), jnp.asarray(problem.targets)
-  output = jax.eval_shape(problem.unit, jnp.zeros(p, inputs.dtype), inputs[0])
+  inputs, targets = jax.tree.map(jnp.asarray, (problem.inputs, problem.targets))
+  theta = jnp.zeros(p, flat_inputs(problem).dtype)
+  output = jax.eval_shape(problem.unit, theta, rows_of(inputs, 0))
   size = math.prod(output.shape)
 
-  def unit(theta: Array, x: Array) -> Array:
+  def unit(theta: Array, x: Any) -> Array:
     return problem.unit(theta, x).reshape(size)
 
-  def loss(f: Array, y: Array) -> Array:
+  def loss(f: Array, y: Any) -> Array:
     return problem.loss(f.reshape(output.shape), y)
 
   return _Functions(
@@ -267,7 +271,7 @@ def _search_in_float64(
       floating = jnp.issubdtype(data.dtype, jnp.floating)
       return jnp.asarray(data, jnp.float64 if floating else data.dtype)
 
-    data = wide(problem.inputs), wide(problem.targets)
+    data = jax.tree.map(wide, (problem.inputs, problem.targets))
     wider = Problem(problem.unit, problem.loss, *data)
     try:
       return _search(_functions(wider, p), wider, p)
@@ -279,14 +283,14 @@ def _search(
   functions: _Functions, problem: Problem, p: int
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
   """Suprema of each quantity: inside the outermost radii, and at them."""
-  unit, inputs, _ = functions.unit
+  unit = functions.unit[0]
   gradient, slope = functions.gradient[0], functions.slope[0]
   size = functions.loss[2]
-  along = inputs.reshape(len(inputs), -1)
+  along = flat_inputs(problem)
   if along.shape[1] != p:
-    along = jnp.ones((len(inputs), p), inputs.dtype)
+    along = jnp.ones((len(along), p), along.dtype)
   everywhere = _over_data(_starts(p, along), problem.inputs)
-  outputs = jnp.ones((len(inputs), size), inputs.dtype)
+  outputs = jnp.ones((len(along), size), along.dtype)
   everything = _over_data(_starts(size, outputs), problem.targets)
   found = {
     'the unit': everywhere(lambda t, x: jnp.linalg.norm(unit(t, x))),
@@ -309,12 +313,12 @@ def _search(
   }
 
 
-def _over_data(starts: Array, data: Array) -> Callable:
+def _over_data(starts: Array, data: Any) -> Callable:
   """The search of one quantity, mapped over the data."""
 
   @functools.partial(jax.jit, static_argnums=0)
   def search(quantity: Callable[[Array, Array], Array]) -> tuple[Array, Array]:
-    def of_one(start_and_datum: tuple[Array, Array]) -> tuple[Array, Array]:
+    def of_one(start_and_datum: tuple[Array, Any]) -> tuple[Array, Array]:
       start, datum = start_and_datum
       values = jax.vmap(lambda t: quantity(t, datum))(start)
       values = values.reshape(len(_RADII), -1)
@@ -400,7 +404,7 @@ def _root_sum(x: Array) -> Array:
 
 
 def _jumps(
-  function: Callable, data: Array, size: int, slope: np.ndarray, dtype: Any
+  function: Callable, data: Any, size: int, slope: np.ndarray, dtype: Any
 ) -> bool:
   """True if `function(point, datum)` changes by more than its slope allows.
 
@@ -410,7 +414,7 @@ def _jumps(
 
   Args:
     function: of a point [size] and a datum, to an array.
-    data: [m, ...].
+    data: [m, ...], an array or a pytree of them.
     size: of a point.
     slope: bound of the function's derivative, [m].
     dtype: of points.
@@ -423,7 +427,7 @@ def _jumps(
   ends *= 10 ** generator.uniform(-2, 2, size=(2, _SEGMENTS, 1))
   start, stop = (jnp.asarray(end, dtype) for end in ends)
 
-  def of_datum(datum: Array) -> tuple[Array, ...]:
+  def of_datum(datum: Any) -> tuple[Array, ...]:
     value = jax.vmap(lambda point: function(point, datum).reshape(-1))
 
     def change(a: Array, b: Array) -> Array:

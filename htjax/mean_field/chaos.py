@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float
 
+from htjax import hosts
 from htjax.checks import check_count, check_key, checked
 from htjax.mean_field.problem import (
   Problem,
@@ -236,9 +237,11 @@ def propagation_of_chaos(
       f'reference must have num_steps = {num_steps} steps, got '
       f'{len(reference.outputs)}'
     )
-  typical, largest, own, copies, variance = _chaos(
-    *(replica_key, problem, reference.outputs, noise, step_size),
-    *(widths, study._replace(initial=initial)),
+  typical, largest, own, copies, variance = hosts.local(
+    _chaos(
+      *(replica_key, problem, reference.outputs, noise, step_size),
+      *(widths, study._replace(initial=initial)),
+    )
   )
   return ChaosErrors(
     np.array(widths),

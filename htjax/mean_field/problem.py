@@ -23,6 +23,7 @@ import numpy as np
 from jax import lax
 
 from htjax.checks import check_finite, checked
+from htjax.floats import result_dtype
 from htjax.types import Array, ArrayLike
 
 Unit = Callable[[Array, Array], Array]
@@ -45,8 +46,8 @@ class Problem:
       its value is a number or an array [l], the network's output.
     loss: `loss(output, target)`, a number.
     inputs: [m, ...], one input per index of the first axis; an array, or a
-      pytree of arrays if the unit takes one.
-    targets: [m, ...], whatever the loss takes.
+      pytree of such arrays if the unit takes one.
+    targets: [m, ...], whatever the loss takes, an array or a pytree of them.
   """
 
   unit: Unit = dataclasses.field(metadata={'static': True})
@@ -211,6 +212,24 @@ def velocity(problem: Problem, particles: Array, slopes: Array) -> Array:
   return _join(moved, particles.shape[0])
 
 
+def num_data(problem: Problem) -> int:
+  """m, the length of the first axis of every array of the data."""
+  return int(jax.tree.leaves(problem.inputs)[0].shape[0])
+
+
+def rows_of(data: Any, index: Any) -> Any:
+  """One datum, or several, of inputs or targets."""
+  return jax.tree.map(lambda x: jnp.asarray(x)[index], data)
+
+
+def flat_inputs(problem: Problem) -> Array:
+  """All numbers of each input as floating rows, [m, d]."""
+  leaves = jax.tree.leaves(problem.inputs)
+  dtype, m = result_dtype(*leaves), num_data(problem)
+  rows = [jnp.asarray(x).reshape(m, -1).astype(dtype) for x in leaves]
+  return jnp.concatenate(rows, axis=1)
+
+
 def check_problem(problem: Problem) -> None:
   """Raise unless the data belong together."""
   if not isinstance(problem, Problem):
@@ -220,11 +239,22 @@ def check_problem(problem: Problem) -> None:
       raise ValueError(
         f'{name} must be a function, got {getattr(problem, name)!r}'
       )
-  inputs, targets = np.shape(problem.inputs), np.shape(problem.targets)
-  if not inputs or not targets or inputs[0] != targets[0] or inputs[0] == 0:
+  rows = set()
+  for name in ('inputs', 'targets'):
+    leaves = jax.tree.leaves(getattr(problem, name))
+    if not leaves:
+      raise ValueError(f'{name} must hold an array [m, ...], got none')
+    for leaf in leaves:
+      if not hasattr(leaf, 'shape'):
+        raise ValueError(
+          f'{name} must be an array [m, ...] or a pytree of them, got a leaf '
+          f'{leaf!r}'
+        )
+      rows.add(leaf.shape[:1])
+  if len(rows) > 1 or rows & {(), (0,)}:
     raise ValueError(
       'inputs and targets must have the same number of rows, at least one, '
-      f'got shapes {inputs} and {targets}'
+      f'got shapes {_shapes(problem.inputs)} and {_shapes(problem.targets)}'
     )
 
 
@@ -247,20 +277,36 @@ def check_particles(problem: Problem, particles: ArrayLike) -> Array:
 
 
 def _check_functions(problem: Problem, particles: Array) -> None:
-  theta, x = particles[0], jnp.asarray(problem.inputs)[0]
-  output = jax.eval_shape(problem.unit, theta, x)
+  theta, x = particles[0], rows_of(problem.inputs, 0)
+  where = f'theta {theta.shape}, a row of particles, and x {_shapes(x)}'
+  try:
+    output = jax.eval_shape(problem.unit, theta, x)
+  except Exception as error:
+    raise ValueError(
+      f'unit(theta, x) of problem cannot be computed for {where}: {error}'
+    ) from error
   if not _is_real_array(output) or output.ndim > 1:
     raise ValueError(
       'unit(theta, x) must return a real number or a vector [l], got '
-      f'{output} for theta {theta.shape} and x {x.shape}'
+      f'{output} for {where}'
     )
-  target = jnp.asarray(problem.targets)[0]
-  value = jax.eval_shape(problem.loss, output, target)
+  target = rows_of(problem.targets, 0)
+  where = f'an output of shape {output.shape} and a target {_shapes(target)}'
+  try:
+    value = jax.eval_shape(problem.loss, output, target)
+  except Exception as error:
+    raise ValueError(
+      f'loss(output, target) of problem cannot be computed for {where}: {error}'
+    ) from error
   if not _is_real_array(value) or value.ndim > 0:
     raise ValueError(
-      f'loss(output, target) must return a real number, got {value} for an '
-      f'output of shape {output.shape} and a target of shape {target.shape}'
+      f'loss(output, target) must return a real number, got {value} for {where}'
     )
+
+
+def _shapes(data: Any) -> Any:
+  """The shape of an array, or the shapes of a pytree of arrays."""
+  return jax.tree.map(np.shape, data)
 
 
 def _is_real_array(value: Any) -> bool:

@@ -27,6 +27,8 @@ from htjax.mean_field.problem import (
   check_particles,
   loss_slopes,
   mean_output,
+  num_data,
+  rows_of,
   velocity,
 )
 from htjax.mean_field.short_forms import gathers
@@ -187,7 +189,7 @@ def simulate(
     )
   if batch_size is not None:
     check_count('batch_size', batch_size)
-    check_range('batch_size', batch_size, 1, len(problem.inputs))
+    check_range('batch_size', batch_size, 1, num_data(problem))
   return _simulate(
     *(key, problem, particles, noise, step_size),
     *(num_steps, save_every, batch_size),
@@ -268,8 +270,9 @@ def _simulate(
 
 
 def _batch(key: PRNGKey, problem: Problem, size: int) -> Problem:
-  m = problem.inputs.shape[0]
-  rows = jax.random.choice(key, m, (size,), replace=False)
+  rows = jax.random.choice(key, num_data(problem), (size,), replace=False)
   return dataclasses.replace(
-    problem, inputs=problem.inputs[rows], targets=problem.targets[rows]
+    problem,
+    inputs=rows_of(problem.inputs, rows),
+    targets=rows_of(problem.targets, rows),
   )

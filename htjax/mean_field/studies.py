@@ -7,7 +7,6 @@ which can be huge, must not round it.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,13 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from htjax.checks import check_count
 from htjax.mean_field.problem import (
   Problem,
   check_particles,
   check_problem,
+  flat_inputs,
   loss_slopes,
   mean_output,
   velocity,
@@ -68,8 +68,16 @@ def check_start(
   check_count('num_steps', num_steps)
   check_problem(problem)
   if initial is None:
-    inputs = jnp.asarray(problem.inputs)
-    initial = _standard_normal(math.prod(inputs.shape[1:]), inputs.dtype)
+    inputs = flat_inputs(problem)
+    initial = _standard_normal(inputs.shape[1], inputs.dtype)
+    start = jnp.zeros((1, inputs.shape[1]), inputs.dtype)
+    try:
+      check_particles(problem, start)
+    except ValueError as error:
+      raise ValueError(
+        'initial must be given where the unit does not take as many parameters '
+        f'as one of inputs has numbers: {error}'
+      ) from error
   example = jax.eval_shape(lambda: initial(jax.random.key(0), 2))
   if getattr(example, 'shape', ())[:1] != (2,):
     raise ValueError(
@@ -86,14 +94,20 @@ def over_replicas(f: Callable, key: PRNGKey, study: Study) -> Any:
   keys = jax.random.split(key, num)
   if mesh is None:
     return lax.map(f, keys, batch_size=batch)
+  # `jax.make_mesh` gives axes of a type that would bind the keys as well.
+  mesh = Mesh(mesh.devices, mesh.axis_names)
   spec = PartitionSpec(mesh.axis_names)
-  return jax.shard_map(
+  found = jax.shard_map(
     lambda own: lax.map(f, own, batch_size=batch),
     mesh=mesh,
     in_specs=spec,
     out_specs=spec,
     check_vma=False,
   )(keys)
+  # A few numbers a replica, which every host wants to look at.
+  return lax.with_sharding_constraint(
+    found, NamedSharding(mesh, PartitionSpec())
+  )
 
 
 def check_replicas(study: Study) -> None:

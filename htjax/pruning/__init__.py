@@ -16,6 +16,7 @@ from htjax.compressibility import AllBut
 from htjax.pruning.adapting import linen_apply, nnx_apply, nnx_module
 from htjax.pruning.costs import multiply_adds
 from htjax.pruning.errors import METHODS, to_error
+from htjax.pruning.gradual import cubic_schedule, gradual_magnitude
 from htjax.pruning.grids import discretize
 from htjax.pruning.holding import hold
 from htjax.pruning.magnitudes import (
@@ -60,9 +61,11 @@ __all__ = [
   'columns',
   'columns_to_error',
   'compact',
+  'cubic_schedule',
   'discretize',
   'filters',
   'gaussian_replacement',
+  'gradual_magnitude',
   'hold',
   'iterative_magnitude',
   'keep_probability',

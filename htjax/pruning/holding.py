@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from htjax.checks import checked
@@ -43,8 +44,9 @@ def hold(mask: PyTree) -> optax.GradientTransformation:
     [[-1.0, 0.0], [-1.0, 0.0]]
   """
   for leaf in jax.tree.leaves(mask):
-    if jnp.result_type(leaf) != jnp.bool_:
-      raise ValueError(f'mask must hold booleans, got {jnp.result_type(leaf)}')
+    dtype = getattr(leaf, 'dtype', type(leaf))
+    if dtype not in (bool, np.dtype(bool)):
+      raise ValueError(f'mask must hold booleans, got {dtype}')
 
   def held(updates: PyTree, params: PyTree | None = None) -> PyTree:
     del params

@@ -315,7 +315,8 @@ def _infer_chain(leaves: dict[str, Any]) -> list[str]:
 
 
 def _check_chain(chain: Sequence[str], leaves: dict[str, Any]) -> list[str]:
-  if isinstance(chain, str) or len(chain) < 2 or len(set(chain)) < len(chain):
+  named = not isinstance(chain, str) and all(isinstance(n, str) for n in chain)
+  if not named or len(chain) < 2 or len(set(chain)) < len(chain):
     raise ValueError(
       f'chain must be two or more different names of kernels, got {chain!r}'
     )

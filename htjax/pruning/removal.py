@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core as jex
 
 from htjax.units import named_leaves
-from htjax.units.jaxprs import Followed, follow
+from htjax.units.jaxprs import Followed, follow, is_variable
 
 # Final atoms of each index of each axis of each leaf.
 Members = list[list[list[tuple[int, ...]]]]
@@ -227,9 +226,7 @@ def signature(
   def walk(jaxpr: Any) -> None:
     for eqn in jaxpr.eqns:
       numbers = [
-        np.asarray(v.val).tobytes()
-        for v in eqn.invars
-        if isinstance(v, jex.Literal)
+        np.asarray(v.val).tobytes() for v in eqn.invars if not is_variable(v)
       ]
       found.append((eqn.primitive.name, *numbers))
       for value in jax.tree.leaves(

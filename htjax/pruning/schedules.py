@@ -156,7 +156,10 @@ def _check_schedule(kappas: Sequence[Kept]) -> None:
   if len(kappas) == 0:
     raise ValueError('kappas must have at least one entry, got none')
   for kappa in kappas:
-    check_kappa(kappa)
+    try:
+      check_kappa(kappa)
+    except ValueError as error:
+      raise ValueError(f'each of kappas: {error}') from error
     check_scalar('kappas (each entry)', kappa)
   fractions = [kept_fraction(k) for k in kappas]
   known = [np.asarray(k) for k in fractions if is_concrete(k)]

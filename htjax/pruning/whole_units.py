@@ -85,8 +85,9 @@ def units(
   """
   check_choice('criterion', criterion, CRITERIA)
   amounts = dict(amounts or {})
-  for name, value in {'kappa': kappa, **amounts}.items():
-    check_range(name, value, 0.0, 1.0, open_low=True)
+  check_range('kappa', kappa, 0.0, 1.0, open_low=True)
+  for name, value in amounts.items():
+    check_range(f'amounts[{name!r}]', value, 0.0, 1.0, open_low=True)
   if not isinstance(inputs, tuple | list):
     inputs = (inputs,)
   named, treedef = named_leaves(params), jax.tree.structure(params)

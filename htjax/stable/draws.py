@@ -23,7 +23,9 @@ from htjax.checks import (
   check_choice,
   check_count,
   check_floating,
+  check_integer,
   check_key,
+  check_number,
   check_range,
   checked,
 )
@@ -298,6 +300,7 @@ def levy_increments(
     ((100, 2), (50, 2))
   """
   check_count('num_steps', num_steps)
+  check_number('step_size', step_size)
   check_range(
     'step_size', step_size, 0.0, np.inf, open_low=True, open_high=True
   )
@@ -372,6 +375,7 @@ def _check_vectors(
     )
   axes = (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
   for a in axes:
+    check_integer('axis', a)
     if not -len(shape) <= a < len(shape):
       raise ValueError(f'axis must be an axis of shape {shape}, got {axis}')
   return tuple(int(a) % len(shape) for a in axes)

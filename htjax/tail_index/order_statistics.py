@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float, Shaped
 
-from htjax.checks import check_count, check_range, checked
+from htjax.checks import check_count, check_range, check_real, checked
 from htjax.floats import times_power_of_two, to_unit_peak
 from htjax.tail_index.estimate import (
   TailEstimate,
@@ -101,6 +101,8 @@ def hill_plot(
     ((3,), True)
   """
   x = check_samples('x', x, 1, 2)
+  if num_tops is not None:
+    check_real('num_tops', num_tops)
   tops = np.arange(1, x.size) if num_tops is None else np.asarray(num_tops)
   if tops.ndim != 1 or tops.size == 0 or tops.dtype.kind not in 'iu':
     raise ValueError(f'num_tops must be a list of integers, got {num_tops!r}')

@@ -13,7 +13,7 @@ numbers of epochs.
 """
 
 from htjax.training.evaluation import cross_entropy, evaluate
-from htjax.training.keys import analysis_key, init_key
+from htjax.training.keys import analysis_key, init_key, named_key
 from htjax.training.lanes import (
   AVERAGING,
   CONVERGED,
@@ -51,5 +51,6 @@ __all__ = [
   'evaluate',
   'init_key',
   'make_program',
+  'named_key',
   'train',
 ]

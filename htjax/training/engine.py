@@ -1,5 +1,6 @@
 """Compiled functions of one lane, or of a batch of lanes on all devices."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -8,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from htjax import hosts
 from htjax.training import evaluation
 from htjax.training.lanes import Examples, LaneState, is_going
+from htjax.training.layout import Layout
 from htjax.training.programs import Program
 from htjax.types import Array
 
@@ -21,18 +23,25 @@ class Engine:
 
   Attributes:
     recipe: of the program.
+    layout: the mesh, or None for one device.
     batched: whether states and settings are of a batch of lanes.
     from_host: whether each step is started by the host instead of a loop on
       the device.
   """
 
-  def __init__(self, program: Program, data: Examples, *, batched: bool):
+  def __init__(
+    self,
+    program: Program,
+    data: Examples,
+    *,
+    batched: bool,
+    layout: Layout | None = None,
+  ):
     self.recipe, self.batched, self.data = program.recipe, batched, data
+    self.layout = layout
     self._program = program
-    if batched:
-      mesh = Mesh(np.array(jax.devices()), ('lanes',))
-      self.sharding = NamedSharding(mesh, PartitionSpec('lanes'))
-      self.data = jax.device_put(data, NamedSharding(mesh, PartitionSpec()))
+    if layout:
+      self.data = jax.device_put(data, layout.everywhere)
     self.from_host = _is_slow_in_loops(program, data)
 
   def init(self, lanes: Sequence[Any]) -> LaneState:
@@ -41,18 +50,18 @@ class Engine:
 
   def abstract(self, lanes: Sequence[Any]) -> LaneState:
     """The state's shapes and dtypes."""
-    init = functools.partial(_init, self._program, self.batched)
+    init = functools.partial(_init, self._program, self.batched, self.layout)
     return jax.eval_shape(init, self.arrays(lanes), self.data)
 
   def advance(self, state: LaneState, settings: Any) -> LaneState:
     """On to the next point of the evaluation grid."""
-    steps = int(np.max(np.asarray(state.steps)))
+    steps = int(np.max(np.asarray(hosts.local(state.steps))))
     num = 1 if steps == 0 else self.recipe.eval_every
     if steps < self.recipe.max_steps:
       num = min(num, self.recipe.max_steps - steps)
     if not self.from_host:
       return self._call(_advance, state, settings, self.data, num)
-    if not np.any(is_going(np.asarray(state.status))):
+    if not np.any(is_going(np.asarray(hosts.local(state.status)))):
       return state
     state = self.move(state, settings, num)
     return self._call(_judge, state, self._totals(state), self._num_train)
@@ -65,17 +74,39 @@ class Engine:
       state = self._call(_step, state, settings, self.data)
     return state
 
+  def compiled_step(self, lane: Any) -> Any:
+    """The program of one step of a lane, to be looked into and not run."""
+    abstract = self.abstract([lane])
+    if self.layout:
+      abstract = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        abstract,
+        self.layout.state(abstract),
+      )
+    return _step.lower(
+      *(self._program, self.batched, self.layout),
+      *(abstract, self.arrays([lane]), self.data),
+    ).compile()
+
   def place(self, state: LaneState) -> LaneState:
     """A state that was restored, where the devices want it."""
-    return jax.device_put(state, self.sharding) if self.batched else state
+    if self.layout is None:
+      return state
+    return jax.device_put(state, self.layout.state(state))
 
   def take(self, state: LaneState, k: int) -> LaneState:
-    """The state of the lane at position k."""
-    return jax.tree.map(lambda a: a[k], state) if self.batched else state
+    """The state of the lane at position k, on this host."""
+    if not self.batched:
+      return state
+    if jax.process_count() == 1:
+      return _at(state, k)
+    assert self.layout
+    at = jax.jit(_at, out_shardings=self.layout.everywhere)
+    return hosts.local(at(state, k))
 
   def padded(self, index: list[int]) -> list[int]:
     """`index` lengthened to a whole number of lanes per device."""
-    missing = -len(index) % len(jax.devices()) if self.batched else 0
+    missing = -len(index) % self.layout.num_lanes if self.layout else 0
     return index + index[-1:] * missing
 
   def is_sparse(self, index: list[int], waiting: set[int]) -> bool:
@@ -88,21 +119,29 @@ class Engine:
     """The batch without the lanes that have stopped."""
     kept = self.padded([i for i in dict.fromkeys(index) if i in waiting])
     where = np.array([index.index(i) for i in kept])
-    return kept, self.place(jax.tree.map(lambda a: a[where], state))
+    if kept == index:
+      return index, self.place(state)
+    if state.status.is_fully_addressable:
+      return kept, self.place(_at(state, where))
+    assert self.layout
+    at = jax.jit(_at, out_shardings=self.layout.state(state))
+    return kept, at(state, where)
 
   def arrays(self, lanes: Sequence[Any]) -> Any:
     """The settings of the lanes, as the compiled functions take them."""
     stacked = jax.tree_util.tree_map_with_path(_column, *lanes)
-    if self.batched:
-      return jax.device_put(stacked, self.sharding)
-    return jax.tree.map(lambda a: a[0], stacked)
+    if not self.batched:
+      stacked = jax.tree.map(lambda a: a[0], stacked)
+    return (
+      jax.device_put(stacked, self.layout.lanes) if self.layout else stacked
+    )
 
   @property
   def _num_train(self) -> int:
     return self.data.labels.shape[0]
 
   def _call(self, function: Any, *args: Any) -> Any:
-    return function(self._program, self.batched, *args)
+    return function(self._program, self.batched, self.layout, *args)
 
   def _totals(self, state: LaneState) -> tuple[Array, Array]:
     """Sums over the training set, batch by batch from the host."""
@@ -116,6 +155,10 @@ class Engine:
     for start, length in pieces:
       totals = self._call(_add, totals, state.params, self.data, start, length)
     return totals
+
+
+def _at(state: LaneState, where: Any) -> LaneState:
+  return jax.tree.map(lambda a: a[where], state)
 
 
 def _is_slow_in_loops(program: Program, data: Examples) -> bool:
@@ -137,80 +180,124 @@ def _column(path: tuple[Any, ...], *values: Any) -> Array:
   return jnp.asarray(values, jnp.uint32 if name == 'seed' else jnp.float32)
 
 
-_compiled = functools.partial(jax.jit, static_argnums=(0, 1))
+_compiled = functools.partial(jax.jit, static_argnums=(0, 1, 2))
 
 
 @_compiled
 def _init(
-  program: Program, batched: bool, settings: Any, data: Examples
+  program: Program,
+  batched: bool,
+  layout: Layout | None,
+  settings: Any,
+  data: Examples,
 ) -> LaneState:
-  return _mapped(program.init, batched, (0, None))(settings, data)
+  init = _mapped(program.init, batched, layout, (0, None))
+  return _settled(layout, init(settings, data))
 
 
-@functools.partial(_compiled, donate_argnums=2)
+@functools.partial(_compiled, donate_argnums=3)
 def _advance(
   program: Any,
   batched: bool,
+  layout: Layout | None,
   state: Any,
   settings: Any,
   data: Any,
   num_steps: int,
 ) -> Any:
-  axes = (0, 0, None, None)
-  return _mapped(program.advance, batched, axes)(
-    state, settings, data, num_steps
-  )
+  advance = _split(program, layout).advance
+  mapped = _mapped(advance, batched, layout, (0, 0, None, None))
+  return _settled(layout, mapped(state, settings, data, num_steps))
 
 
-@functools.partial(_compiled, donate_argnums=2)
+@functools.partial(_compiled, donate_argnums=3)
 def _move(
   program: Any,
   batched: bool,
+  layout: Layout | None,
   state: Any,
   settings: Any,
   data: Any,
   num_steps: int,
 ) -> Any:
-  axes = (0, 0, None, None)
-  return _mapped(program.move, batched, axes)(state, settings, data, num_steps)
+  move = _split(program, layout).move
+  mapped = _mapped(move, batched, layout, (0, 0, None, None))
+  return _settled(layout, mapped(state, settings, data, num_steps))
 
 
-@functools.partial(_compiled, donate_argnums=2)
+@functools.partial(_compiled, donate_argnums=3)
 def _step(
-  program: Any, batched: bool, state: Any, settings: Any, data: Any
+  program: Any,
+  batched: bool,
+  layout: Layout | None,
+  state: Any,
+  settings: Any,
+  data: Any,
 ) -> Any:
-  new = _mapped(program.step, batched, (0, 0, None))(state, settings, data)
-  return _where_going(batched, state, new)
+  step = _mapped(_split(program, layout).step, batched, layout, (0, 0, None))
+  return _settled(
+    layout, _where_going(batched, state, step(state, settings, data))
+  )
 
 
-@functools.partial(_compiled, donate_argnums=2, static_argnums=(0, 1, 4))
+@functools.partial(_compiled, donate_argnums=3, static_argnums=(0, 1, 2, 5))
 def _judge(
-  program: Any, batched: bool, state: Any, totals: Any, num_train: int
+  program: Any,
+  batched: bool,
+  layout: Layout | None,
+  state: Any,
+  totals: Any,
+  num_train: int,
 ) -> Any:
-  new = _mapped(program.judge, batched, (0, 0, None))(state, totals, num_train)
-  return _where_going(batched, state, new)
+  judge = _mapped(program.judge, batched, layout, (0, 0, None))
+  return _where_going(batched, state, judge(state, totals, num_train))
 
 
-@functools.partial(_compiled, donate_argnums=2, static_argnums=(0, 1, 6))
+@functools.partial(_compiled, donate_argnums=3, static_argnums=(0, 1, 2, 7))
 def _add(
   program: Any,
   batched: bool,
+  layout: Layout | None,
   totals: Any,
   params: Any,
   data: Any,
   start: Array,
   length: int,
 ) -> Any:
+  apply = _split(program, layout).apply
+
   def add(totals: Any, params: Any) -> Any:
     return evaluation.add_batch(
-      *(program.apply, program.losses, totals, params, data, start, length)
+      *(apply, program.losses, totals, params, data, start, length)
     )
 
-  return _mapped(add, batched, (0, 0))(totals, params)
+  return _mapped(add, batched, layout, (0, 0))(totals, params)
 
 
-def _mapped(function: Any, batched: bool, in_axes: tuple[Any, ...]) -> Any:
-  return jax.vmap(function, in_axes) if batched else function
+def _split(program: Program, layout: Layout | None) -> Program:
+  """The program with each step's examples over the devices of `data`."""
+  if layout is None:
+    return program
+  return dataclasses.replace(
+    program,
+    apply=lambda params, inputs: program.apply(params, layout.split(inputs)),
+  )
+
+
+def _settled(layout: Layout | None, state: LaneState) -> LaneState:
+  """The state with every leaf where the layout wants it."""
+  if layout is None:
+    return state
+  return lax.with_sharding_constraint(state, layout.state(state))
+
+
+def _mapped(
+  function: Any, batched: bool, layout: Layout | None, in_axes: tuple[Any, ...]
+) -> Any:
+  if not batched:
+    return function
+  axis = layout.lane_axis if layout else None
+  return jax.vmap(function, in_axes, spmd_axis_name=axis)
 
 
 def _where_going(batched: bool, old: LaneState, new: LaneState) -> LaneState:

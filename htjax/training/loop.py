@@ -7,7 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from htjax import hosts
 from htjax.checks import check_count, checked
 from htjax.io import checkpoints, records
 from htjax.training.batches import steps_per_epoch
@@ -21,6 +23,7 @@ from htjax.training.lanes import (
   check_lanes,
   is_going,
 )
+from htjax.training.layout import Rule, check_batches, layout_of
 from htjax.training.programs import Program
 
 _CHECKPOINTS = 'checkpoints'
@@ -36,19 +39,23 @@ def train(
   done: frozenset[int] = frozenset(),
   run: records.Run | None = None,
   checkpoint_every: float = 60.0,
+  devices: Sequence[jax.Device] | None = None,
+  mesh: Mesh | None = None,
+  rule: Rule | None = None,
 ) -> Iterator[Finished]:
   """Train lanes to their stopping rule, giving each as it stops.
 
   Lanes are trained in groups. The lanes of a group are one vmapped batch; when
   half of them have stopped, the batch is compacted, so that stopped lanes cost
-  nothing. With several devices the batch is sharded over them. A lane's result
-  does not depend on what the other lanes do.
+  nothing. With several devices, of one host or more, the batch is sharded over
+  them. A lane's result does not depend on what the other lanes do.
 
   With a `run`, each evaluation is logged, the state of the group is saved
   every `checkpoint_every` seconds, and a training that was killed goes on from
-  there, to the same numbers. A lane that stopped after the last checkpoint is
-  then given a second time, so that a caller who stores results by index loses
-  nothing.
+  there, on any number of devices and hosts, to the same numbers (those of
+  another size of batch but for rounding). A lane that stopped after the last
+  checkpoint is then given a second time, so that a caller who stores results by
+  index loses nothing.
 
   Args:
     program: from `make_program`.
@@ -60,13 +67,22 @@ def train(
     done: indices of lanes whose results are stored already.
     run: where evaluations are logged and checkpoints kept, or None.
     checkpoint_every: seconds.
+    devices: over which the lanes of a batch are split; None is all, of every
+      host.
+    mesh: in place of `devices`, with axes of 'lanes', 'data' and 'model': the
+      lanes of a batch, the examples of each step, the weights with their
+      optimizer state are split over them. It serves one lane at a time too.
+    rule: (shape of a weight, devices of 'model') -> PartitionSpec with that
+      name; None splits the last axis that can be, the units in Flax's layout,
+      of leaves of 2^14 entries and more.
 
   Yields:
-    A Finished for each lane.
+    A Finished for each lane; split over 'model', its weights stay so.
 
   Raises:
     ValueError: no lanes, impossible settings of a lane, at_once < 1, inputs
-      and labels of different lengths.
+      and labels of different lengths, a mesh with other axes or beside devices,
+      a batch size that is no multiple of the devices of 'data'.
   """
   check_lanes(lanes)
   check_examples(data)
@@ -74,7 +90,10 @@ def train(
     at_once = 1 if jax.default_backend() == 'cpu' else len(lanes)
   check_count('at_once', at_once)
   data = Examples(jnp.asarray(data.inputs), jnp.asarray(data.labels))
-  engine = Engine(program, data, batched=at_once > 1)
+  layout = layout_of(mesh, devices, at_once > 1, rule)
+  if layout:
+    check_batches(layout, program.recipe, len(data.labels))
+  engine = Engine(program, data, batched=at_once > 1, layout=layout)
   for first in range(0, len(lanes), at_once):
     group = list(range(first, min(first + at_once, len(lanes))))
     if set(group) <= done:
@@ -91,7 +110,11 @@ def train(
       if engine.is_sparse(index, waiting):
         index, state = engine.compact(index, waiting, state)
         settings = engine.arrays([lanes[i] for i in index])
-      if run and waiting and time.monotonic() - saved > checkpoint_every:
+      if (
+        run
+        and waiting
+        and hosts.from_first(time.monotonic() - saved > checkpoint_every)
+      ):
         _save(run, group, index, waiting, state)
         saved = time.monotonic()
 
@@ -164,8 +187,9 @@ def _start(
   )
   if saved and saved[2]['group'] == group:
     state, steps, meta = saved
-    index, waiting = meta['index'], set(meta['waiting'])
-    state = engine.place(state)
+    waiting = set(meta['waiting'])
+    # It may have been padded for another number of devices.
+    index, state = engine.compact(meta['index'], set(meta['index']), state)
   else:
     state = engine.init(settings)
   if run:
@@ -181,7 +205,7 @@ def _save(
   waiting: set[int],
   state: LaneState,
 ) -> None:
-  steps = int(np.max(np.asarray(state.steps)))
+  steps = int(np.max(np.asarray(hosts.local(state.steps))))
   meta = {'group': group, 'index': index, 'waiting': sorted(waiting)}
   checkpoints.save(run.workdir / _CHECKPOINTS, steps, state, meta)
 
@@ -195,7 +219,8 @@ def _log(
   if run is None:
     return
   columns = [
-    np.atleast_1d(a) for a in (state.steps, state.loss, state.accuracy)
+    np.atleast_1d(hosts.local(a))
+    for a in (state.steps, state.loss, state.accuracy)
   ]
   for k, i in enumerate(index):
     if i in waiting and index.index(i) == k:
@@ -214,7 +239,7 @@ def _stopped(
   index: list[int], waiting: set[int], state: LaneState
 ) -> list[tuple[int, int]]:
   """(lane, position) of the lanes that have just stopped."""
-  status = np.atleast_1d(state.status)
+  status = np.atleast_1d(hosts.local(state.status))
   return [
     (i, index.index(i))
     for i in sorted(waiting)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from htjax.checks import checked
 from htjax.types import Array, PyTree
 from htjax.units.jaxprs import Followed, follow
 from htjax.units.leaf import named_leaves
@@ -61,6 +62,7 @@ class Family(NamedTuple):
     return len(self.at('incoming')) == 1 and len(self.at('outgoing')) == 1
 
 
+@checked
 def families(
   apply: Callable[..., Any], params: PyTree, inputs: Any
 ) -> list[Family]:

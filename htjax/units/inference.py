@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from htjax import selection
-from htjax.checks import check_choice
+from htjax.checks import check_choice, checked
 from htjax.types import PyTree
 from htjax.units import modules, names
 from htjax.units.leaf import Leaf, Units, named_leaves
@@ -16,6 +16,7 @@ from htjax.units.leaf import Leaf, Units, named_leaves
 Given = Units | Mapping[str, Leaf] | None
 
 
+@checked
 def infer(
   model: Any,
   *inputs: Any,
@@ -130,8 +131,18 @@ def describe(units: Given, params: PyTree) -> list[Leaf]:
   return [known[name] for name, _ in leaves]
 
 
+@checked
 def default_flags(described: Sequence[Leaf]) -> list[bool]:
   """The weights: what is selected where nothing is said.
+
+  Args:
+    described: of every leaf.
+
+  Returns:
+    True where a leaf is a weight, or may be one.
+
+  Raises:
+    ValueError: entries that are no Leaf.
 
   Examples:
     >>> import jax.numpy as jnp
@@ -140,9 +151,19 @@ def default_flags(described: Sequence[Leaf]) -> list[bool]:
     >>> units.default_flags(units.describe(None, params))
     [False, True]
   """
+  _check_described(described, len(described))
   return [leaf.is_weight or bool(leaf.reason) for leaf in described]
 
 
+def _check_described(described: Sequence[Leaf], num: int) -> None:
+  if len(described) != num or any(not isinstance(x, Leaf) for x in described):
+    raise ValueError(
+      f'described must be a units.Leaf for each of {num} leaves of params, got '
+      f'{described!r}'
+    )
+
+
+@checked
 def fitting(
   described: Sequence[Leaf], params: PyTree, flags: Sequence[Any]
 ) -> list[Leaf | None]:
@@ -169,11 +190,16 @@ def fitting(
     >>> [leaf and leaf.role for leaf in found]
     ['bias', None]
   """
+  leaves = named_leaves(params)
+  _check_described(described, len(leaves))
+  if len(flags) != len(leaves):
+    raise ValueError(
+      f'flags must be one for each of {len(leaves)} leaves of params, got '
+      f'{len(flags)}'
+    )
   return [
     None if flag is False else _fitting(name, array, leaf)
-    for (name, array), leaf, flag in zip(
-      named_leaves(params), described, flags, strict=True
-    )
+    for (name, array), leaf, flag in zip(leaves, described, flags, strict=True)
   ]
 
 

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 # [size, number of atoms], or None for an axis that fits any other: one along
 # which a scalar was repeated.
@@ -201,6 +199,10 @@ class Ties:
 
   def _roots(self) -> tuple[np.ndarray, dict[int, tuple[int, ...]]]:
     """The component of each atom, and what components are split into."""
+    # Here, since they are a quarter of the time of `import htjax`.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     while True:
       edges = np.concatenate([np.zeros((2, 0), int), *self._edges], axis=1)
       graph = coo_array(

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from htjax.checks import check_several, checked
 from htjax.types import Array
 from htjax.units.leaf import Leaf
 
@@ -42,6 +43,7 @@ class View(NamedTuple):
     return self.leaf.canonical(leaf)[self.layer].reshape(self.shape)
 
 
+@checked
 def views_of(place: int, leaf: Leaf, shape: Sequence[int]) -> list[View]:
   """The layers of a leaf, each [*window, inputs, units].
 
@@ -54,13 +56,20 @@ def views_of(place: int, leaf: Leaf, shape: Sequence[int]) -> list[View]:
     A view for each stacked layer, one as a rule. A leaf without units, which
     is no weight, is one view of itself.
 
+  Raises:
+    ValueError: no Leaf, or a shape without its axes.
+
   Examples:
     >>> from htjax import units
     >>> query = units.Leaf('attention', units=(1, 2), inputs=(0,))
     >>> units.views_of(0, query, (8, 2, 4))[0].shape
     (8, 8)
   """
+  check_several('shape', shape)
   shape = tuple(shape)
+  axes = (*leaf.stacked, *leaf.window, *leaf.inputs, *leaf.units)
+  if max(axes, default=-1) >= len(shape):
+    raise ValueError(f'shape must have the axes of {leaf}, got {shape}')
   if not leaf.units:
     return [View(place, leaf, 0, shape)]
   window = tuple(shape[a] for a in leaf.window)

@@ -8,12 +8,14 @@ intervals of seven tenths of the length must not be taken for right.
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from htjax import stable
 from htjax import tail_index as T
+from htjax.tail_index.discrete_power_laws import draw
 from statistical import seeds
 from statistical.checks import (
   check_at_most,
@@ -170,3 +172,32 @@ def test_protocol_does_not_promise_too_much():
   check_at_most(np.sum(distance > 1.96), distance.size, 0.05)
   # Half of the error would promise too much.
   refused(check_at_most, np.sum(distance > 0.98), distance.size, 0.05)
+
+
+@pytest.mark.parametrize(('number', 'alpha'), [(71, 1.5), (72, 2.2)])
+def test_intervals_of_counts(number, alpha):
+  # NumPy's own zeta law, not the draws of the bootstrap.
+  x = seeds.generator(number).zipf(alpha + 1, (NUM, 300))
+
+  def distances(discrete):
+    def fit(x):
+      return T.power_law(x, 1, discrete=discrete)
+
+    ours = jax.jit(lambda x: jax.lax.map(fit, x, batch_size=50))(jnp.float32(x))
+    return np.abs(np.asarray(ours.alpha) - alpha) / ours.standard_error
+
+  _check(distances(True))
+  continuous = np.sum(distances(False) <= 1.96)
+  refused(check_share, continuous, NUM, *ALLOWED)
+
+
+def test_draws_of_counts():
+  xmin, alpha, n = 3, 1.5, 100_000
+  x = np.asarray(draw(seeds.key(73), jnp.float32(alpha), jnp.float32(xmin), n))
+  assert np.all(x == np.floor(x))
+  s = alpha + 1
+  for at in (4, 5, 9, 100):
+    probability = special.zeta(s, at) / special.zeta(s, xmin)
+    check_count(np.sum(x >= at), n, probability)
+    if at < 10:
+      refused(check_count, np.sum(x > at), n, probability)

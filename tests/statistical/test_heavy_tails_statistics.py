@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from experiments.heavy_tails_sgd import synthetic
-from htjax import stable
+from htjax import compressibility, stable
 from statistical import seeds
 from statistical.checks import check_count, check_mean, refused
 
@@ -28,7 +28,7 @@ def test_median_interval_covers():
 
 
 @pytest.mark.parametrize('alpha', [1.4, 1.8])
-def test_stable_share_against_draws(alpha):
+def test_stable_limit_against_draws(alpha):
   """A ratio of means truncated at the quantile, which keeps a variance."""
   kappa, num = 0.3, 10**6
   x = np.abs(np.asarray(stable.sample(seeds.key(3), alpha, (num,))))
@@ -36,7 +36,7 @@ def test_stable_share_against_draws(alpha):
   inside = np.where(x <= q, x, 0).astype(np.float64)
   mean = 2 * math.gamma(1 - 1 / alpha) / math.pi
   inside = inside / mean
-  ours = synthetic.stable_share(alpha, kappa)
+  ours = compressibility.stable_limit(kappa, alpha)
   check_mean(inside, ours, inside.var())
   # A neighbour is told apart.
   refused(check_mean, inside, ours * 1.01, inside.var())

@@ -4,7 +4,7 @@ import numpy as np
 from mixed_lines import SEARCH, choose, points
 from scipy import stats
 
-from experiments.gaussian_compression import line_mixture
+from htjax import line_mixture
 from statistical import seeds
 from statistical.checks import check_at_most, check_within, refused
 

@@ -250,3 +250,54 @@ def _norms(
 ) -> tuple[np.ndarray, np.ndarray]:
   tops = vector('spectral', spectral, open_low=True)
   return tops, like('frobenius', frobenius, tops.size, open_low=True)
+
+
+def log_norm_products(
+  *,
+  spectral: ArrayLike,
+  frobenius: ArrayLike,
+  two_one: ArrayLike,
+  widths: ArrayLike,
+  gamma: float,
+  num_samples: int,
+) -> dict[str, float]:
+  """Natural logarithms of three norm bounds in the form often compared.
+
+  Products of norms over the margin and sqrt(n), without inputs, logarithms,
+  depth, constants or 2^L: no bounds, but what grows with the networks. With S,
+  F and T the spectral, Frobenius and (2, 1) norms,
+    neyshabur_2015  prod F,
+    neyshabur_2017  prod S sqrt(sum h F^2 / S^2),
+    bartlett_2017   prod S (sum (T / S)^(2/3))^(3/2).
+
+  Args:
+    spectral: S_l > 0, [L].
+    frobenius: F_l > 0, [L].
+    two_one: T_l >= 0, [L].
+    widths: h_l > 0, outputs of the layers, [L].
+    gamma: > 0.
+    num_samples: n.
+
+  Returns:
+    {name: logarithm}.
+
+  Raises:
+    ValueError: for numbers out of range or different lengths.
+
+  Source: [Neyshabur2015]; [Neyshabur2018]; [Bartlett2017].
+  """
+  tops = vector('spectral', spectral, open_low=True)
+  depth = tops.size
+  norms = like('frobenius', frobenius, depth, open_low=True)
+  sums = like('two_one', two_one, depth)
+  sizes = like('widths', widths, depth, open_low=True)
+  check_count('num_samples', num_samples)
+  scale = -math.log(positive('gamma', gamma) * math.sqrt(num_samples))
+  front = log_product(tops) + scale
+  ranks = np.log(sizes) + 2 * (np.log(norms) - np.log(tops))
+  shares = [2 / 3 * (log(t) - log(s)) for t, s in zip(sums, tops, strict=True)]
+  return {
+    'neyshabur_2015': log_product(norms) + scale,
+    'neyshabur_2017': front + 0.5 * log_sum(ranks),
+    'bartlett_2017': front + 1.5 * log_sum(np.array(shares)),
+  }

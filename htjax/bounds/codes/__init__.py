@@ -10,7 +10,7 @@ values they take, is coded with counts that the decoder keeps as well
 (Krichevsky & Trofimov 1981), so that no table is sent.
 """
 
-from htjax.bounds.codes.codebook import fit_codebook, to_grid
+from htjax.bounds.codes.codebook import fit_codebook, tie, to_grid
 from htjax.bounds.codes.codeword import Code, Decoded, decode, encode
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
   'decode',
   'encode',
   'fit_codebook',
+  'tie',
   'to_grid',
 ]

@@ -4,9 +4,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from htjax.bounds.arguments import as_array, as_numbers
 from htjax.checks import check_count, checked
+from htjax.floats import as_floating
 from htjax.types import Array, ArrayLike
 
 
@@ -71,6 +73,36 @@ def fit_codebook(
       break
     centres = means
   return np.unique(centres.astype(np.float32))
+
+
+@checked
+def tie(weights: ArrayLike, values: ArrayLike, mantissa_bits: int = 3) -> Array:
+  """Weights at the nearest of few values, with gradients for training.
+
+  Zeros stay zeros. Gradients pass straight through: of a weight that is not
+  zero as if it were left alone, and of a value as the sum over its weights.
+
+  Args:
+    weights: float32, any shape, traced or not.
+    values: [num_values], moved to the grid of `to_grid` first.
+    mantissa_bits: of the grid, in [0, 7].
+
+  Returns:
+    Array like `weights` whose entries are 0 or on the grid.
+
+  Raises:
+    ValueError: as `to_grid`; values that are no vector.
+
+  Source: the straight-through estimator of [Bengio2013].
+  """
+  layer, book = as_floating('weights', weights), as_floating('values', values)
+  if book.ndim != 1 or not book.size:
+    raise ValueError(f'values must be a vector, got shape {book.shape}')
+  on_grid = to_grid(lax.stop_gradient(book), mantissa_bits)
+  book = book - lax.stop_gradient(book) + on_grid
+  distances = layer[..., None] - book.reshape((1,) * layer.ndim + (-1,))
+  nearest = book[jnp.argmin(jnp.abs(distances), axis=-1)]
+  return jnp.where(layer != 0, layer - lax.stop_gradient(layer) + nearest, 0)
 
 
 def round_mantissa(xp: Any, x: Any, mantissa_bits: int) -> Any:

@@ -6,6 +6,10 @@ variance t, the larger ones are kept and counted. Tail indices are exponents of
 the survival function: the density of a power law falls as w^-(alpha + 1).
 """
 
+from htjax.bounds.gaussian_compression.brackets import (
+  BracketTails,
+  bracket_tails,
+)
 from htjax.bounds.gaussian_compression.discretization import (
   balanced_norm,
   discretization_change,
@@ -37,11 +41,13 @@ from htjax.bounds.gaussian_compression.replacement import (
 from htjax.bounds.gaussian_compression.risk import compressed_risk
 
 __all__ = [
+  'BracketTails',
   'accumulated_error',
   'balanced_norm',
   'bilinear_tail',
   'bracket_rate',
   'bracket_tail',
+  'bracket_tails',
   'code_length_nats',
   'compressed_risk',
   'discretization_change',

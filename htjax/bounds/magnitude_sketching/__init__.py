@@ -7,6 +7,10 @@ to a grid, and counted either as it stands or as a dense sketch of it. Shapes
 are (d_1, d_2), rows and columns; which is the input does not matter here.
 """
 
+from htjax.bounds.magnitude_sketching.budget import (
+  Budget,
+  least_factor,
+)
 from htjax.bounds.magnitude_sketching.counting import (
   naive_risk,
   prunable_tail,
@@ -41,6 +45,7 @@ from htjax.bounds.magnitude_sketching.sketches import (
 )
 
 __all__ = [
+  'Budget',
   'balls_in_bins',
   'count_lengths_nats',
   'distributed_sparsity',
@@ -48,6 +53,7 @@ __all__ = [
   'filter_risk',
   'kept_probability',
   'latala_norm',
+  'least_factor',
   'lottery_parameters',
   'lottery_risk',
   'low_rank_gain',

@@ -3,10 +3,6 @@
 Each point lies on one of k lines, line j with probability w_j, and departs
 from it by normal noise of one deviation for all lines: with a deviation of
 its own, a line through two points would have an unbounded likelihood.
-
-Source: "Compressing Heavy-Tailed Weight Matrices for Non-Vacuous
-  Generalization Bounds", Figure 3 and Appendix D, which name the method;
-  Bishop (2006), Pattern Recognition and Machine Learning, section 14.5.1.
 """
 
 import functools
@@ -17,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from htjax.checks import check_count, check_finite, check_key, checked
 from htjax.types import Array, ArrayLike, PRNGKey
 
 # Least deviation, in units of the spread of y: points that lie on the lines
@@ -28,9 +25,14 @@ _TINY = 1e-12
 class LineMixture(NamedTuple):
   """k lines y = slope x + intercept, by increasing slope.
 
-  Weights, slopes and intercepts are [k], responsibilities [n, k] the
-  probability of each line given the point; bic is 3 k log(n) less twice the
-  natural logarithm of the likelihood. The last three are those of a fit.
+  Attributes:
+    weights: [k], the share of the points on each line; they sum to 1.
+    slopes: [k], in units of y over those of x.
+    intercepts: [k], in units of y.
+    deviation: [], of the points from their lines, in units of y.
+    log_likelihood: [], natural logarithm of the likelihood of the points.
+    bic: [], 3 k log(n) - 2 log_likelihood: the smaller, the better.
+    responsibilities: [n, k], probability of each line given the point.
   """
 
   weights: Array
@@ -42,21 +44,59 @@ class LineMixture(NamedTuple):
   responsibilities: Any = None
 
 
+@checked
 def choose(
-  key: PRNGKey, x: ArrayLike, y: ArrayLike, max_lines: int = 3, **options: int
+  key: PRNGKey,
+  x: ArrayLike,
+  y: ArrayLike,
+  max_lines: int = 3,
+  *,
+  num_restarts: int = 64,
+  num_steps: int = 300,
 ) -> LineMixture:
-  """The fit of 1, .. , max_lines lines (at most n / 3) of smallest BIC.
+  """Of the fits of 1, .. , max_lines lines the one of smallest BIC.
 
-  The options are those of `fit`.
+  Args:
+    key: typed key.
+    x: [n], as for `fit`.
+    y: [n], as for `fit`.
+    max_lines: at least 1; no more than (n - 1) / 3 lines are tried.
+    num_restarts: of each number of lines.
+    num_steps: of each restart.
+
+  Returns:
+    LineMixture of that fit.
+
+  Raises:
+    ValueError: as `fit`.
+
+  Source: [SH], Figure 3 and Appendix D.
+
+  Examples:
+    >>> import jax
+    >>> import numpy as np
+    >>> from htjax import line_mixture
+    >>> x = np.linspace(-1, 1, 20)
+    >>> y = np.where(np.arange(20) % 2 == 0, 3 * x, 1 - x)
+    >>> found = line_mixture.choose(jax.random.key(0), x, y, 2, num_restarts=8)
+    >>> print(found.slopes.round(2))
+    [-1.  3.]
   """
+  check_count('max_lines', max_lines)
   most = max(1, min(max_lines, (np.size(x) - 1) // 3))
   fits = [
-    fit(jax.random.fold_in(key, k), x, y, k, **options)
+    fit(
+      jax.random.fold_in(key, k),
+      *(x, y, k),
+      num_restarts=num_restarts,
+      num_steps=num_steps,
+    )
     for k in range(1, most + 1)
   ]
   return min(fits, key=lambda one: float(one.bic))
 
 
+@checked
 def fit(
   key: PRNGKey,
   x: ArrayLike,
@@ -66,14 +106,49 @@ def fit(
   num_restarts: int = 64,
   num_steps: int = 300,
 ) -> LineMixture:
-  """The most likely of the mixtures that EM finds from random lines.
+  """Fit a number of lines: of the local maxima that EM finds the most likely.
 
-  x and y are [n], n > 3 num_lines, finite and not constant, in any units,
-  which are those of the lines. Each restart begins with lines through random
-  pairs of points; the deviation is at least 1e-3 of y's.
+  Each restart begins with lines through random pairs of points. The deviation
+  is at least 1e-3 of y's own, since points that lie on the lines exactly have
+  no largest likelihood.
+
+  Args:
+    key: typed key.
+    x: [n] with n > 3 num_lines, finite, not constant, in any units; on the
+      host.
+    y: [n], likewise.
+    num_lines: k, static.
+    num_restarts: static; they run in one batch.
+    num_steps: static, steps of EM in each restart.
+
+  Returns:
+    LineMixture of k lines in the units of x and y, in JAX's default dtype.
+
+  Raises:
+    ValueError: x and y not vectors of one length, too short, not finite, or
+      constant; a count below 1.
+
+  Source: [Bishop2006], section 14.5.1; named in [SH], Figure 3 and Appendix D.
+
+  Examples:
+    >>> import jax
+    >>> import numpy as np
+    >>> from htjax import line_mixture
+    >>> x = np.arange(10.0)
+    >>> one = line_mixture.fit(jax.random.key(0), x, 2 * x + 1, 1)
+    >>> print(one.slopes.round(2), one.intercepts.round(2))
+    [2.] [1.]
   """
-  x, x_mean, x_spread = _standardised(x)
-  y, y_mean, y_spread = _standardised(y)
+  key = check_key(key)
+  check_count('num_lines', num_lines)
+  check_count('num_restarts', num_restarts)
+  check_count('num_steps', num_steps)
+  if np.shape(x) != np.shape(y):
+    raise ValueError(
+      f'y must have the shape of x, {np.shape(x)}, got {np.shape(y)}'
+    )
+  x, x_mean, x_spread = _standardised('x', x, 3 * num_lines)
+  y, y_mean, y_spread = _standardised('y', y, 3 * num_lines)
   state, log_likelihood = _fit(key, x, y, num_lines, num_restarts, num_steps)
   order = jnp.argsort(state.slopes)
   slopes = state.slopes * (y_spread / x_spread)
@@ -89,18 +164,35 @@ def fit(
   )
 
 
-def _standardised(values: ArrayLike) -> tuple[Array, float, float]:
+def _standardised(
+  name: str, values: ArrayLike, least: int
+) -> tuple[Array, float, float]:
   """The values with mean 0 and variance 1, and their own mean and root."""
   v = np.asarray(values, np.float64)
+  if v.ndim != 1 or v.size <= least:
+    raise ValueError(
+      f'{name} must be a vector of more than {least} numbers, got shape '
+      f'{v.shape}'
+    )
+  check_finite(name, v)
   mean, spread = float(v.mean()), float(v.std())
+  if spread == 0:
+    raise ValueError(f'{name} must not be constant, got {v[0]:g} everywhere')
   return jnp.asarray((v - mean) / spread), mean, spread
 
 
 @functools.partial(
   jax.jit, static_argnames=('num_lines', 'num_restarts', 'num_steps')
 )
-def _fit(key, x, y, num_lines, num_restarts, num_steps):
-  def restart(key):
+def _fit(
+  key: PRNGKey,
+  x: Array,
+  y: Array,
+  num_lines: int,
+  num_restarts: int,
+  num_steps: int,
+) -> tuple[LineMixture, Array]:
+  def restart(key: PRNGKey) -> tuple[LineMixture, Array]:
     state = _start(key, x, y, num_lines)
     state = lax.fori_loop(0, num_steps, lambda _, s: _step(s, x, y), state)
     return state, _expect(state, x, y)[1]

@@ -1,8 +1,8 @@
 """Compiled programs are kept on disk, for the next process that needs them.
 
-Three quarters of the time of the tests is compilation. This file imports
-nothing but the standard library: XLA reads how much it may say when jax is
-first imported.
+JAX compiles for each new shape, in each new process; kept on disk, the second
+process starts at once. This file imports nothing but the standard library: XLA
+reads how much it may say when jax is first imported.
 """
 
 import os
@@ -25,7 +25,15 @@ _SETTINGS = {
 
 
 def folder(environment: MutableMapping[str, str] | None = None) -> pathlib.Path:
-  """`htjax/jax` in the user's cache folder."""
+  """`htjax/jax` in the user's cache folder.
+
+  Args:
+    environment: variables to look at, XDG_CACHE_HOME among them; None is that
+      of this process.
+
+  Returns:
+    The path, which need not exist.
+  """
   environment = os.environ if environment is None else environment
   home = environment.get('XDG_CACHE_HOME') or '~/.cache'
   return pathlib.Path(home).expanduser() / 'htjax' / 'jax'
@@ -39,6 +47,18 @@ def keep(environment: MutableMapping[str, str] | None = None) -> None:
   for another folder, which is not trimmed, and
   JAX_ENABLE_COMPILATION_CACHE=false for none. A process that meets a file which
   another is just writing compiles for itself, with a warning from JAX.
+
+  Args:
+    environment: variables to set; None is those of this process.
+
+  Examples:
+    >>> import tempfile
+    >>> from htjax import compiled
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...   variables = {'XDG_CACHE_HOME': folder}
+    ...   compiled.keep(variables)
+    >>> variables['JAX_COMPILATION_CACHE_DIR'] == f'{folder}/htjax/jax'
+    True
   """
   environment = os.environ if environment is None else environment
   if _FOLDER not in environment:
@@ -61,6 +81,10 @@ def trim(path: pathlib.Path, max_bytes: int = MAX_BYTES) -> None:
   JAX has a limit of its own, jax_compilation_cache_max_size, but reads the
   whole folder at every write, which for thousands of programs takes longer
   than to compile them.
+
+  Args:
+    path: a folder.
+    max_bytes: how much may stay.
   """
   files = []
   for entry in os.scandir(path):

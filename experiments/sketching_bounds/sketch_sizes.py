@@ -1,4 +1,4 @@
-"""Sparse matrices from their sketches."""
+"""Sizes of sketches from which their sparse matrices come back."""
 
 import functools
 
@@ -50,7 +50,8 @@ def draw_many(
   def one(key):
     values, places, left, right = jax.random.split(key, 4)
     a, b = (sketching.bipartite_ensemble(k, m, p, delta) for k in (left, right))
-    return sparse_matrix(values, places, p, j), a, b
+    entries = jax.random.normal(values, (p, p))
+    return jnp.where(sketching.sparse_mask(places, p, j), entries, 0.0), a, b
 
   return jax.vmap(one)(keys)
 
@@ -70,11 +71,3 @@ def recover_many(
     return jnp.max(jnp.abs(found.x - x)) / jnp.max(jnp.abs(x)), found
 
   return lax.map(one, (x, a, b), batch_size=at_once)
-
-
-def sparse_matrix(values: Array, places: Array, p: int, j: int) -> Array:
-  """A full diagonal and j - 1 permutations, with normal entries."""
-  mask = jnp.eye(p, dtype=bool)
-  for key in jax.random.split(places, j - 1) if j > 1 else ():
-    mask |= jnp.eye(p, dtype=bool)[jax.random.permutation(key, p)]
-  return jnp.where(mask, jax.random.normal(values, (p, p)), 0.0)

@@ -1,0 +1,49 @@
+"""Pictures as they were before they were standardised."""
+
+import numpy as np
+
+from htjax.checks import check_count, check_finite, checked
+from htjax.data.structures import Split
+
+
+@checked
+def pixels(split: Split, num_levels: int = 255) -> np.ndarray:
+  """Undo the standardisation of pictures: the integers of the files.
+
+  Black and white both occur in every channel, which tells what any mean and
+  deviation were.
+
+  Args:
+    split: pictures of `load`, not flattened: inputs [n, height, width, c].
+    num_levels: of grey, from 0 to this: 255, or 16 of `digits`; at most 255.
+
+  Returns:
+    uint8 array of the inputs' shape.
+
+  Raises:
+    ValueError: inputs of another rank, not finite, or no such levels; a count
+      out of range.
+
+  Examples:
+    >>> from htjax import data
+    >>> grey = data.pixels(data.load('digits').train, 16)
+    >>> grey.shape, int(grey.min()), int(grey.max())
+    ((1437, 8, 8, 1), 0, 16)
+  """
+  check_count('num_levels', num_levels)
+  inputs = np.asarray(split.inputs)
+  if inputs.ndim != 4 or not inputs.size or num_levels > 255:
+    raise ValueError(
+      'split must have inputs [n, height, width, channels] and num_levels be '
+      f'at most 255, got shape {inputs.shape} and {num_levels}'
+    )
+  check_finite('split', inputs)
+  low, high = (f(inputs, axis=(0, 1, 2)) for f in (np.min, np.max))
+  levels = num_levels * (inputs - low) / np.where(high > low, high - low, 1)
+  whole = np.rint(levels)
+  if np.max(np.abs(levels - whole)) > 0.05:
+    raise ValueError(
+      f'split must have pictures of {num_levels} levels, black and white among '
+      'them, got numbers between the levels'
+    )
+  return whole.astype(np.uint8)

@@ -1,0 +1,211 @@
+"""Several processes that run one program, as several hosts do."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from htjax import hosts, mean_field, models, records, training
+
+ROOT = Path(__file__).parents[1]
+_HOST = """
+import sys, jax
+address, num, index, workdir, way = sys.argv[1:]
+jax.distributed.initialize(address, int(num), int(index))
+import test_hosts
+getattr(test_hosts, way)(workdir)
+"""
+
+
+def start_hosts(num, workdir, way, devices=1):
+  """The outputs of so many processes, each with the lines of its errors."""
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    address = f'localhost:{free.getsockname()[1]}'
+  environment = os.environ | {
+    'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'tests')]),
+    'JAX_PLATFORMS': 'cpu',
+    'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+  }
+  command = [sys.executable, '-c', _HOST, address, str(num)]
+  processes = [
+    subprocess.Popen(
+      [*command, str(i), str(workdir), way],
+      env=environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for i in range(num)
+  ]
+  try:
+    ends = [(*p.communicate(timeout=240), p.returncode) for p in processes]
+  finally:
+    for process in processes:
+      process.kill()
+  return ends
+
+
+def train(workdir, **options):
+  """Five lanes in one batch, logged, with checkpoints at every evaluation."""
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(40, 6)).astype(np.float32)
+  data = training.Examples(x, (x @ rng.normal(size=(6, 3))).argmax(1))
+  network = models.fcn(6, 16, 3)
+  recipe = training.Recipe(
+    learning_rate=0.3,
+    batch_size=16,
+    eval_every=5,
+    target_accuracy=0.95,
+    max_steps=100,
+  )
+  program = training.make_program(network.init, network.apply, recipe)
+  lanes = [training.Lane(seed, 1.8, 0.01) for seed in range(5)]
+  rows = {}
+  with records.open_run(workdir, {'a': 1}) as run:
+    for lane in training.train(
+      program, lanes, data, at_once=5, run=run, checkpoint_every=0.0, **options
+    ):
+      weights = [np.asarray(w).tolist() for w in jax.tree.leaves(lane.params)]
+      rows[lane.lane_index] = {'steps': lane.steps, 'weights': weights}
+      run.write_results([rows[i] for i in sorted(rows)])
+  return rows
+
+
+def study(workdir):
+  """Both studies of coupled systems, replicas over all devices."""
+  mesh = jax.make_mesh((jax.device_count(),), ('replicas',))
+  rng = np.random.default_rng(0)
+  problem = mean_field.Problem(
+    lambda theta, x: jax.numpy.tanh(theta @ x),
+    lambda f, y: (f - y) ** 2,
+    rng.normal(size=(8, 2)).astype(np.float32),
+    np.ones(8, np.float32),
+  )
+  settings = {'num_replicas': 24, 'mesh': mesh, 'alpha': 1.5, 'sigma': 0.1}
+  keys = jax.random.split(jax.random.key(0), 2)
+  chaos = mean_field.propagation_of_chaos(
+    keys[0],
+    problem,
+    widths=(4, 16),
+    reference=64,
+    step_size=0.25,
+    num_steps=4,
+    **settings,
+  )
+  euler = mean_field.euler_error(
+    keys[1],
+    problem,
+    step_sizes=(0.25, 0.125),
+    fine_step_size=0.03125,
+    horizon=0.5,
+    num_particles=8,
+    **settings,
+  )
+  rate = mean_field.fit_rate(chaos.widths, chaos.typical)
+  rows = [np.asarray(a).tolist() for a in (*chaos, *euler)]
+  with records.open_run(workdir, {'a': 1}) as run:
+    run.write_results([{'rate': rate.slope, 'rows': rows}])
+
+
+def both(workdir):
+  train(f'{workdir}/train')
+  study(f'{workdir}/study')
+
+
+def other_config(workdir):
+  """Host 1 was started with another config."""
+  with records.open_run(workdir, {'a': jax.process_index()}):
+    pass
+
+
+def locked(workdir):
+  """Somebody else writes there."""
+  with records.open_run(workdir, {'a': 1}):
+    pass
+
+
+def exchange(workdir):
+  """Values of each, of the first, and an array whose shards are apart."""
+  i = jax.process_index()
+  assert hosts.from_each(('x' * i, i)) == [('x' * j, j) for j in range(3)]
+  assert hosts.from_first(['first', None][min(i, 1)]) == 'first'
+  mesh = jax.make_mesh((jax.device_count(),), ('n',))
+  rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('n'))
+  x = jax.make_array_from_callback((6,), rows, lambda at: np.arange(6.0)[at])
+  assert np.asarray(hosts.local({'x': x})['x']).tolist() == list(range(6))
+
+
+def compare(one, many, name):
+  """Rows of both, which were summed in other orders."""
+  found, expected = (
+    json.loads((path / name / 'results.json').read_text())
+    for path in (many, one)
+  )
+  assert len(found) == len(expected)
+  for a, b in zip(found, expected, strict=True):
+    assert a.keys() == b.keys()
+    flat = [
+      np.hstack([np.ravel(v) for v in jax.tree.leaves(r)]) for r in (a, b)
+    ]
+    np.testing.assert_allclose(*flat, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope='module')
+def alone(tmp_path_factory):
+  """The results of one process."""
+  path = tmp_path_factory.mktemp('alone')
+  both(path)
+  return path
+
+
+@pytest.mark.parametrize(
+  ('num', 'devices'),
+  [
+    (2, 1),
+    pytest.param(3, 1, marks=pytest.mark.slow),
+    pytest.param(2, 4, marks=pytest.mark.slow),
+  ],
+)
+def test_several_hosts_equal_one(tmp_path, alone, num, devices):
+  for _, errors, status in start_hosts(num, tmp_path, 'both', devices):
+    assert status == 0, errors[-3000:]
+  compare(alone, tmp_path, 'train')
+  logs = [records.read_metrics(p / 'train') for p in (alone, tmp_path)]
+  assert [r['steps'] for r in logs[0]] == [r['steps'] for r in logs[1]]
+  compare(alone, tmp_path, 'study')
+
+
+@pytest.mark.slow
+def test_hosts_exchange_values(tmp_path):
+  for _, errors, status in start_hosts(3, tmp_path, 'exchange'):
+    assert status == 0, errors[-3000:]
+
+
+@pytest.mark.slow
+def test_hosts_that_disagree_all_stop_with_a_line(tmp_path):
+  for i, (_, errors, status) in enumerate(
+    start_hosts(2, tmp_path, 'other_config')
+  ):
+    assert status != 0
+    last = errors.strip().splitlines()[-1]
+    assert last.startswith('ValueError: all hosts must have one config'), errors
+    assert f'a was {i}, is {1 - i}' in last
+  with records.open_run(tmp_path / 'held', {'a': 1}):
+    for _, errors, status in start_hosts(2, tmp_path / 'held', 'locked'):
+      assert status != 0
+      assert 'another process is writing to workdir' in errors
+
+
+def test_one_host_exchanges_with_itself():
+  value = {'x': [1, None]}
+  assert hosts.from_first(value) is value
+  assert hosts.from_each(value) == [value]
+  x = jax.numpy.arange(3)
+  assert hosts.local([x, 2])[0] is x
