@@ -86,7 +86,11 @@ def far(x: Any, alpha: Any, xp: ModuleType) -> tuple[Any, Any]:
 
 
 def log_positive(
-  x: Any, alpha: Any, xp: ModuleType, reach: float = 40.0
+  x: Any,
+  alpha: Any,
+  xp: ModuleType,
+  reach: float = 40.0,
+  num: int = _NUM_POSITIVE,
 ) -> tuple[Any, Any]:
   """log P(X > x) and log density by Zolotarev's integral, alpha well above 1.
 
@@ -97,9 +101,9 @@ def log_positive(
   """
   x, alpha = x[..., None], alpha[..., None]
   low = -reach - 1.7 * xp.maximum(xp.log(x), 0.0)
-  fraction = xp.asarray(np.linspace(0.0, 1.0, _NUM_POSITIVE), x.dtype)
+  fraction = xp.asarray(np.linspace(0.0, 1.0, num), x.dtype)
   y = low + (9.0 - low) * fraction
-  step = (9.0 - low) / (_NUM_POSITIVE - 1)
+  step = (9.0 - low) / (num - 1)
   log_v, log_u = -xp.logaddexp(0.0, -y), -xp.logaddexp(0.0, y)
   v, u = 0.5 * np.pi * xp.exp(log_v), 0.5 * np.pi * xp.exp(log_u)
   gap = 0.5 * np.pi * (2.0 - alpha)

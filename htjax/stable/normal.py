@@ -15,6 +15,11 @@ _LOG_PEAK = -0.5 * math.log(4.0 * math.pi)
 class Normal(NamedTuple):
   """What `table.Table` is for other alpha."""
 
+  def hidden(self, x: Array) -> 'Normal':
+    """This law, which has no numbers of its own."""
+    del x
+    return self
+
   def tail(self, x: Array) -> Array:
     """P(X > x), x >= 0."""
     return 0.5 * lax.erfc(0.5 * x)

@@ -30,6 +30,8 @@ _NEWTON = 4
 # What has few tables in use at a time needs no more; 70 kB each.
 _CACHED = 64
 _BATCH = 256
+# Nodes an eighth apart, also nearest to 2.
+_NUM_POSITIVE = 700
 
 
 class Table(NamedTuple):
@@ -57,7 +59,7 @@ class Table(NamedTuple):
   series: Float[Any, ' terms']
 
   def hidden(self, x: Array) -> 'Table':
-    """The same numbers, from the compiler's view not known.
+    """This law with alpha and the series out of the compiler's sight.
 
     It would fold what is constant into others, with other roundings than where
     the table is an argument.
@@ -66,8 +68,10 @@ class Table(NamedTuple):
       return self
     first = lax.stop_gradient(x).ravel()[0]
     one = jnp.maximum(1.0, jnp.where(first < 0.0, first, -1.0))
-    return Table(
-      *(jnp.asarray(a) * one if a.dtype == x.dtype else a for a in self)
+    # Not the polynomials, of which vmap would make copies.
+    return self._replace(
+      alpha=jnp.asarray(self.alpha) * one,
+      series=jnp.asarray(self.series) * one,
     )
 
   def tail(self, x: Array) -> Array:
@@ -160,7 +164,9 @@ def known_law(
     if alpha < integrals.GAUSSIAN:
       tail, beyond = integrals.far(some[~is_near], index, np)
     else:
-      logs = integrals.log_positive(some[~is_near], index, np, reach)
+      logs = integrals.log_positive(
+        some[~is_near], index, np, reach, _NUM_POSITIVE
+      )
       tail, beyond = (np.exp(a) for a in logs)
     part = np.empty((3, some.size))
     part[:, is_near] = inner, 0.5 - inner, density
@@ -230,7 +236,7 @@ def _slopes(table: Table, coefficients: Any) -> Array:
   power = jnp.arange(1, len(coefficients), dtype=coefficients.dtype)
   width = jnp.diff(jnp.asarray(table.edge))
   by_x = jnp.where(jnp.arange(_NUM_PIECES) == 0, 1.0, 2.0) / width
-  return jnp.asarray(coefficients)[1:] * power[:, None] * by_x
+  return jnp.asarray(coefficients)[1:] * power[:, None] * by_x[None]
 
 
 @jax.custom_jvp

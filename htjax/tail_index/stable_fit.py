@@ -1,11 +1,11 @@
 """Maximum likelihood of the symmetric stable law, at the cost of a histogram.
 
-The samples are many, so they are counted
-on nodes equally spaced in u = log|x|, each shared between its two neighbours
-in proportion: that is the log-likelihood with log f(e^u) replaced by its
-linear interpolation. With spacing h that errs by at most h^2 / 8 times the
-second derivative, and the number of nodes grows like n^(1/4), so that the error
-of the estimates stays a fixed small part of their standard error ~ n^(-1/2).
+The samples are many, so they are counted on nodes equally spaced in u = log|x|,
+each shared between its two neighbours in proportion: that is the log-likelihood
+with log f(e^u) replaced by its linear interpolation. With spacing h that errs
+by at most h^2 / 8 times the second derivative, and the number of nodes grows
+like n^(1/4), so that the error of the estimates stays a fixed small part of
+their standard error ~ n^(-1/2).
 """
 
 import functools
