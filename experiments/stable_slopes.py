@@ -56,7 +56,7 @@ def errors(alpha: float, x: np.ndarray) -> dict[str, float]:
   weights = {-2: 1 / 12, -1: -2 / 3, 1: 2 / 3, 2: -1 / 12}
   with jax.enable_x64(True):
     found = jax.jit(stable_slopes.slopes)(np.log(x), alpha)
-    found = stable_slopes.Slopes(*map(np.asarray, found))
+    found = jax.tree.map(np.asarray, found)
 
     def log_density(x: np.ndarray, alpha: float) -> np.ndarray:
       return np.log(known_law(x, alpha)[2])

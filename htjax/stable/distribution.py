@@ -6,7 +6,7 @@ integrals point by point.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from htjax.floats import as_floating, result_dtype
 from htjax.stable.integrals import LOW
 from htjax.stable.normal import Normal
 from htjax.stable.pointwise import Pointwise
-from htjax.stable.table import table
+from htjax.stable.table import Table, table
 from htjax.types import Array, ArrayLike
 
 
@@ -264,18 +264,8 @@ def _check_law(alpha: ArrayLike, scale: ArrayLike, low: float = LOW) -> None:
   check_range('scale', scale, 0.0, np.inf, open_low=True, open_high=True)
 
 
-class _Law(Protocol):
-  """The law of unit scale at x >= 0, a tree of arrays."""
-
-  def hidden(self, x: Array) -> '_Law': ...
-
-  def tail(self, x: Array) -> Array: ...
-
-  def pdf(self, x: Array) -> Array: ...
-
-  def log_density(self, x: Array) -> Array: ...
-
-  def quantile(self, excess: Array, tail: Array) -> Array: ...
+# A law of unit scale at x >= 0, a tree of arrays.
+_Law = Pointwise | Normal | Table
 
 
 def _law(alpha: ArrayLike, dtype: np.dtype) -> _Law:

@@ -13,7 +13,7 @@ _LOG_PEAK = -0.5 * math.log(4.0 * math.pi)
 
 
 class Normal(NamedTuple):
-  """What `table.Table` is for other alpha."""
+  """The law in closed form, in place of a `table.Table`."""
 
   def hidden(self, x: Array) -> 'Normal':
     """This law, which has no numbers of its own."""

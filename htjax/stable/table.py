@@ -133,7 +133,7 @@ def table(alpha: float, dtype: np.dtype) -> Table:
 
 
 def _fineness(alpha: float) -> int:
-  """Where the law has its detail: near 0, or where a normal tail ends."""
+  """Pieces by where a law has detail: near 0, or where a normal tail ends."""
   if alpha < 1.0:
     return 4
   return 5 if alpha < 1.95 else 6

@@ -9,7 +9,7 @@ The numbers are computed by `experiments/stable_slopes.py` from `htjax.stable`.
 import functools
 import importlib.resources
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ _WIDTH = math.log(2.0) / PIECES_PER_OCTAVE
 
 
 class Slopes(NamedTuple):
-  """What the log-density and P(X > x) are at log x and alpha.
+  """Slopes of the log-density, and P(X > x), at log x and alpha.
 
   Attributes:
     by_alpha, by_log_x: slopes of the log-density, of the shape of log x.
@@ -53,9 +53,9 @@ class Coefficients(NamedTuple):
       [bands, powers, terms].
   """
 
-  log_density: np.ndarray
-  log_tail: np.ndarray
-  series: np.ndarray
+  log_density: Any
+  log_tail: Any
+  series: Any
 
 
 @functools.cache
