@@ -39,8 +39,8 @@ def test_tables_equal_the_integrals(x64):
   alphas, x = np.meshgrid(ALPHAS, POINTS, indexing='ij')
   exact = {f: f(x, alphas) for f in (stable.sf, stable.pdf, stable.logpdf)}
   for i, alpha in enumerate(ALPHAS):
-    # Of the integrals' tail nearest to 2, e^-40 / (2 - alpha) is left out.
-    tolerance = 1e-10 + 2 * np.exp(-40) / (2 - alpha)
+    # Of the integrals' tail e^-40 x^0.3 / (2 - alpha) is left out, x < 40.
+    tolerance = 1e-10 + 4 * np.exp(-40) / (2 - alpha)
     # Far out its nodes near 2 are too far apart for more than 8 digits.
     last = 40.0 if alpha > 1.6999 else np.inf
     some = last > POINTS
@@ -61,9 +61,9 @@ def test_negative_control_the_next_alpha_fails(x64):
 def test_tables_equal_quadrature(x64):
   for alpha in np.unique(GOLDEN[:, 0]):
     _, x, tail, density = GOLDEN[GOLDEN[:, 0] == alpha].T
-    # The golden numbers have 15 digits, alpha as near to 2 as 1.999 loses 3.
-    assert relative(stable.sf(x, alpha), tail) < 1e-11
-    assert relative(stable.pdf(x, alpha), density) < 1e-11
+    # The quadratures themselves are good to some 1e-11 nearest to 2.
+    assert relative(stable.sf(x, alpha), tail) < 1e-10
+    assert relative(stable.pdf(x, alpha), density) < 1e-10
 
 
 def test_tables_in_float32():
