@@ -1,4 +1,4 @@
-"""What NumPy computes of concrete arrays, against the programs of the device.
+"""NumPy on concrete arrays, against the programs of the device.
 
 Traced arrays take the device's way; everything else here takes NumPy's.
 """
