@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """NumPy on concrete arrays, against the programs of the device.
+=======
+"""Numbers that NumPy computes, against the programs of the device.
+>>>>>>> main
 
 Traced arrays take the device's way; everything else here takes NumPy's.
 """
@@ -173,5 +177,6 @@ def test_many_shapes_need_few_programs(monkeypatch):
     for i, shape in enumerate(shapes)
   }
   rows = T.layer_table(params, key=jax.random.key(0))
-  assert [row['shape'] for row in rows] == [f'{a}x{b}' for a, b in shapes]
+  # Rows are in the order of the names.
+  assert {row['shape'] for row in rows} == {f'{a}x{b}' for a, b in shapes}
   assert len(compiled) <= 20
