@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""NumPy on concrete arrays, against the programs of the device.
-=======
 """Numbers that NumPy computes, against the programs of the device.
->>>>>>> main
 
 Traced arrays take the device's way; everything else here takes NumPy's.
 """
