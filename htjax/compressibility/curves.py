@@ -99,7 +99,8 @@ def gaussian_ratio(epsilon: float, *, p: float = 2, dim: int = 1) -> float:
   """
   check_range('epsilon', epsilon, 0.0, 1.0)
   low, high = 0.0, 1.0
-  for _ in range(60):
+  # As many halvings as leave 1 - middle above 0.
+  for _ in range(52):
     middle = (low + high) / 2
     with jax.enable_x64(True):
       error = float(gaussian_limit(1.0 - middle, p=p, dim=dim))
