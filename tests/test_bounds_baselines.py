@@ -243,15 +243,13 @@ def test_positive_part_with_curved_activations():
     assert np.all(np.isnan(one.residuals))
     # As many steps as by default, and what the last of them changed; two are
     # not enough and say so.
-    for steps, error in ((12, 0.01), (2, 1.0)):
+    for steps in (12, 2):
       some = baselines.curvatures_with_residuals(
         loss, layers, start, x, y, num_steps=steps
       )
-      off = abs(float(some.values[0]) / positive.max() - 1)
-      print(steps, off, float(some.residuals[0]) / positive.max())
-      assert off < error
-      settled = float(some.residuals[0]) < 0.01 * positive.max()
-      assert settled == (steps == 12)
+      exact = float(some.values[0]) == pytest.approx(positive.max(), rel=1e-8)
+      settled = float(some.residuals[0]) < 1e-8 * positive.max()
+      assert exact == settled == (steps == 12)
     still = baselines.layer_curvatures(loss, layers, layers, x, y, num_steps=5)
     np.testing.assert_array_equal(still, 0)
 

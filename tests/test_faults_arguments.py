@@ -146,7 +146,7 @@ def good_calls():
   rows = [{'a': 1.0, 'b': 'x'}]
   with records.open_run('run', {'a': 1}) as run:
     run.write_results(rows)
-    run.write_metrics({'step': 1, 'loss': 0.5})
+    run.log({'step': 1, 'loss': 0.5})
   checkpoints.save('checkpoints', 1, params())
   arrays = {name: np.ones((4, 3), np.float32) for name in ('a', 'b')}
   choice = analysis.choose(arrays)
@@ -205,7 +205,7 @@ def good_calls():
       'depth': 20,
       'num_classes': 2,
       'in_channels': 1,
-      'width': 1,
+      'width': 2,
     },
     resnets.num_blocks: {'depth': 20},
     resnets.normalise: {'pixels': np.zeros((1, 2, 2, 3), np.uint8)},
@@ -231,7 +231,7 @@ def good_calls():
     bounds.codes.to_grid: {'x': np.ones(3), 'mantissa_bits': 3},
     bounds.codes.fit_codebook: {'weights': np.ones(3), 'num_values': 2},
     noise.StableNoise: {'alpha': 1.8, 'sigma': 0.1, 'kind': 'type2'},
-    compressibility.AllBut: {'pruned': 0.5},
+    compressibility.AllBut: {'share': 0.5},
     records.open_run: {'workdir': folder / 'new', 'config': {'a': 1}},
     records.read_results: {'workdir': 'run'},
     records.read_config: {'workdir': 'run'},

@@ -164,8 +164,8 @@ def _norms(
   heads: dict[str, dict[str, str]] = {}
   unknown = []
   for name in rest:
-    *heads_of, last = re.split(r'[./]', name)
-    head = '.'.join(heads_of)
+    parts = re.split(r'[./](?=[^./]*$)', name)
+    head, last = parts if len(parts) == 2 else ['', name]
     if not head or last not in _NORM or jnp.ndim(leaves[name]) != 1:
       unknown.append(name)
     else:
