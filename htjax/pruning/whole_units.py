@@ -204,7 +204,7 @@ class _Cutting:
 
 
 def _left(part: Part, keep: np.ndarray) -> np.ndarray:
-  """Which indices of a part's axis stay."""
+  """Booleans: the indices of a part's axis that stay."""
   return (part.unit < 0) | keep[np.maximum(part.unit, 0)]
 
 
