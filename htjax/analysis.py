@@ -361,7 +361,8 @@ def _choose_in(
   max_bytes: int | None,
 ) -> Choice:
   check_choice('layout', layout, LAYOUTS)
-  arrays = weight_files.load(path, nested=False, max_bytes=max_bytes)
+  # Those of .safetensors are views of the file: a leaf is read when it is used.
+  arrays = dict(weight_files.stream(path, max_bytes=max_bytes))
   try:
     return choose(arrays, layout, select=select, exclude=exclude)
   except ValueError as error:

@@ -241,7 +241,7 @@ def _magnitude_bits(x: Array) -> Array:
 
 
 def _host_floating(name: str, x: Any, vanish: bool) -> Any:
-  """What is not an array of JAX, as one of NumPy unless a part is traced."""
+  """An array of NumPy of anything but an array of JAX, unless it is traced."""
   if np.ma.is_masked(x):
     raise ValueError(
       f'{name} must not have masked entries: take {name}.compressed()'

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from experiments.any_model.networks import Model, make
-from htjax import data, noise, pruning
+from htjax import data, noise, pruning, resnets
 from htjax.io import checkpoints
 
 
@@ -43,41 +43,32 @@ def task(name: str) -> Task:
   """The data and settings of a model, by its name."""
   if name == 'flax_mnist':
     found = data.load('mnist')
-    few = slice(10_000)
-    train = (found.train.inputs[few], found.train.labels[few])
+    train = (found.train.inputs[:10_000], found.train.labels[:10_000])
     test = (found.test.inputs[:2000], found.test.labels[:2000])
     return Task(train, test, 300, 32, 0.02, momentum)
   if name == 'resnet20':
     found = data.load('cifar10')
-    splits = [
-      (_as_trained(s.inputs[:n]), s.labels[:n])
-      for s, n in ((found.train, 2000), (found.test, 1000))
+    few = [
+      data.Split(s.inputs[:1000], s.labels[:1000])
+      for s in (found.train, found.test)
     ]
+    splits = [(resnets.normalise(data.pixels(s)), s.labels) for s in few]
     return Task(splits[0], splits[1], 24, 64, 0.001, momentum)
   found = data.load('digits')
   splits = [(s.inputs.reshape(-1, 8, 8, 1), s.labels) for s in found[1:3]]
   if name == 'nnx_transformer':
-    levels = np.unique(splits[0][0])
-    tokens = lambda x: np.searchsorted(levels, x.reshape(-1, 64))  # noqa: E731
-    splits = [(tokens(x).astype(np.int32), y) for x, y in splits]
+    splits = [
+      (data.pixels(s, 16).reshape(-1, 64).astype(np.int32), s.labels)
+      for s in (found.train, found.test)
+    ]
     return Task(splits[0], splits[1], 600, 64, 0.003, optax.adam)
   if name == 'linen_scanned':
     return Task(splits[0], splits[1], 600, 64, 0.003, optax.adam)
   return Task(splits[0], splits[1], 600, 64, 0.02, momentum)
 
 
-def _as_trained(x: np.ndarray) -> np.ndarray:
-  """CIFAR-10 as `data.load` gives it, as the trained weights expect it."""
-  from htjax import resnets
-  from htjax.data.loading import _IMAGES
-
-  images = _IMAGES['cifar10']
-  pixels = np.rint(255 * (x * np.float32(images.std) + np.float32(images.mean)))
-  return resnets.normalise(pixels)
-
-
 class Result(NamedTuple):
-  """What became of a model.
+  """Accuracies, sizes and times of a model.
 
   Attributes:
     accuracies: on test examples, clean, noisy, pruned, fine-tuned, reloaded.
@@ -126,7 +117,7 @@ def live(
   small = pruning.compact(pruned, apply=model.apply, inputs=x[:1])
   expected = model.apply(pruned.params, x)
   gap = jnp.abs(model.apply(small.params, x) - expected).max()
-  held = optax.chain(optimizer, noisy, pruning.hold(pruned.mask))
+  held = optax.chain(optimizer, pruning.hold(pruned.mask))
   tuned = train(
     model,
     held,
@@ -154,7 +145,7 @@ def live(
       seconds(model, again, inputs, repeats),
     ),
     batch,
-    dict(pruned.left.reasons),
+    {} if pruned.left is None else dict(pruned.left.reasons),
   )
 
 

@@ -127,11 +127,12 @@ def _nnx(module: Any, by_hand: tuple[int, int]) -> Model:
     optimizer.update(ours, gradient)
 
   def step(carried: Any, x: Any, y: Any) -> Any:
-    update(*carried, x, y)
+    ours, optimizer = carried
+    update(ours, optimizer, x, y)
     return carried
 
   def end(carried: Any) -> Any:
-    return nnx.split(carried[0], nnx.RngState, ...)[2]
+    return pruning.nnx_apply(carried[0])[1]
 
   return Model(variables, apply, describe, start, step, end, by_hand)
 

@@ -8,6 +8,7 @@ Of the inner channels of every block the RATIO of smallest norm are removed.
 """
 
 import sys
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,13 +90,13 @@ def main(weights_file, inputs_file, results_file, ratio):
   macs, params = tp.utils.count_ops_and_params(model, x[:1])
   with torch.no_grad():
     results['outputs'] = model(x).numpy()
-  np.savez(
-    results_file,
-    params=sum(p.numel() for p in model.parameters()),
-    counted=np.array([macs, params]),
-    version=tp.__version__,
+  found: dict[str, Any] = {
+    'params': sum(p.numel() for p in model.parameters()),
+    'counted': np.array([macs, params]),
+    'version': tp.__version__,
     **results,
-  )
+  }
+  np.savez(results_file, **found)
 
 
 if __name__ == '__main__':

@@ -194,10 +194,15 @@ def mmo(small: bool, repeats: int) -> Measurement:
 
 
 def fits(small: bool) -> list[dict[str, Any]]:
-  """Seconds of the maximum-likelihood fits, cold and warm, against targets."""
+  """Seconds of fits and of the stable law, cold and warm, against targets.
+
+  The cold calls make what they keep: programs, and the table of an alpha.
+  """
   side, num = (50, 10**4) if small else (2048, 10**7)
   matrix = stable.sample(jax.random.key(1), 1.8, (side, side))
   weights = stable.sample(jax.random.key(2), 1.8, (num,))
+  points = np.random.default_rng(3).standard_cauchy(100 if small else 10**5)
+  share = np.random.default_rng(4).uniform(size=points.size)
   plans: list[tuple[str, Callable[[], Any], float, float | None]] = [
     (
       f'power_law with search, {side} x {side}',
@@ -207,6 +212,23 @@ def fits(small: bool) -> list[dict[str, Any]]:
     (
       f'stable_mle, {num:.0e}',
       functools.partial(tail_index.stable_mle, weights),
+      *(0.3, None),
+    ),
+    (
+      f'cdf, {points.size} float64, one alpha',
+      functools.partial(_in_float64, stable.cdf, points, 1.8),
+      *(0.010, 0.003),
+    ),
+    (
+      f'quantile, {points.size} float64, one alpha',
+      functools.partial(_in_float64, stable.quantile, share, 1.8),
+      *(0.020, 0.008),
+    ),
+    (
+      f'cdf, {points.size} float64, an alpha for each',
+      functools.partial(
+        _in_float64, stable.cdf, points, np.full_like(points, 1.8)
+      ),
       *(10.0, None),
     ),
   ]
@@ -228,6 +250,11 @@ def fits(small: bool) -> list[dict[str, Any]]:
       }
     )
   return rows
+
+
+def _in_float64(function: Callable[..., Any], *args: Any) -> Any:
+  with jax.enable_x64(True):
+    return function(*args)
 
 
 def compact(small: bool, repeats: int = 20) -> list[dict[str, Any]]:

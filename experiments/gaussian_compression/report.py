@@ -136,7 +136,7 @@ def layer_points(config: ConfigDict, rows: list[Row]) -> list[Row]:
 
 
 def rank_axes(config: ConfigDict) -> Axis:
-  """What Figure 3 shows: {column of the rows: label}, x and then y."""
+  """Axes of Figure 3: {column of the rows: label}, x and then y."""
   axes: Axis = {}
   for name, choices in _AXES.items():
     if config[name] not in choices:

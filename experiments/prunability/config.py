@@ -238,7 +238,7 @@ PRESETS: dict[str, dict[str, Any]] = {
       (_lasso(0.1, 0.01), *_LASSO),
     ),
   },
-  # MNIST_NUMBERS
+  # 20 min: clean 95.5, at 10 % 82.5; contribution noise 95.5 and 95.2.
   'mnist': {
     **_MNIST,
     'drawn': _DRAWN,

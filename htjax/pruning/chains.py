@@ -164,7 +164,8 @@ def _norms(
   heads: dict[str, dict[str, str]] = {}
   unknown = []
   for name in rest:
-    head, last = re.match(r'(?:(.*)[./])?(.*)$', name).groups()
+    parts = re.split(r'[./](?=[^./]*$)', name)
+    head, last = parts if len(parts) == 2 else ['', name]
     if not head or last not in _NORM or jnp.ndim(leaves[name]) != 1:
       unknown.append(name)
     else:

@@ -59,8 +59,8 @@ def hold(mask: PyTree) -> optax.GradientTransformation:
         f'mask must have an entry for each update, got none for '
         f'{", ".join(unknown)}; it has {", ".join(masks) or "no leaf"}'
       )
-    return treedef.unflatten(
-      [_where(name, masks[name], update) for name, update in named]
+    return jax.tree.unflatten(
+      treedef, [_where(name, masks[name], update) for name, update in named]
     )
 
   return optax.stateless(held)

@@ -74,7 +74,7 @@ def remove_units(
     if why is None:
       why_not = _reasons(followed, members, arrays, kept, stuck)
       return Cut(small, kept, why_not)
-    found = {}
+    found: dict[int, str] = {}
     for family in _families(members):
       own = family & gone
       if own:

@@ -1,19 +1,12 @@
 """Distribution functions of the symmetric alpha-stable law.
 
-With f(x) = (1/pi) Re int_0^inf exp(itx - t^alpha) dt, x >= 0, the path of
-integration is turned to the ray t = r exp(i pi / (4 alpha)), where the
-integrand decays without oscillating much, smoothly in alpha through 1. Up to
-`_NEAR` that integral is used as it stands. Beyond, exp(-t^alpha) is replaced
-by exp(-t^alpha) - 1, which changes nothing (the rest is imaginary) and leaves
-no cancellation in the power tail. Near alpha = 2 the tail begins as a normal
-one, too small for any oscillating integral: there Zolotarev's integral of a
-positive function serves, in logarithms. All are sums over fixed nodes of
-doubly exponential rules, with errors near rounding in float32 and float64.
+Three forms of one law have the same methods: of an alpha that is one known
+number, a table; of 2, the normal law; of any other, traced or an array, the
+integrals point by point.
 """
 
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +14,13 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float
 
-from htjax.checks import check_range, checked
+from htjax.checks import check_range, checked, is_concrete
 from htjax.floats import as_floating, result_dtype
+from htjax.stable.integrals import LOW
+from htjax.stable.normal import Normal
+from htjax.stable.pointwise import Pointwise
+from htjax.stable.table import table
 from htjax.types import Array, ArrayLike
-
-_LOW = 0.5
-_NEAR = 1.5
-_GAUSSIAN = 1.7
-_BLOCK = 1024
 
 
 class LogMoment(NamedTuple):
@@ -64,7 +56,10 @@ def characteristic_function(
     >>> print(f'{stable.characteristic_function(1.0, 1.5):.4f}')
     0.3679
   """
-  return _evaluate(_characteristic_function, 't', t, alpha, scale, low=0.0)
+  _check_law(alpha, scale, low=0.0)
+  dtype = result_dtype(t, alpha, scale)
+  arrays = _floating(_wide(dtype), t=t, alpha=alpha, scale=scale)
+  return _characteristic_function(*arrays).astype(dtype)
 
 
 @checked
@@ -96,7 +91,7 @@ def cdf(
     >>> print(f'{stable.cdf(1.0, 1.0):.4f}')  # Cauchy
     0.7500
   """
-  return _evaluate(_cdf, 'x', x, alpha, scale)
+  return _evaluate(_cdf, x, alpha, scale)
 
 
 @checked
@@ -125,7 +120,7 @@ def sf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
     >>> print(f'{stable.sf(1e6, 1.5):.3g}')
     1.99e-10
   """
-  return _evaluate(_sf, 'x', x, alpha, scale)
+  return _evaluate(_sf, x, alpha, scale)
 
 
 @checked
@@ -154,7 +149,7 @@ def pdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
     >>> print(f'{stable.pdf(0.0, 1.0):.4f}')  # 1 / pi
     0.3183
   """
-  return _evaluate(_pdf, 'x', x, alpha, scale)
+  return _evaluate(_pdf, x, alpha, scale)
 
 
 @checked
@@ -183,7 +178,7 @@ def logpdf(x: ArrayLike, alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> Array:
     >>> print(f'{stable.logpdf(100.0, 1.5):.3f}')
     -12.716
   """
-  return _evaluate(_logpdf, 'x', x, alpha, scale)
+  return _evaluate(_logpdf, x, alpha, scale)
 
 
 @checked
@@ -218,9 +213,10 @@ def quantile(
   check_range('q', q, 0.0, 1.0)
   _check_law(alpha, scale)
   dtype = result_dtype(q, alpha, scale)
+  wide = _wide(dtype)
   offset, tail = _offset_and_tail(q)
-  arrays = _wide(dtype, q=offset, tail=tail, alpha=alpha, scale=scale)
-  return _quantile(*arrays).astype(dtype)
+  offset, tail, scale = _floating(wide, q=offset, tail=tail, scale=scale)
+  return _quantile(offset, tail, _law(alpha, wide), scale).astype(dtype)
 
 
 @checked
@@ -250,78 +246,105 @@ def log_moment(alpha: ArrayLike, *, scale: ArrayLike = 1.0) -> LogMoment:
   """
   _check_law(alpha, scale, low=0.0)
   dtype = result_dtype(alpha, scale)
-  moment = _log_moment(*_wide(dtype, alpha=alpha, scale=scale))
+  moment = _log_moment(*_floating(_wide(dtype), alpha=alpha, scale=scale))
   return LogMoment(*(m.astype(dtype) for m in moment))
 
 
 @jax.jit
 def _log_moment(alpha: Array, scale: Array) -> LogMoment:
-  alpha, scale = _possible(alpha, scale, low=0.0)
+  alpha, scale = jnp.broadcast_arrays(alpha, scale)
+  alpha, scale = _possible_alpha(alpha), _possible_scale(scale)
   mean = np.euler_gamma * (1.0 / alpha - 1.0) + jnp.log(scale)
   variance = np.pi**2 * (1.0 / (6.0 * alpha**2) + 1.0 / 12.0) + 0.0 * scale
   return LogMoment(mean, variance)
 
 
-def _check_law(alpha: ArrayLike, scale: ArrayLike, low: float = _LOW) -> None:
+def _check_law(alpha: ArrayLike, scale: ArrayLike, low: float = LOW) -> None:
   check_range('alpha', alpha, low, 2.0, open_low=low == 0.0)
   check_range('scale', scale, 0.0, np.inf, open_low=True, open_high=True)
 
 
-def _wide(dtype: np.dtype, **values: ArrayLike) -> list[Array]:
-  """Arrays of one shape, in float32 if the dtype of the result is narrower."""
+class _Law(Protocol):
+  """The law of unit scale at x >= 0, a tree of arrays."""
+
+  def hidden(self, x: Array) -> '_Law': ...
+
+  def tail(self, x: Array) -> Array: ...
+
+  def pdf(self, x: Array) -> Array: ...
+
+  def log_density(self, x: Array) -> Array: ...
+
+  def quantile(self, excess: Array, tail: Array) -> Array: ...
+
+
+def _law(alpha: ArrayLike, dtype: np.dtype) -> _Law:
+  """The law as numbers of `dtype` have it, in the fastest form there is."""
+  if not is_concrete(alpha) or np.ndim(alpha) > 0:
+    return Pointwise(_floating(dtype, alpha=alpha)[0])
+  known = float(np.asarray(alpha).astype(dtype))
+  return Normal() if known == 2.0 else table(known, dtype)
+
+
+def _wide(dtype: np.dtype) -> np.dtype:
+  """float32 for narrower results, which are computed in it."""
   with jax.numpy_dtype_promotion('standard'):
-    wide = jnp.promote_types(dtype, jnp.float32)
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def _floating(dtype: np.dtype, **values: ArrayLike) -> list[Array]:
   # What vanishes for x, but not for a scale.
-  arrays = [
-    as_floating(name, v, vanish=name != 'scale').astype(wide)
+  return [
+    as_floating(name, v, vanish=name != 'scale').astype(dtype)
     for name, v in values.items()
   ]
-  return jnp.broadcast_arrays(*arrays)
 
 
 def _evaluate(
-  kernel: Callable[[Array, Array, Array], Array],
-  name: str,
+  kernel: Callable[[Array, _Law, Array], Array],
   x: ArrayLike,
   alpha: ArrayLike,
   scale: ArrayLike,
-  low: float = _LOW,
 ) -> Array:
-  _check_law(alpha, scale, low)
+  _check_law(alpha, scale)
   dtype = result_dtype(x, alpha, scale)
-  arrays = _wide(dtype, **{name: x}, alpha=alpha, scale=scale)
-  return kernel(*arrays).astype(dtype)
+  wide = _wide(dtype)
+  x, scale = _floating(wide, x=x, scale=scale)
+  return kernel(x, _law(alpha, wide), scale).astype(dtype)
 
 
-def _possible(
-  alpha: Array, scale: Array, low: float = _LOW
-) -> tuple[Array, Array]:
-  """alpha and scale, NaN where impossible."""
-  above = alpha > low if low == 0.0 else alpha >= low
-  alpha = jnp.where(above & (alpha <= 2.0), alpha, jnp.nan)
-  return alpha, jnp.where((scale > 0.0) & (scale < jnp.inf), scale, jnp.nan)
+def _possible_alpha(alpha: Array) -> Array:
+  return jnp.where((alpha > 0.0) & (alpha <= 2.0), alpha, jnp.nan)
 
 
-def _arguments(
-  x: Array, alpha: Array, scale: Array
-) -> tuple[Array, Array, Array]:
-  """x over scale, for the law of unit scale, then alpha and scale.
+def _possible_scale(scale: Array) -> Array:
+  return jnp.where((scale > 0.0) & (scale < jnp.inf), scale, jnp.nan)
 
-  The maxima change nothing. They hide constants from the compiler, which would
+
+def _arguments(x: Array, law: _Law, scale: Array) -> tuple[Array, _Law, Array]:
+  """x over scale, for the law of unit scale; the law; scale; of one shape.
+
+  The maximum changes nothing. It hides constants from the compiler, which would
   fold them into others, with other roundings than where they are arguments.
   """
+  if isinstance(law, Pointwise):
+    x, alpha, scale = jnp.broadcast_arrays(x, law.alpha, scale)
+    law = Pointwise(alpha)
+  else:
+    x, scale = jnp.broadcast_arrays(x, scale)
+    law = law.hidden(x)
   never = -jnp.abs(lax.stop_gradient(x))
-  alpha = jnp.maximum(alpha, never)
   scale = jnp.maximum(scale, jnp.where(jnp.isnan(never), 0.0, never))
-  alpha, scale = _possible(alpha, scale)
+  scale = _possible_scale(scale)
   # The reciprocal of a large scale would vanish.
   unit = jnp.where(scale > 1.0, jnp.asarray(2.0**-64, x.dtype), 1.0)
-  return x * unit / (scale * unit), alpha, scale
+  return x * unit / (scale * unit), law, scale
 
 
 @jax.jit
 def _characteristic_function(t: Array, alpha: Array, scale: Array) -> Array:
-  alpha, scale = _possible(alpha, scale, low=0.0)
+  t, alpha, scale = jnp.broadcast_arrays(t, alpha, scale)
+  alpha, scale = _possible_alpha(alpha), _possible_scale(scale)
   alpha = jnp.maximum(alpha, -jnp.abs(lax.stop_gradient(t)))
   at_zero = t == 0.0
   magnitude = jnp.where(at_zero, 1.0, jnp.abs(scale * t))
@@ -331,34 +354,38 @@ def _characteristic_function(t: Array, alpha: Array, scale: Array) -> Array:
 
 
 @jax.jit
-def _cdf(x: Array, alpha: Array, scale: Array) -> Array:
-  x, alpha, _ = _arguments(x, alpha, scale)
-  return _upper_tail(-x, alpha)
+def _cdf(x: Array, law: _Law, scale: Array) -> Array:
+  x, law, _ = _arguments(x, law, scale)
+  return _upper_tail(-x, law)
 
 
 @jax.jit
-def _sf(x: Array, alpha: Array, scale: Array) -> Array:
-  x, alpha, _ = _arguments(x, alpha, scale)
-  return _upper_tail(x, alpha)
+def _sf(x: Array, law: _Law, scale: Array) -> Array:
+  x, law, _ = _arguments(x, law, scale)
+  return _upper_tail(x, law)
 
 
 @jax.jit
-def _pdf(x: Array, alpha: Array, scale: Array) -> Array:
-  x, alpha, scale = _arguments(x, alpha, scale)
-  return jnp.exp(_log_density(_absolute(x), alpha)) / scale
+def _pdf(x: Array, law: _Law, scale: Array) -> Array:
+  x, law, scale = _arguments(x, law, scale)
+  return law.pdf(_absolute(x)) / scale
 
 
 @jax.jit
-def _logpdf(x: Array, alpha: Array, scale: Array) -> Array:
-  x, alpha, scale = _arguments(x, alpha, scale)
-  return _log_density(_absolute(x), alpha) - jnp.log(scale)
+def _logpdf(x: Array, law: _Law, scale: Array) -> Array:
+  x, law, scale = _arguments(x, law, scale)
+  return law.log_density(_absolute(x)) - jnp.log(scale)
 
 
 @jax.jit
-def _quantile(offset: Array, tail: Array, alpha: Array, scale: Array) -> Array:
-  alpha = jnp.maximum(alpha, -jnp.abs(lax.stop_gradient(offset)))
-  alpha, scale = _possible(alpha, scale)
-  return scale * _standard_quantile(offset, tail, alpha)
+def _quantile(offset: Array, tail: Array, law: _Law, scale: Array) -> Array:
+  if isinstance(law, Pointwise):
+    offset, tail, alpha = jnp.broadcast_arrays(offset, tail, law.alpha)
+    law = Pointwise(alpha)
+  else:
+    law = law.hidden(offset)
+  x, scale = jnp.broadcast_arrays(_standard_quantile(offset, tail, law), scale)
+  return _possible_scale(scale) * x
 
 
 def _offset_and_tail(q: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
@@ -377,266 +404,21 @@ def _absolute(x: Array) -> Array:
   return jnp.where(x >= 0.0, x, -x)
 
 
-def _upper_tail(
-  x: Float[Array, '*shape'], alpha: Float[Array, '*shape']
-) -> Float[Array, '*shape']:
-  tail = _tail(_absolute(x), alpha)
+def _upper_tail(x: Array, law: _Law) -> Array:
+  tail = law.tail(_absolute(x))
   return jnp.where(x >= 0.0, tail, 1.0 - tail)
 
 
-class _Rule(NamedTuple):
-  """Nodes r and weights of an integral over dr / r on (0, inf)."""
-
-  r: np.ndarray
-  weight: np.ndarray
-
-
-def _exp_rule(low: float, high: float, num: int) -> _Rule:
-  """Trapezoid in y of r = exp(y - exp(-y)): doubly exponential at 0."""
-  y, step = np.linspace(low, high, num, retstep=True)
-  return _Rule(np.exp(y - np.exp(-y)), step * (1.0 + np.exp(-y)))
-
-
-_NEAR_RULE = _exp_rule(-4.3, 8.2, 220)
-_FAR_RULE = _exp_rule(-4.3, 4.9, 200)
-_NUM_POSITIVE = 420
-
-
-def _near(
-  x: Float[Array, ''], alpha: Float[Array, '']
-) -> tuple[Float[Array, ''], Float[Array, '']]:
-  """P(0 < X < x) and the density, for scalar x up to a few units."""
-  r, weight = (jnp.asarray(a, x.dtype) for a in _NEAR_RULE)
-  angle = np.pi / (4.0 * alpha)
-  # t^alpha = (1 + i) q on the ray, and itx = -decay + i turn.
-  q = math.sqrt(0.5) * r**alpha
-  decay, turn = r * x * jnp.sin(angle), r * x * jnp.cos(angle)
-  size = jnp.exp(-decay - q)
-  density = jnp.sum(weight * r * size * jnp.cos(turn - q + angle))
-  # The imaginary part of e^(-(1 + i) q) (e^(i turn - decay) - 1), every term of
-  # it small where x is.
-  lost = -jnp.expm1(-decay) * jnp.exp(-q)
-  lost = lost + 2.0 * size * jnp.sin(0.5 * turn) ** 2
-  inner = jnp.sum(
-    weight * (size * jnp.cos(q) * jnp.sin(turn) + lost * jnp.sin(q))
-  )
-  return inner / np.pi, density / np.pi
-
-
-def _far(
-  x: Float[Array, ''], alpha: Float[Array, '']
-) -> tuple[Float[Array, ''], Float[Array, '']]:
-  """P(X > x) and the density, for scalar x away from 0; t = s / x."""
-  r, weight = (jnp.asarray(a, x.dtype) for a in _FAR_RULE)
-  angle = np.pi / (4.0 * alpha)
-  q = math.sqrt(0.5) * jnp.exp(alpha * (jnp.log(r) - jnp.log(x)))
-  size, turn = jnp.exp(-r * jnp.sin(angle)), r * jnp.cos(angle)
-  # 1 - exp(-(1 + i) q) = real + i imaginary, without cancellation.
-  shrink = jnp.exp(-q)
-  real = -jnp.expm1(-q) + 2.0 * shrink * jnp.sin(0.5 * q) ** 2
-  imaginary = shrink * jnp.sin(q)
-  tail = jnp.sum(
-    weight * size * (jnp.sin(turn) * real + jnp.cos(turn) * imaginary)
-  )
-  turned = jnp.cos(turn + angle) * real - jnp.sin(turn + angle) * imaginary
-  density = -jnp.sum(weight * r * size * turned) / x
-  return tail / np.pi, density / np.pi
-
-
-def _positive(
-  x: Float[Array, ''], alpha: Float[Array, '']
-) -> tuple[Float[Array, ''], Float[Array, '']]:
-  """log P(X > x) and log density by Zolotarev's integral, alpha well above 1.
-
-  The angle is kept as its distances v from pi/2 and u from 0. As functions of
-  the logit of v the integrands change over a few units, wherever that is; the
-  nodes reach down to where the power tail lies.
-  """
-  low = -30.0 - 1.7 * jnp.maximum(jnp.log(x), 0.0) - 10.0
-  fraction = jnp.asarray(np.linspace(0.0, 1.0, _NUM_POSITIVE), x.dtype)
-  y = low + (9.0 - low) * fraction
-  step = (9.0 - low) / (_NUM_POSITIVE - 1)
-  log_v, log_u = jax.nn.log_sigmoid(y), jax.nn.log_sigmoid(-y)
-  v, u = 0.5 * np.pi * jnp.exp(log_v), 0.5 * np.pi * jnp.exp(log_u)
-  gap = 0.5 * np.pi * (2.0 - alpha)
-  log_g = (
-    alpha * jnp.log(x)
-    + jnp.log(jnp.sin(v))
-    - alpha * jnp.log(jnp.sin(jnp.minimum(gap + alpha * v, alpha * u)))
-  ) / (alpha - 1.0) + jnp.log(jnp.sin(gap + (alpha - 1.0) * v))
-  log_g = jnp.minimum(log_g, 80.0)
-  g = jnp.exp(log_g)
-  log_weight = jnp.log(0.5 * np.pi * step) + log_v + log_u
-  log_tail = jax.nn.logsumexp(log_weight - g) - np.log(np.pi)
-  log_density = jax.nn.logsumexp(log_weight + log_g - g) + jnp.log(
-    alpha / (np.pi * (alpha - 1.0) * x)
-  )
-  return log_tail, log_density
-
-
-def _choose(
-  x: Array, alpha: Array, near: Array, far: Array, positive: Array
-) -> Array:
-  """The form that is precise at (x, alpha); NaN and infinity come through."""
-  outside = jnp.where(alpha < _GAUSSIAN, far, positive)
-  return jnp.where(x < _NEAR, near, outside) + 0.0 * alpha
-
-
-def _elementwise(
-  kernel: Callable[[Array, Array], Array],
-) -> Callable[[Array, Array], Array]:
-  """Map a scalar kernel over arrays of one shape, block by block.
-
-  Both partial derivatives are taken in forward mode where the value is, so
-  that reverse mode keeps two numbers per point and not one per node.
-  """
-
-  def mapped(function: Callable, x: Array, alpha: Array) -> Any:
-    def one(pair: tuple[Array, Array]) -> Any:
-      return function(*pair)
-
-    flat = lax.map(one, (x.ravel(), alpha.ravel()), batch_size=_BLOCK)
-    return jax.tree.map(lambda a: a.reshape(x.shape), flat)
-
-  def with_partials(x: Array, alpha: Array) -> tuple[Array, Array, Array]:
-    value, by_x = jax.jvp(lambda x: kernel(x, alpha), (x,), (jnp.ones_like(x),))
-    # At alpha = 2 the power tail leaves the integral, but its derivative stays.
-    below = jnp.minimum(alpha, 2.0 - 64.0 * jnp.finfo(alpha.dtype).eps)
-    _, by_alpha = jax.jvp(
-      lambda a: kernel(x, a), (below,), (jnp.ones_like(alpha),)
-    )
-    return value, by_x, by_alpha
-
-  @jax.custom_jvp
-  def function(x: Array, alpha: Array) -> Array:
-    return mapped(kernel, x, alpha)
-
-  @function.defjvp
-  def _(
-    primals: tuple[Array, Array], tangents: tuple[Array, Array]
-  ) -> tuple[Array, Array]:
-    value, by_x, by_alpha = mapped(with_partials, *primals)
-    return value, by_x * tangents[0] + by_alpha * tangents[1]
-
-  return jax.jit(function)
-
-
-def _limits(x: Array, alpha: Array) -> tuple[tuple[Array, Array], ...]:
-  """Arguments that each form can take, whichever of them is chosen."""
-  # Selections, because the derivative of a minimum at a tie is one half.
-  outside = jnp.clip(x, None, jnp.finfo(x.dtype).max)
-  outside = jnp.where(x < _NEAR, _NEAR, outside)
-  return (
-    (jnp.where(x < _NEAR, x, _NEAR), alpha),
-    (outside, jnp.where(alpha < _GAUSSIAN, alpha, _GAUSSIAN)),
-    (outside, jnp.where(alpha < _GAUSSIAN, _GAUSSIAN, alpha)),
-  )
-
-
-def _tail_kernel(
-  x: Float[Array, ''], alpha: Float[Array, '']
-) -> Float[Array, '']:
-  near, far, positive = _limits(x, alpha)
-  tail = _choose(
-    x,
-    alpha,
-    0.5 - _near(*near)[0],
-    _far(*far)[0],
-    jnp.exp(_positive(*positive)[0]),
-  )
-  return jnp.where(x == jnp.inf, 0.0 * alpha, tail + 0.0 * x)
-
-
-def _log_density_kernel(
-  x: Float[Array, ''], alpha: Float[Array, '']
-) -> Float[Array, '']:
-  near, far, positive = _limits(x, alpha)
-  value = _choose(
-    x,
-    alpha,
-    jnp.log(_near(*near)[1]),
-    jnp.log(_far(*far)[1]),
-    _positive(*positive)[1],
-  )
-  return jnp.where(x == jnp.inf, -jnp.inf + 0.0 * alpha, value + 0.0 * x)
-
-
-_tail = _elementwise(_tail_kernel)
-_log_density = _elementwise(_log_density_kernel)
-
-
-# Count, log x, its bracket, and the last move.
-_Search = tuple[int, Array, Array, Array, Array]
-
-
-def _solve(
-  excess: Float[Array, ''], tail: Float[Array, ''], alpha: Float[Array, '']
-) -> Float[Array, '']:
-  """The x >= 0 with P(0 < X < x) = excess and P(X > x) = tail, scalars.
-
-  Newton's method on log x: for P(0 < X < x) near 0, where that has the
-  digits, and for log P(X > x) beyond, which is nearly linear there.
-  """
-  tiny = jnp.finfo(excess.dtype).tiny
-  log_peak = jax.scipy.special.gammaln(1.0 + 1.0 / alpha) - math.log(math.pi)
-  # The density is largest at 0, and x^alpha P(X > x) is always below 2.
-  low = jnp.log(jnp.maximum(excess, tiny)) - log_peak
-  high = jnp.maximum(jnp.log(2.0 / jnp.maximum(tail, tiny)) / alpha, low)
-
-  def step(carry: _Search) -> _Search:
-    i, z, low, high, _ = carry
-    x = jnp.exp(z)
-    slope = x * jnp.exp(_log_density_kernel(x, alpha))
-    inner = _near(jnp.minimum(x, _NEAR), alpha)[0]
-    p = _tail_kernel(x, alpha)
-    is_near = x < _NEAR
-    too_low = jnp.where(is_near, inner < excess, p > tail)
-    move = jnp.where(
-      is_near,
-      (excess - inner) / slope,
-      (jnp.log(p) - jnp.log(tail)) * p / slope,
-    )
-    low, high = jnp.where(too_low, z, low), jnp.where(too_low, high, z)
-    new = z + move
-    inside = (new >= low) & (new <= high)
-    new = jnp.where(inside, new, 0.5 * (low + high))
-    return i + 1, new, low, high, jnp.abs(new - z)
-
-  def go_on(carry: _Search) -> Array:
-    i, _, _, _, moved = carry
-    return (i < 60) & (moved > 16.0 * jnp.finfo(excess.dtype).eps)
-
-  first = jnp.where(excess < 0.2, low, high)
-  start = (0, first, low, high, jnp.full_like(excess, jnp.inf))
-  x = jnp.exp(lax.while_loop(go_on, step, start)[1])
-  return jnp.where(excess <= 0.0, 0.0, jnp.where(tail <= 0.0, jnp.inf, x))
-
-
 @jax.custom_jvp
-@jax.jit
-def _standard_quantile(offset: Array, tail: Array, alpha: Array) -> Array:
+def _standard_quantile(offset: Array, tail: Array, law: _Law) -> Array:
   """The x with P(X <= x) = 1/2 + offset, and `tail` beyond it."""
-
-  def one(triple: tuple[Array, Array, Array]) -> Array:
-    return _solve(*triple)
-
-  flat = lax.map(
-    one,
-    (jnp.abs(offset).ravel(), tail.ravel(), alpha.ravel()),
-    batch_size=_BLOCK,
-  ).reshape(offset.shape)
+  size = law.quantile(jnp.abs(offset), tail)
   valid = (tail >= 0.0) & (tail <= 0.5)
-  x = jnp.where(offset < 0.0, -flat, flat)
-  return jnp.where(valid, x, jnp.nan) + 0.0 * alpha
+  return jnp.where(valid, jnp.where(offset < 0.0, -size, size), jnp.nan)
 
 
 @_standard_quantile.defjvp
-def _(
-  primals: tuple[Array, ...], tangents: tuple[Array, ...]
-) -> tuple[Array, Array]:
-  alpha, x = primals[2], _standard_quantile(*primals)
-  _, by_alpha = jax.jvp(
-    lambda a: _upper_tail(-x, a), (alpha,), (jnp.ones_like(alpha),)
-  )
-  density = jnp.exp(_log_density(_absolute(x), alpha))
-  return x, (tangents[0] - by_alpha * tangents[2]) / density
+def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+  law, x = primals[2], _standard_quantile(*primals)
+  _, by_law = jax.jvp(lambda law: _upper_tail(-x, law), (law,), (tangents[2],))
+  return x, (tangents[0] - by_law) / law.pdf(_absolute(x))

@@ -293,7 +293,7 @@ def _growth(
 
 
 def mmo_at(x: Any, blocks: Sequence[int]) -> list[dict[str, Any]]:
-  """What `_mmo` knows of [K, d] at several block sizes, by NumPy.
+  """The fields that `_mmo` knows of [K, d] at several block sizes, by NumPy.
 
   Sums over many vectors are made of those over few. Nothing is checked, and
   what is zero is divided by.

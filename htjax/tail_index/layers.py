@@ -669,7 +669,8 @@ def _stable_rank(matrix: Any) -> Any:
     matrix = matrix / peak
   wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
   gram = np.matmul(wide, wide.T)
-  return np.trace(gram) / _largest_eigenvalue(gram.astype(np.float64))
+  largest = _largest_eigenvalue(gram.astype(np.float64))
+  return np.asarray(np.trace(gram) / largest, matrix.dtype)
 
 
 def _largest_eigenvalue(gram: np.ndarray) -> Any:

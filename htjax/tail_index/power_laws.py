@@ -377,7 +377,7 @@ def power_law_of_sorted(
 
 
 def _host_search(y: Any, min_tail: int, num_candidates: int) -> tuple[int, Any]:
-  """How many values belong to the tail that fits best, and where it starts."""
+  """Number of values in the tail that fits best, and where it starts."""
   with np.errstate(all='ignore'):
     ranks, num_quantiles = _candidates(y.size, min_tail, num_candidates)
     xmins = y[ranks - 1].astype(np.float64)

@@ -1,11 +1,11 @@
 """Maximum likelihood of the symmetric stable law, at the cost of a histogram.
 
-The log-density is costly and the samples are many, so the samples are counted
-on nodes equally spaced in u = log|x|, each shared between its two neighbours
-in proportion: that is the log-likelihood with log f(e^u) replaced by its
-linear interpolation. With spacing h that errs by at most h^2 / 8 times the
-second derivative, and the number of nodes grows like n^(1/4), so that the error
-of the estimates stays a fixed small part of their standard error ~ n^(-1/2).
+The samples are many, so they are counted on nodes equally spaced in u = log|x|,
+each shared between its two neighbours in proportion: that is the log-likelihood
+with log f(e^u) replaced by its linear interpolation. With spacing h that errs
+by at most h^2 / 8 times the second derivative, and the number of nodes grows
+like n^(1/4), so that the error of the estimates stays a fixed small part of
+their standard error ~ n^(-1/2).
 """
 
 import functools
@@ -18,24 +18,22 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float, Int
 
-from htjax import stable
 from htjax.checks import check_count, checked
 from htjax.floats import times_power_of_two, to_unit_peak
+from htjax.tail_index import stable_slopes
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_samples,
   kolmogorov_p_value,
   make_estimate,
 )
+from htjax.tail_index.stable_slopes import HIGH, LOW, TOUCH
 from htjax.types import Array, ArrayLike
 
-_LOW, _HIGH = 0.5, 2.0
 # Below e^-8 times the scale the density is flat to 1e-5, even at alpha = 0.5.
 _FLAT = 8.0
 _NODES_PER_ROOT = 30.0
 _MAX_STEPS = 40
-# Closer to 2 than this is 2.
-_TOUCH = 1e-4
 # Of the differences that make the observed information: their error is of
 # second order, and in float32 the scores are good to about 1e-6.
 _RELATIVE_STEP, _LEAST_STEP, _SCALE_STEP = 0.05, 2e-3, 0.01
@@ -138,12 +136,12 @@ def _maximise(
     gradient, information = _scores(histogram, *theta)
     free = _step(gradient, information)
     alone = jnp.stack([0 * free[0], gradient[1] / information[1, 1]])
-    at_bound = (theta[0] == _HIGH) | ((theta[0] <= _LOW) & (free[0] < 0))
+    at_bound = (theta[0] == HIGH) | ((theta[0] <= LOW) & (free[0] < 0))
     step = jnp.clip(jnp.where(at_bound, alone, free), -0.3, 0.3)
     # The likelihood is singular at 2: come near it by parts of the way.
-    step = step.at[0].min(0.8 * (_HIGH - theta[0]))
-    moved = jnp.maximum(theta[0] + step[0], _LOW)
-    moved = jnp.where(moved > _HIGH - _TOUCH, _HIGH, moved)
+    step = step.at[0].min(0.8 * (HIGH - theta[0]))
+    moved = jnp.maximum(theta[0] + step[0], LOW)
+    moved = jnp.where(moved > HIGH - TOUCH, HIGH, moved)
     moved = jnp.stack([moved, theta[1] + step[1]])
     # In standard errors of the estimates.
     length = jnp.max(
@@ -153,8 +151,7 @@ def _maximise(
 
   state = (start, jnp.full_like(peak, jnp.inf), 0)
   theta = lax.while_loop(unfinished, improve, state)[0]
-  error = _standard_error(histogram, theta, count)
-  ks_distance = _distance(histogram, *theta)
+  error, ks_distance = _error_and_distance(histogram, theta, count)
   valid = jnp.isfinite(peak) & (peak > 0)
   theta, error, ks_distance = jax.tree.map(
     lambda a: jnp.where(valid, a, jnp.nan), (theta, error, ks_distance)
@@ -180,7 +177,7 @@ def _start(
   variance = jnp.sum(jnp.where(known, (logs - mean) ** 2, 0)) / num
   inverse_square = 6 * variance / math.pi**2 - 0.5
   alpha = jnp.clip(
-    lax.rsqrt(jnp.maximum(inverse_square, 0.25)), _LOW + 0.1, _HIGH - 0.05
+    lax.rsqrt(jnp.maximum(inverse_square, 0.25)), LOW + 0.1, HIGH - 0.05
   )
   return alpha, mean - np.euler_gamma * (1 / alpha - 1)
 
@@ -213,14 +210,8 @@ def _scores(
   histogram: _Histogram, alpha: Float[Array, ''], log_scale: Float[Array, '']
 ) -> tuple[Float[Array, '2'], Float[Array, '2 2']]:
   """Mean of the scores in (alpha, log scale), and of their products."""
-  u = histogram.u - log_scale
-  alphas = jnp.full_like(u, alpha)
-
-  def log_density(alphas: Array, u: Array) -> Array:
-    return jnp.sum(stable.logpdf(jnp.exp(u), alphas))
-
-  by_alpha, by_u = jax.grad(log_density, (0, 1))(alphas, u)
-  score = jnp.stack([by_alpha, -1 - by_u])
+  slopes = stable_slopes.slopes(histogram.u - log_scale, alpha)
+  score = jnp.stack([slopes.by_alpha, -1 - slopes.by_log_x])
   # A node without samples may lie where the density underflows.
   score = jnp.where(histogram.share > 0, score, 0)
   weighted = histogram.share[None, :] * score
@@ -238,37 +229,48 @@ def _step(
   ) / (a * c - b**2)
 
 
-def _standard_error(histogram: _Histogram, theta: Array, num: Array) -> Array:
-  """Distance below alpha at which the log-likelihood has fallen by one half.
+def _error_and_distance(
+  histogram: _Histogram, theta: Array, num: Array
+) -> tuple[Array, Array]:
+  """Standard error of alpha, and the distance of the fitted law.
 
-  To second order; inside the range, one over the root of the information.
+  The error is the distance below alpha at which the log-likelihood has fallen
+  by one half, to second order; inside the range, one over the root of the
+  information.
   """
-  alpha, log_scale = jnp.minimum(theta[0], _HIGH - _TOUCH), theta[1]
+  alpha, log_scale = jnp.minimum(theta[0], HIGH - TOUCH), theta[1]
   # The scores change over distances of 2 - alpha.
-  width = jnp.maximum(_RELATIVE_STEP * (_HIGH - alpha), _LEAST_STEP)
-  low = jnp.maximum(alpha - width, _LOW)
-  high = jnp.minimum(alpha + width, _HIGH - _TOUCH)
+  width = jnp.maximum(_RELATIVE_STEP * (HIGH - alpha), _LEAST_STEP)
+  low = jnp.maximum(alpha - width, LOW)
+  high = jnp.minimum(alpha + width, HIGH - TOUCH)
   points = [
+    (theta[0], log_scale),
     (alpha, log_scale),
     (low, log_scale),
     (high, log_scale),
     (alpha, log_scale - _SCALE_STEP),
     (alpha, log_scale + _SCALE_STEP),
   ]
-  gradient, *scores = lax.map(
-    lambda point: _scores(histogram, *point)[0],
+  # One after another, which compiles once.
+  gradients, distances = lax.map(
+    lambda point: (
+      _scores(histogram, *point)[0],
+      _distance(histogram, *point),
+    ),
     jnp.stack([jnp.stack(point) for point in points]),
   )
+  _, gradient, *scores = gradients
   a, b = (scores[0] - scores[1]) / (high - low)
   c = (scores[2][1] - scores[3][1]) / (2 * _SCALE_STEP)
   curvature = (a - b**2 / c) * num
   slope = (gradient[0] - b / c * gradient[1]) * num
-  slope = jnp.where(theta[0] >= _HIGH, jnp.maximum(slope, 0), 0)
-  return 1 / (slope + jnp.sqrt(slope**2 + curvature))
+  slope = jnp.where(theta[0] >= HIGH, jnp.maximum(slope, 0), 0)
+  error = 1 / (slope + jnp.sqrt(slope**2 + curvature))
+  return error, distances[0]
 
 
 def _distance(
   histogram: _Histogram, alpha: Float[Array, ''], log_scale: Float[Array, '']
 ) -> Float[Array, '']:
-  outside = 2 * stable.sf(jnp.exp(histogram.u - log_scale), alpha)
-  return jnp.max(jnp.abs(1 - outside - histogram.below)[1:])
+  tail = stable_slopes.slopes(histogram.u - log_scale, alpha).tail
+  return jnp.max(jnp.abs(1 - 2 * tail - histogram.below)[1:])

@@ -902,7 +902,7 @@ class _Walk:
   def carry(
     self, values: Sequence[Value], shapes: Sequence[Shape]
   ) -> list[Value]:
-    """What a loop begins with, of which the first turn alone knows more.
+    """Values that a loop begins with: the first turn alone knows their entries.
 
     An axis of a repeated scalar is one of units from now on.
     """

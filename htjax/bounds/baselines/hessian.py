@@ -250,13 +250,14 @@ def _positive_form(
   _, (diagonal, off) = lax.scan(step, start, jnp.arange(steps))
   matrix = jnp.diag(diagonal) + jnp.diag(off[:-1], 1) + jnp.diag(off[:-1], -1)
   form, before = (_quadrature(part) for part in (matrix, matrix[:-1, :-1]))
-  # What an invariant subspace leaves is rounding.
-  change = jnp.where(jnp.all(off[:-1] > 0), jnp.abs(form - before), 0)
+  # In an invariant subspace, as all of space is, nothing is left to change.
+  more = (steps < v.size) & jnp.all(off[:-1] > 0)
+  change = jnp.where(more, jnp.abs(form - before), 0)
   return length**2 * form, length**2 * change
 
 
 def _quadrature(matrix: Array) -> Array:
-  """Of max(0, .), with the nodes and weights of a tridiagonal matrix."""
+  """Gauss quadrature of max(0, .) from a tridiagonal matrix."""
   if not matrix.size:
     return jnp.zeros((), matrix.dtype)
   nodes, vectors = jnp.linalg.eigh(matrix)

@@ -81,7 +81,7 @@ def neyshabur_2017(
   gamma: float,
   spectral: ArrayLike,
   frobenius: ArrayLike,
-  width: int | ArrayLike,
+  width: ArrayLike,
   input_norm: float,
   delta: float,
   constant: float = 1.0,
@@ -122,10 +122,10 @@ def neyshabur_2017(
     sizes = like('width', width, tops.size, open_low=True)
     return _square(_ranked(tops, norms, sizes), gamma)
   check_count('width', width)
-  depth = tops.size
-  number('width', depth * width, 2, math.inf)
+  depth, h = tops.size, number('width', width)
+  number('width', depth * h, 2, math.inf)
   inside = 2 * math.log(positive('input_norm', input_norm) * depth)
-  inside += math.log(width) + math.log(math.log(depth * width))
+  inside += math.log(h) + math.log(math.log(depth * h))
   inside += 2 * log_product(tops)
   inside += log_sum(2 * (np.log(norms) - np.log(tops)))
   rest = math.log(math.log(depth * n / probability('delta', delta)))
@@ -275,7 +275,7 @@ def _constant() -> Assumption:
 
 
 def _square(log_size: float, gamma: float) -> Bound:
-  """What [SK] compares with: a square over gamma^2, not over n, not rooted."""
+  """A square over gamma^2, not over n and not rooted, as [SK] compares."""
   premise = Assumption(
     'a bound',
     False,

@@ -54,7 +54,10 @@ def relative_errors(
     )
   for name, own in zip(('layers', 'compressed'), pairs, strict=True):
     if not all(np.all(np.isfinite(w)) and w.size for w in own):
-      raise ValueError(f'{name} must hold finite numbers, got NaN or infinity')
+      raise ValueError(
+        f'{name} must hold finite numbers in every layer, got NaN, infinity or '
+        'an empty array'
+      )
   return np.array([_ratio(v - w, w, p) for w, v in zip(*pairs, strict=True)])
 
 

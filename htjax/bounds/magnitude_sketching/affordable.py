@@ -54,8 +54,8 @@ def affordable_strength(
   if needed(high) <= gamma:
     return high
   low = 0.0
-  while high - low > tolerance:
-    middle = (low + high) / 2
+  # Floats may be coarser than the tolerance.
+  while high - low > tolerance and low < (middle := (low + high) / 2) < high:
     if needed(middle) <= gamma:
       low = middle
     else:
