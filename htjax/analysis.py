@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax import compressibility, host, tail_index, units
-from htjax.checks import check_choice
+from htjax.checks import check_choice, checked
 from htjax.io import files, records, tables
 from htjax.io import weights as weight_files
 
@@ -66,6 +66,7 @@ class Choice(NamedTuple):
   vectors: tuple[str, ...]
 
 
+@checked
 def choose(
   arrays: Mapping[str, np.ndarray],
   layout: str = 'flax',
@@ -113,6 +114,7 @@ def choose(
   return choice
 
 
+@checked
 def load(
   path: str | os.PathLike,
   layout: str = 'flax',
@@ -148,6 +150,7 @@ def load(
   return choice.layers
 
 
+@checked
 def analyse(
   params: Mapping[str, np.ndarray],
   progress: Progress = iter,
@@ -170,6 +173,7 @@ def analyse(
     why.
   """
   key, rows = jax.random.key(0), list[Row]()
+  check_choice('layout', layout, LAYOUTS)
   given = _convolutions(params) if layout == 'torch' else None
   described = units.describe(given, dict(params))
   leaves = dict(
@@ -217,6 +221,7 @@ def _convolutions(params: Mapping[str, np.ndarray]) -> dict[str, units.Leaf]:
   }
 
 
+@checked
 def left_out_rows(choice: Choice, like: Row) -> list[Row]:
   """Rows for `results.json` of what was left out, with the keys of `like`.
 
@@ -238,6 +243,7 @@ def left_out_rows(choice: Choice, like: Row) -> list[Row]:
   ]
 
 
+@checked
 def left_out_lines(choice: Choice) -> list[str]:
   """Say what was left out and why, a line for each reason.
 
@@ -257,6 +263,7 @@ def left_out_lines(choice: Choice) -> list[str]:
   return lines
 
 
+@checked
 def table(rows: Sequence[Row]) -> str:
   """Lay out what a reader looks at first; all of it is in `results.json`.
 
@@ -273,6 +280,7 @@ def table(rows: Sequence[Row]) -> str:
   return tables.table(_SHOWN, [[cell(row[c]) for c in _SHOWN] for row in rows])
 
 
+@checked
 def curves(rows: Sequence[Row]) -> 'Figure':
   """Draw relative error against kept fraction, and the Gaussian limit.
 
@@ -300,6 +308,7 @@ def curves(rows: Sequence[Row]) -> 'Figure':
   return figure
 
 
+@checked
 def run(
   weights: str | os.PathLike,
   workdir: str | os.PathLike | None = None,

@@ -9,6 +9,7 @@ are not looked at, and the docstring says what they give.
 import dataclasses
 import functools
 import inspect
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -248,6 +249,21 @@ def _is_number(value: Any) -> bool:
   )
 
 
+def check_arrays(name: str, tree: Any) -> None:
+  """Raise unless every leaf of a pytree is an array, or an array's shape."""
+  for leaf in jax.tree.leaves(tree):
+    if not hasattr(leaf, 'shape') or not hasattr(leaf, 'dtype'):
+      raise ValueError(
+        f'{name} must be a pytree of arrays, got a leaf {_brief(leaf)}'
+      )
+
+
+def check_path(name: str, value: Any) -> None:
+  """Raise unless `value` is the name of a file: a text or a Path."""
+  if not isinstance(value, str | os.PathLike):
+    raise ValueError(f'{name} must be a path, got {_brief(value)}')
+
+
 _SIMPLE: dict[Any, Check] = {
   bool: check_flag,
   int: check_integer,
@@ -311,6 +327,11 @@ def _check_of(annotation: Any) -> Check | None:
   if origin is Callable or annotation is Callable:
     return check_callable
   if origin in (Sequence, list, tuple):
+    kind: Any = parts[0] if parts else None
+    if kind is str or hasattr(kind, '_fields'):
+      return functools.partial(_check_each, kind)
+    if typing.get_origin(kind) is dict:
+      return functools.partial(_check_each, Mapping)
     return check_several
   if origin in (Mapping, dict):
     return functools.partial(_check_class, Mapping)
@@ -322,6 +343,11 @@ def _check_of(annotation: Any) -> Check | None:
 
 def _check_of_union(annotation: Any, parts: tuple[Any, ...]) -> Check | None:
   """Whatever fits one of its parts fits."""
+  if os.PathLike in parts:
+    optional = type(None) in parts
+    return (
+      functools.partial(_unless_none, check_path) if optional else check_path
+    )
   array = set(typing.get_args(jax.typing.ArrayLike)) <= set(parts)
   array |= any(hasattr(p, 'array_type') for p in parts)
   rest = [p for p in parts if p is not type(None)]
@@ -345,6 +371,19 @@ def _check_of_union(annotation: Any, parts: tuple[Any, ...]) -> Check | None:
           raise
 
   return check
+
+
+def _check_each(kind: type, name: str, value: Any) -> None:
+  check_several(name, value)
+  if hasattr(value, 'dtype'):
+    raise ValueError(f'{name} must be a list, got {_brief(value)}')
+  for i, item in enumerate(value):
+    _check_class(kind, f'{name}[{i}]', item)
+
+
+def _unless_none(check: Check, name: str, value: Any) -> None:
+  if value is not None:
+    check(name, value)
 
 
 def _check_class(kind: type, name: str, value: Any) -> None:

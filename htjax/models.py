@@ -19,7 +19,7 @@ import numpy as np
 from flax import nnx
 
 from htjax import stable
-from htjax.checks import check_count, check_key, checked
+from htjax.checks import check_arrays, check_count, check_key, checked
 from htjax.types import Array, ArrayLike, PRNGKey, PyTree
 
 VGG11_WIDE = (
@@ -308,6 +308,7 @@ def cnn(
 @checked
 def num_params(params: PyTree) -> int:
   """Number of entries of all arrays in a pytree (arrays or their shapes)."""
+  check_arrays('params', params)
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 

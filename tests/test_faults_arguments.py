@@ -322,18 +322,10 @@ def tried(rooms=None, every=1):
   return made, unclear
 
 
-# Rooms that hold the share; those of files, training and tables do not yet.
-HELD = [
-  *('bounds', 'compressibility', 'io.weights', 'mean_field', 'noise'),
-  *('pruning', 'resnets', 'selection', 'sketching', 'stable', 'tail_index'),
-  'units',
-]
-
-
 @pytest.mark.slow
 def test_errors_of_bad_calls_are_clear(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  made, unclear = tried(HELD)
+  made, unclear = tried()
   assert made > 10_000
   shown = [(*call, repr(error)[:200]) for *call, error in unclear]
   assert len(unclear) <= SHARE * made, shown

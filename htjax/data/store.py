@@ -53,6 +53,8 @@ def find_prepared(
     `DIR/name/VERSION` of the first directory that holds a finished version,
     or None.
   """
+  if not isinstance(name, str):
+    raise ValueError(f'name must be a text, got {name!r}')
   for directory in data_dirs(data_dir):
     finished = [
       (tuple(map(int, match.groups())), path)

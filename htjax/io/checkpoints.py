@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.checks import check_count
+from htjax.checks import check_count, checked
 from htjax.io import orbax
 from htjax.io.faults import first_line, naming
-from htjax.io.leaves import NUMBERS, Leaf, bits_of, leaf_of
+from htjax.io.leaves import NUMBERS, Leaf, bits_of, check_leaves, leaf_of
 from htjax.io.names import Names, joined, named, nested_dict, stored
 from htjax.types import PyTree
 
@@ -31,6 +31,7 @@ KEEP = 2
 _NAME = re.compile(r'(\d+)_step_(\d+)')
 
 
+@checked
 def save(
   directory: str | os.PathLike,
   step: int,
@@ -55,6 +56,7 @@ def save(
       that is not JSON.
   """
   check_count('step', step, 0)
+  check_leaves('state', state)
   values = named(state)
   leaves = {p: leaf_of(p, value) for p, value in values.items()}
   bits = {p: bits_of(p, value) for p, value in values.items()}
@@ -75,6 +77,7 @@ def save(
   return path
 
 
+@checked
 def restore(
   directory: str | os.PathLike,
   like: PyTree = None,
@@ -100,6 +103,8 @@ def restore(
     ValueError: the checkpoint's leaves, shapes or dtypes are not those of
       `like`, so that it belongs to another config; or it is damaged.
   """
+  if like is not None:
+    check_leaves('like', like)
   kept = complete(Path(directory).resolve())
   if not kept:
     return None
@@ -262,7 +267,10 @@ def _check_like(
   path: Path, leaves: dict[Names, Leaf], like: PyTree, strict_shapes: bool
 ) -> None:
   def fail(what: str) -> None:
-    raise ValueError(f'checkpoint {path} belongs to another config: {what}')
+    raise ValueError(
+      f'checkpoint {path} belongs to another config: {what}; like must have '
+      'its leaves'
+    )
 
   wanted = {p: leaf_of(p, x) for p, x in named(like).items()}
   for p in sorted(leaves.keys() ^ wanted.keys()):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from htjax.checks import checked
 from htjax.io.strict_json import load
 
 CONFIG = 'config.json'
@@ -14,6 +15,7 @@ LOCK = '.lock'
 _ABSENT = object()
 
 
+@checked
 def read_config(workdir: str | os.PathLike) -> dict[str, Any]:
   """The config of the run in `workdir`.
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from htjax.checks import checked
 from htjax.io.faults import Refused, naming
 
 _KINDS = (
@@ -16,6 +17,7 @@ _KINDS = (
 )
 
 
+@checked
 def atomic_write(path: str | os.PathLike, data: str | bytes) -> None:
   """Write a file so that nobody ever sees a part of it.
 
@@ -26,6 +28,8 @@ def atomic_write(path: str | os.PathLike, data: str | bytes) -> None:
   Raises:
     OSError: the disk is full, a directory is in the way, or the like.
   """
+  if not isinstance(data, str | bytes | bytearray | memoryview):
+    raise ValueError(f'data must be text or bytes, got {type(data).__name__}')
   with replacing(path) as temporary:
     temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 

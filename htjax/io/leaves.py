@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.io.names import Path, joined
+from htjax.io.names import Path, joined, named
+from htjax.types import PyTree
 
 NUMBERS = {'bool': bool, 'int': int, 'float': float, 'complex': complex}
 _ARRAYS = (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)
@@ -35,6 +36,15 @@ def leaf_of(path: Path, value: Any) -> Leaf:
     f'{joined(path)} must be an array of numbers, a typed key or a number, got '
     f'{value!r}'
   )
+
+
+def check_leaves(name: str, tree: PyTree) -> None:
+  """Refuse a tree with a leaf that cannot be saved, by an argument's name."""
+  for path, value in named(tree).items():
+    try:
+      leaf_of(path, value)
+    except ValueError as error:
+      raise ValueError(f'{name}: {error}') from None
 
 
 def bits_of(path: Path, value: Any) -> Any:

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from htjax import hosts
+from htjax.checks import checked
 from htjax.io.configs import (
   CONFIG,
   LOCK,
@@ -53,9 +54,10 @@ _SHARE = re.compile(r'(^|_)(accuracy(_pruned)?|pruning_ratio)$')
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
+@checked
 def open_run(
   workdir: str | os.PathLike,
-  config: Mapping[str, Any],
+  config: Any,
   *,
   tensorboard: bool = False,
 ) -> 'Run':
@@ -257,6 +259,7 @@ class Run:
     self.close()
 
 
+@checked
 def read_results(workdir: str | os.PathLike) -> list[dict[str, Any]]:
   """The rows of `results.json`; none if it is not there yet.
 
@@ -276,6 +279,7 @@ def read_results(workdir: str | os.PathLike) -> list[dict[str, Any]]:
   return rows
 
 
+@checked
 def read_metrics(workdir: str | os.PathLike) -> list[dict[str, Any]]:
   """The records of `metrics.jsonl`; none if it is not there yet.
 

@@ -4,7 +4,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from htjax.checks import check_several, checked
 
+
+@checked
 def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
   """Aligned plain text; columns of numbers are aligned to the right.
 
@@ -13,8 +16,10 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     rows: of cells; each is shown as `str` shows it.
 
   Raises:
-    ValueError: a row of another length.
+    ValueError: a row of another length, or no sequence.
   """
+  for i, row in enumerate(rows):
+    check_several(f'rows[{i}]', row)
   cells = [[str(cell) for cell in row] for row in rows]
   for i, row in enumerate(cells):
     if len(row) != len(headers):

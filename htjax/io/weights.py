@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from htjax.checks import check_count
+from htjax.checks import check_count, checked
 from htjax.io import names, npz, orbax, safetensors
 from htjax.io.checkpoints import complete, paths_of
 from htjax.io.faults import Refused, check_size, first_line, naming
 from htjax.io.files import read_bytes, replacing, size_of
-from htjax.io.leaves import bits_of, leaf_of
+from htjax.io.leaves import bits_of, check_leaves, leaf_of
 from htjax.io.names import joined
 from htjax.types import PyTree
 
@@ -49,6 +49,7 @@ class _Stored(NamedTuple):
   arrays: Iterator[tuple[str, np.ndarray]]
 
 
+@checked
 def save(path: str | os.PathLike, params: PyTree) -> None:
   """Write weights for other programs, atomically.
 
@@ -78,6 +79,7 @@ def save(path: str | os.PathLike, params: PyTree) -> None:
   """
   path = _as_path(path)
   _check_suffix(path, ('.safetensors', '.npz', ''))
+  check_leaves('params', params)
   arrays = {
     p: _weight(p, leaf) for p, leaf in names.leaves_by_path(params).items()
   }
@@ -94,6 +96,7 @@ def save(path: str | os.PathLike, params: PyTree) -> None:
     _write_orbax(path, {chosen[p]: a for p, a in arrays.items()}, about)
 
 
+@checked
 def load(
   path: str | os.PathLike,
   *,
@@ -155,6 +158,7 @@ def load(
     )
 
 
+@checked
 def stream(
   path: str | os.PathLike, *, max_bytes: int | None = None
 ) -> Iterator[tuple[str, np.ndarray]]:

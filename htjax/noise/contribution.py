@@ -30,7 +30,13 @@ import optax
 
 from htjax import selection, stable
 from htjax import units as _units
-from htjax.checks import check_choice, check_count, check_range, checked
+from htjax.checks import (
+  check_arrays,
+  check_choice,
+  check_count,
+  check_range,
+  checked,
+)
 from htjax.noise.transformations import (
   AddStableNoiseState,
   _of_words,
@@ -282,6 +288,7 @@ def contributions(
     >>> noise.contributions(found, params)['a'].tolist()
     [6.0, 6.0, 6.0]
   """
+  check_arrays('params', params)
   leaves = dict(enumerate(map(widened, jax.tree.leaves(params))))
   return {
     own.name: _contributions(own, leaves)

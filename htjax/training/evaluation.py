@@ -27,7 +27,26 @@ def cross_entropy(outputs: Array, labels: Array) -> Array:
 
   Returns:
     Array [b].
+
+  Raises:
+    ValueError: outputs that are no floating [b, num_classes], labels that are
+      not [b] integers.
   """
+  for name, value, rank, kind in (
+    ('outputs', outputs, 2, jnp.floating),
+    ('labels', labels, 1, jnp.integer),
+  ):
+    shape, dtype = np.shape(value), jnp.result_type(value)
+    if len(shape) != rank or not jnp.issubdtype(dtype, kind):
+      raise ValueError(
+        f'{name} must be {kind.__name__} numbers of rank {rank}, got '
+        f'{dtype.name} of shape {shape}'
+      )
+  if np.shape(outputs)[0] != np.shape(labels)[0]:
+    raise ValueError(
+      'outputs and labels must have one length, got shapes '
+      f'{np.shape(outputs)} and {np.shape(labels)}'
+    )
   return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
 
 
@@ -73,6 +92,12 @@ def evaluate(
         f'shape {np.shape(leaf)}'
       )
   inputs = jax.tree.map(jnp.asarray, inputs)
+  try:
+    jax.eval_shape(lambda p, x: losses(apply(p, x), labels), params, inputs)
+  except Exception as error:
+    raise ValueError(
+      f'losses(apply(params, inputs), labels) cannot be computed: {error}'
+    ) from error
   data = Examples(inputs, labels)
   loss, hits = on_device(apply, losses, params, data, batch_size)
   return loss / labels.shape[0], hits / labels.shape[0]
