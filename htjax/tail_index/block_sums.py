@@ -205,14 +205,16 @@ def _checked_mmo(x: Working, block: int) -> TailEstimate:
   Estimates do not depend on the unit. Concrete samples are looked at for NaN
   and infinity only where something came out NaN.
   """
+  num_blocks = x.shape[0] // block
+  # What no block holds is looked at as well.
+  if is_concrete(x) and x.shape[0] % block:
+    check_finite('x', x[num_blocks * block :])
   if on_host(x):
-    num = x.shape[0] // block
     estimate = host_estimate(
-      lambda xp: mmo_at(x, [block])[0], num_used=num, dtype=x.dtype
+      lambda xp: mmo_at(x, [block])[0], num_used=num_blocks, dtype=x.dtype
     )
     return check_determined('x', estimate, x)
   low, high = _limits(x.dtype)
-  num_blocks = x.shape[0] // block
   if not is_concrete(x):
     known, _ = _mmo(_in_range(x), block)
     return make_estimate(**known, num_used=num_blocks)
@@ -221,8 +223,6 @@ def _checked_mmo(x: Working, block: int) -> TailEstimate:
   if least == 0 or not low < peak < high:
     known, _ = _mmo(_in_range(x), block)
   estimate = make_estimate(**known, num_used=num_blocks)
-  if x.shape[0] % block:
-    check_finite('x', x[num_blocks * block :])
   return check_determined('x', estimate, x)
 
 
