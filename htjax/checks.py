@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax.floats import as_floating
+from htjax.host import on_host
 from htjax.types import PRNGKey
 
 P = ParamSpec('P')
@@ -99,6 +100,11 @@ def check_range(
 def check_finite(name: str, value: Any) -> None:
   """Raise if a concrete `value` holds NaN or infinity."""
   if not is_concrete(value):
+    return
+  if getattr(value, 'dtype', None) == np.float32 and on_host(value):
+    # JAX needs a program for each shape.
+    if not np.isfinite(np.asarray(value)).all():
+      raise ValueError(f'{name} must be finite, got NaN or infinity')
     return
   # A constant that a traced function closes over is looked at now, and an
   # array that is spread over several hosts is reduced where it lies.

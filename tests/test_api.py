@@ -165,6 +165,7 @@ SIDEWAYS = {
   ('checks', 'types'),
   ('floats', 'types'),
   ('floats', 'host'),
+  ('checks', 'host'),
   ('host', 'types'),
   ('hosts', 'types'),
   ('rounding', 'types'),
