@@ -209,7 +209,8 @@ PRESETS: dict[str, dict[str, Any]] = {
       _contribution(0.1, 2.0, 1.5, 0.7),
     ),
   },
-  # `make demo`: five methods, three seeds.
+  # `make demo`: five methods, three seeds. 30 s: at 10 % clean 84.9, stable
+  # noise 73.1, group lasso 92.5, contribution noise 95.9.
   'demo': {
     **_DIGITS,
     'num_seeds': 3,

@@ -44,12 +44,12 @@ from htjax.io.surroundings import surroundings
 __all__ = ['Run', 'open_run', 'read_config', 'read_metrics', 'read_results']
 
 _METRICS, _RESULTS = 'metrics.jsonl', 'results.json'
-# Columns of fractions.
 # Columns that every lane of a run has, or none.
 _EVERY_LANE = {
   *('alpha', 'sigma', 'kind', 'seed', 'width', 'steps', 'status', 'diverged'),
   *('train_accuracy', 'test_accuracy', 'pruning_ratio'),
 }
+# Columns of fractions.
 _SHARE = re.compile(r'(^|_)(accuracy(_pruned)?|pruning_ratio)$')
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -68,8 +68,8 @@ def open_run(
   has one is gone on with, if its config is the same; versions and devices may
   differ, and then `config.json` says from which row on in its list `continued`.
   A last line of `metrics.jsonl` that was cut off is dropped. Of several hosts
-  all must open it; where one has another config, or the first cannot open it,
-  each raises.
+  all must open it; where one has another config, or cannot open it, each
+  raises.
 
   Args:
     workdir: created if it is missing.
