@@ -39,13 +39,13 @@ from htjax.checks import (
 )
 from htjax.noise.transformations import (
   AddStableNoiseState,
-  _of_words,
-  _typed,
+  of_words,
+  typed,
 )
 from htjax.rounding import ROUNDING, is_narrower, stochastic_round, widened
 from htjax.schedules import ScalarOrSchedule, at
 from htjax.types import Array, ArrayLike, PRNGKey, PyTree
-from htjax.units.families import scaled
+from htjax.units.families import scaled, squares
 
 # No factor of a step is outside of [exp(-2), exp(2)].
 CLIP = 2.0
@@ -169,7 +169,7 @@ def contribution_noise(
   _check(scale, num_steps, alpha, on)
   check_choice('side', side, SIDES)
   found = _found(families, apply, params, inputs)
-  key = _typed(key)
+  key = typed(key)
   impl = jax.random.key_impl(key)
 
   def init(params: PyTree) -> AddStableNoiseState:
@@ -187,7 +187,7 @@ def contribution_noise(
     del extra_args
     if params is None:
       raise ValueError('params must be given to update, got None')
-    step_key = jax.random.fold_in(_of_words(state.key, impl), state.count)
+    step_key = jax.random.fold_in(of_words(state.key, impl), state.count)
     a = jnp.asarray(at(alpha, state.count), jnp.float32)
     size = at(scale, state.count) * num_steps ** (-1.0 / a)
     size = jnp.where(state.count < on * num_steps, size, 0.0)
@@ -318,20 +318,10 @@ def _multiply(
 
 def _contributions(own: _Levers, leaves: dict[int, Array]) -> Array:
   inside, outside = (
-    sum(_squares(part, leaves[i], own.num_units) for i, part in side)
+    sum(squares(part, leaves[i], own.num_units) for i, part in side)
     for side in (own.incoming, own.outgoing)
   )
   return jnp.sqrt(jnp.asarray(inside)) * jnp.sqrt(jnp.asarray(outside))
-
-
-def _squares(part: _units.Part, leaf: Array, num_units: int) -> Array:
-  others = tuple(d for d in range(leaf.ndim) if d != part.axis)
-  sums = jnp.sum(leaf * leaf, axis=others)
-  if np.array_equal(part.unit, np.arange(num_units)):
-    return sums
-  return jax.ops.segment_sum(
-    sums, jnp.where(part.unit < 0, num_units, part.unit), num_units + 1
-  )[:-1]
 
 
 def _levers(

@@ -184,7 +184,7 @@ def add_stable_noise(
   laws = _laws(alpha, sigma, kind, unit, noise, relative)
   kind, unit = (kind, unit) if noise is None else (noise.kind, noise.unit)
   chosen, name = selection.one_name(select, mask)
-  key = _typed(key)
+  key = typed(key)
   impl = jax.random.key_impl(key)
 
   def init(params: PyTree) -> AddStableNoiseState:
@@ -210,7 +210,7 @@ def add_stable_noise(
     leaves, treedef = jax.tree.flatten(updates)
     weights = _weights(leaves, treedef, params, state.lost)
     reached = _units.targets(chosen, updates, name, units)
-    step_key = jax.random.fold_in(_of_words(state.key, impl), state.count)
+    step_key = jax.random.fold_in(of_words(state.key, impl), state.count)
     step_size = time(state.count)
     sized = [relative is not None and to is not None for to in reached]
     unit_sizes = _spread(state.sizes, sized)
@@ -490,7 +490,7 @@ def _is_narrow(leaf: Any) -> bool:
   return leaf is not None and is_narrower(leaf.dtype, jnp.float32)
 
 
-def _typed(key: Any) -> PRNGKey:
+def typed(key: Any) -> PRNGKey:
   """A typed key, also of a seed, which may be an array of one integer."""
   is_seed = np.shape(key) == () and (
     isinstance(key, int | np.integer)
@@ -499,7 +499,8 @@ def _typed(key: Any) -> PRNGKey:
   return jax.random.key(key) if is_seed else check_key(key)
 
 
-def _of_words(words: Array, impl: Any) -> PRNGKey:
+def of_words(words: Array, impl: Any) -> PRNGKey:
+  """The key that the words of a state are of; a typed key stays."""
   if jnp.issubdtype(words.dtype, jax.dtypes.prng_key):
     return words
   return jax.random.wrap_key_data(words, impl=impl)

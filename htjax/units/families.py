@@ -171,16 +171,28 @@ def squared_norms(family: Family, leaves: Sequence[Any], place: str) -> Array:
   total = jnp.zeros(family.num_units, dtype)
   for part in family.at(place):
     leaf = jnp.asarray(leaves[part.leaf], dtype)
-    others = tuple(d for d in range(leaf.ndim) if d != part.axis)
-    total = (
-      total
-      + jax.ops.segment_sum(
-        jnp.sum(leaf * leaf, axis=others),
-        jnp.where(part.unit < 0, family.num_units, part.unit),
-        family.num_units + 1,
-      )[:-1]
-    )
+    total = total + squares(part, leaf, family.num_units)
   return total
+
+
+def squares(part: Part, leaf: Array, num_units: int) -> Array:
+  """Sum of the squares of what belongs to each unit in one leaf.
+
+  Args:
+    part: of a family.
+    leaf: the array.
+    num_units: of the family.
+
+  Returns:
+    Array [num_units], of the leaf's dtype.
+  """
+  others = tuple(d for d in range(leaf.ndim) if d != part.axis)
+  sums = jnp.sum(leaf * leaf, axis=others)
+  if np.array_equal(part.unit, np.arange(num_units)):
+    return sums
+  return jax.ops.segment_sum(
+    sums, jnp.where(part.unit < 0, num_units, part.unit), num_units + 1
+  )[:-1]
 
 
 def scaled(part: Part, leaf: Any, factors: Array) -> Array:
