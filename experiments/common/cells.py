@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from experiments.common.figures import Figure
-from htjax import hosts, plotting, training
+from htjax import multihost, plotting, training
 from htjax.io import files, records
 
 Row = dict[str, Any]
@@ -131,7 +131,7 @@ def collect(
     title: of the progress bar.
   """
   kept: list[list[Row]] = [[] for _ in tags]
-  for row in hosts.from_first(run.read_results()):
+  for row in multihost.from_first(run.read_results()):
     kept[_owner(run.workdir, row, tags)].append(row)
   done = frozenset(i for i, own in enumerate(kept) if own)
   with tqdm(total=len(tags), initial=len(done), desc=title) as bar:

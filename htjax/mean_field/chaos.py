@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float
 
-from htjax import hosts
+from htjax import multihost
 from htjax.checks import check_count, check_key, checked
 from htjax.mean_field.problem import (
   Problem,
@@ -237,7 +237,7 @@ def propagation_of_chaos(
       f'reference must have num_steps = {num_steps} steps, got '
       f'{len(reference.outputs)}'
     )
-  typical, largest, own, copies, variance = hosts.local(
+  typical, largest, own, copies, variance = multihost.local(
     _chaos(
       *(replica_key, problem, reference.outputs, noise, step_size),
       *(widths, study._replace(initial=initial)),

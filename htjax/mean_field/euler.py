@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax import hosts
+from htjax import multihost
 from htjax.checks import check_count, check_key, checked
 from htjax.mean_field.problem import Problem
 from htjax.mean_field.short_forms import gathers
@@ -128,7 +128,7 @@ def euler_error(
     problem, noise, fine_step_size, num_steps, study.initial
   )
   check_count('num_particles', num_particles)
-  typical, largest = hosts.local(
+  typical, largest = multihost.local(
     _euler(
       *(key, problem, noise, fine_step_size),
       *(tuple(ratios), num_steps, num_particles),

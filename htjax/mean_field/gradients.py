@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from htjax import hosts
+from htjax import multihost
 from htjax.checks import check_count, check_key, checked
 from htjax.mean_field.problem import Problem, drift, risk
 from htjax.mean_field.short_forms import gathers
@@ -103,7 +103,9 @@ def gradient_norms(
   check_replicas(study)
   initial = check_start(problem, noise, step_size, num_steps, study.initial)
   sizes = num_particles, num_steps, initial, study
-  return hosts.local(_gradient_norms(key, problem, noise, step_size, *sizes))
+  return multihost.local(
+    _gradient_norms(key, problem, noise, step_size, *sizes)
+  )
 
 
 @functools.partial(
