@@ -166,6 +166,44 @@ def column_norms(
   return figure
 
 
+@checked
+def rate(ax: Axes, row: Row, colour: Any = COLOURS[0], label: str = '') -> None:
+  """Draw points with 95 % intervals, the fitted power of x, and what is known.
+
+  The line has the fitted slope on logarithmic axes, the dotted one, through the
+  last point, the predicted slope. Bounds are dashed, those at 10,000 times the
+  largest level and above left out.
+
+  Args:
+    ax: any axes; `log_x` makes them logarithmic.
+    row: with `x`, `levels`, their standard errors `errors`, and `predicted`,
+      a slope or None. If a rate was fitted (`mean_field.fit_rate`), with its
+      `slope` and `local_slopes`. `sharp_bound` and `bound`, one for each x,
+      where there are such.
+    colour: any that matplotlib knows.
+    label: for a legend; the slopes are added to it.
+  """
+  x, y = np.array(row['x']), np.array(row['levels'])
+  is_rate, predicted = row.get('local_slopes') is not None, row['predicted']
+  if is_rate:
+    label += f': {row["slope"]:.2f}'
+    if predicted is not None:
+      label += f' (theorem {predicted:.2f})'
+  errors = 1.96 * np.array(row['errors'])
+  ax.errorbar(x, y, errors, fmt='o', ms=3, color=colour, label=label)
+  if is_rate:
+    centre, middle = np.exp(np.log(x).mean()), np.exp(np.log(y).mean())
+    ax.plot(x, middle * (x / centre) ** row['slope'], color=colour, lw=1)
+    if predicted is not None:
+      line = y[-1] * (x / x[-1]) ** predicted
+      ax.plot(x, line, color=colour, lw=0.8, ls=':')
+  for name, style in (('sharp_bound', '--'), ('bound', '-.')):
+    bound = np.array(row.get(name) or [np.nan], float)
+    # That in terms of one constant alone can be 10 powers of ten away.
+    if np.all(bound < 1e4 * y.max()):
+      ax.plot(x, bound, color=colour, lw=0.8, ls=style)
+
+
 class Group(NamedTuple):
   """Rows of one tail index, and how they are drawn.
 
