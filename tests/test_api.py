@@ -126,7 +126,7 @@ FLOORS = {
   'compiled': 0,
   'floats': 0,
   'host': 0,
-  'hosts': 0,
+  'multihost': 0,
   'rounding': 0,
   'schedules': 0,
   'selection': 1,
@@ -167,7 +167,7 @@ SIDEWAYS = {
   ('floats', 'host'),
   ('checks', 'host'),
   ('host', 'types'),
-  ('hosts', 'types'),
+  ('multihost', 'types'),
   ('rounding', 'types'),
   ('schedules', 'types'),
   # Every check looks at numbers through the one conversion; draws need a key.

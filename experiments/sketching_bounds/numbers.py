@@ -71,17 +71,20 @@ def in_one_currency(row: Row) -> dict[str, float]:
 
 def measured_in_one_currency(row: Row) -> dict[str, float]:
   """The printed formulas on our network at its margin, and its error."""
-  n, fan_in = row['num_samples'], np.array([a for a, _ in row['shapes']])
+  scale = math.log(row['num_samples'])
+  rooted = {name: 0.5 * (v - scale) for name, v in squares(row).items()}
+  return rooted | _without_norms(row)
+
+
+def squares(row: Row) -> dict[str, float]:
+  """ln of the norm bounds as the paper's program has them, over gamma^2."""
+  fan_in = np.array([a for a, _ in row['shapes']])
   norms = {name: np.array(values) for name, values in row['norms'].items()}
   norms['two_one'] = norms['frobenius']
   shared = {'gamma': row['gamma'], 'delta': 0.5, 'variant': 'authors'}
   # The formulas have no empirical term.
-  settings = np.ones(1), norms, (fan_in, 2), (1.0, 1.0)
-  found = {
-    name: 0.5 * (bound.log_value - math.log(n))
-    for name, bound in norm_bounds(*settings, **shared).items()
-  }
-  return found | _without_norms(row)
+  found = norm_bounds(np.ones(1), norms, (fan_in, 2), (1.0, 1.0), **shared)
+  return {name: bound.log_value for name, bound in found.items()}
 
 
 def stable_ranks(row: Row) -> np.ndarray:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from htjax import hosts
+from htjax import multihost
 from htjax.checks import checked
 from htjax.io.records import Run
 
@@ -122,7 +122,7 @@ def collect(
   from tqdm import tqdm
 
   kept: list[list[Row]] = [[] for _ in tags]
-  for row in hosts.from_first(run.read_results()):
+  for row in multihost.from_first(run.read_results()):
     kept[_owner(run.workdir, row, tags)].append(row)
   done = frozenset(i for i, own in enumerate(kept) if own)
   with tqdm(total=len(tags), initial=len(done), desc=title) as bar:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from htjax import hosts
+from htjax import multihost
 from htjax.checks import checked
 from htjax.io.configs import (
   CONFIG,
@@ -91,7 +91,7 @@ def open_run(
   wanted = plain(config, 'config', name_nonfinite)
   if not isinstance(wanted, dict):
     raise ValueError(f'config must be a dictionary, got {config!r}')
-  for i, other in enumerate(hosts.from_each(wanted)):
+  for i, other in enumerate(multihost.from_each(wanted)):
     if found := differences(wanted, other):
       raise ValueError(
         f'all hosts must have one config; on host {jax.process_index()} and on '
@@ -108,7 +108,7 @@ def open_run(
     if jax.process_count() == 1:
       raise
     error = found
-  for i, problem in enumerate(hosts.from_each(error and str(error))):
+  for i, problem in enumerate(multihost.from_each(error and str(error))):
     if problem:
       raise error or ValueError(f'host {i} cannot open the run: {problem}')
   return run

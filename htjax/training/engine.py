@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from htjax import hosts
+from htjax import multihost
 from htjax.training import evaluation
 from htjax.training.lanes import Examples, LaneState, is_going
 from htjax.training.layout import Layout
@@ -55,13 +55,13 @@ class Engine:
 
   def advance(self, state: LaneState, settings: Any) -> LaneState:
     """On to the next point of the evaluation grid."""
-    steps = int(np.max(np.asarray(hosts.local(state.steps))))
+    steps = int(np.max(np.asarray(multihost.local(state.steps))))
     num = 1 if steps == 0 else self.recipe.eval_every
     if steps < self.recipe.max_steps:
       num = min(num, self.recipe.max_steps - steps)
     if not self.from_host:
       return self._call(_advance, state, settings, self.data, num)
-    if not np.any(is_going(np.asarray(hosts.local(state.status)))):
+    if not np.any(is_going(np.asarray(multihost.local(state.status)))):
       return state
     state = self.move(state, settings, num)
     return self._call(_judge, state, self._totals(state), self._num_train)
@@ -102,7 +102,7 @@ class Engine:
       return _at(state, k)
     assert self.layout
     at = jax.jit(_at, out_shardings=self.layout.everywhere)
-    return hosts.local(at(state, k))
+    return multihost.local(at(state, k))
 
   def padded(self, index: list[int]) -> list[int]:
     """`index` lengthened to a whole number of lanes per device."""

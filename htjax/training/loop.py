@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from htjax import hosts
+from htjax import multihost
 from htjax.checks import check_count, checked
 from htjax.io import checkpoints, records
 from htjax.training.batches import steps_per_epoch
@@ -113,7 +113,7 @@ def train(
       if (
         run
         and waiting
-        and hosts.from_first(time.monotonic() - saved > checkpoint_every)
+        and multihost.from_first(time.monotonic() - saved > checkpoint_every)
       ):
         _save(run, group, index, waiting, state)
         saved = time.monotonic()
@@ -205,7 +205,7 @@ def _save(
   waiting: set[int],
   state: LaneState,
 ) -> None:
-  steps = int(np.max(np.asarray(hosts.local(state.steps))))
+  steps = int(np.max(np.asarray(multihost.local(state.steps))))
   meta = {'group': group, 'index': index, 'waiting': sorted(waiting)}
   checkpoints.save(run.workdir / _CHECKPOINTS, steps, state, meta)
 
@@ -219,7 +219,7 @@ def _log(
   if run is None:
     return
   columns = [
-    np.atleast_1d(hosts.local(a))
+    np.atleast_1d(multihost.local(a))
     for a in (state.steps, state.loss, state.accuracy)
   ]
   for k, i in enumerate(index):
@@ -239,7 +239,7 @@ def _stopped(
   index: list[int], waiting: set[int], state: LaneState
 ) -> list[tuple[int, int]]:
   """(lane, position) of the lanes that have just stopped."""
-  status = np.atleast_1d(hosts.local(state.status))
+  status = np.atleast_1d(multihost.local(state.status))
   return [
     (i, index.index(i))
     for i in sorted(waiting)

@@ -11,15 +11,15 @@ import jax
 import numpy as np
 import pytest
 
-from htjax import hosts, mean_field, models, records, training
+from htjax import mean_field, models, multihost, records, training
 
 ROOT = Path(__file__).parents[1]
 _HOST = """
 import sys, jax
 address, num, index, workdir, way = sys.argv[1:]
 jax.distributed.initialize(address, int(num), int(index))
-import test_hosts
-getattr(test_hosts, way)(workdir)
+import test_multihost
+getattr(test_multihost, way)(workdir)
 """
 
 
@@ -134,12 +134,12 @@ def locked(workdir):
 def exchange(workdir):
   """Values of each, of the first, and an array whose shards are apart."""
   i = jax.process_index()
-  assert hosts.from_each(('x' * i, i)) == [('x' * j, j) for j in range(3)]
-  assert hosts.from_first(['first', None][min(i, 1)]) == 'first'
+  assert multihost.from_each(('x' * i, i)) == [('x' * j, j) for j in range(3)]
+  assert multihost.from_first(['first', None][min(i, 1)]) == 'first'
   mesh = jax.make_mesh((jax.device_count(),), ('n',))
   rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('n'))
   x = jax.make_array_from_callback((6,), rows, lambda at: np.arange(6.0)[at])
-  assert np.asarray(hosts.local({'x': x})['x']).tolist() == list(range(6))
+  assert np.asarray(multihost.local({'x': x})['x']).tolist() == list(range(6))
 
 
 def compare(one, many, name):
@@ -205,7 +205,7 @@ def test_hosts_that_disagree_all_stop_with_a_line(tmp_path):
 
 def test_one_host_exchanges_with_itself():
   value = {'x': [1, None]}
-  assert hosts.from_first(value) is value
-  assert hosts.from_each(value) == [value]
+  assert multihost.from_first(value) is value
+  assert multihost.from_each(value) == [value]
   x = jax.numpy.arange(3)
-  assert hosts.local([x, 2])[0] is x
+  assert multihost.local([x, 2])[0] is x
