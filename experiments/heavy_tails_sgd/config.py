@@ -1,8 +1,5 @@
 """Presets: panels, each one network on one data set, with its step sizes.
 
-`python -m experiments.heavy_tails_sgd
---config=experiments/heavy_tails_sgd/config.py:PRESET --workdir=DIR`
-
 Over each preset stand its time on 2 cores and numbers that come out.
 """
 
