@@ -146,6 +146,27 @@ GOOD = [
     heavy_tails.log_lipschitz_constant,
     {'radius': 1.0, 'num_layers': 2, 'input_norm': 1.0, 'tau': 1.0},
   ),
+  (gaussian_compression.rebalance, {'layers': LAYERS}),
+  (
+    gaussian_compression.power_brackets,
+    {'matrix': LAYERS[0], 'base': 1.5, 'top': 2, 'variant': 'corrected'},
+  ),
+  (
+    magnitude_sketching.pruning_error_tail,
+    {'shape': (4, 5), 'variance': 1.0, 'strength': 0.5, 'delta': 0.1},
+  ),
+  (
+    magnitude_sketching.filter_sketch_dimension,
+    {'in_channels': 3, 'out_channels': 8, 'side': 4, 'exponent': 0.5},
+  ),
+  (
+    magnitude_sketching.lottery_subnetwork,
+    {
+      'key': KEY,
+      'target': [[[0.5, -0.5]], [[0.2], [0.3]]],
+      'num_candidates': 16,
+    },
+  ),
   (
     heavy_tails.element_tail,
     {'level': 50.0, 'alpha': 1.5, 'scale': 1.0, 'variant': 'corrected'},

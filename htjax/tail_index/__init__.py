@@ -9,6 +9,7 @@ is not clamped at 2, and says how well its model fits. Which to use: `mmo` and
 
 from htjax.tail_index.block_sums import max_ratio, mmo, mmo_univariate
 from htjax.tail_index.estimate import TailEstimate
+from htjax.tail_index.gradient_noise import GradientNoise, gradient_noise
 from htjax.tail_index.homogeneity import (
   Dependence,
   Halves,
@@ -44,9 +45,11 @@ from htjax.tail_index.stable_fit import stable_mle
 __all__ = [
   'Comparison',
   'Dependence',
+  'GradientNoise',
   'Halves',
   'TailEstimate',
   'de_haan_resnick',
+  'gradient_noise',
   'halves',
   'hill',
   'hill_plot',
