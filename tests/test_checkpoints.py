@@ -14,6 +14,7 @@ import tracemalloc
 import zipfile
 from pathlib import Path
 
+import children
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -437,7 +438,7 @@ def test_two_hosts_save_and_restore_one_state(tmp_path):
     free.bind(('localhost', 0))
     address = f'localhost:{free.getsockname()[1]}'
   # Without the virtual devices of this process.
-  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  environment = children.environment()
   hosts = [
     subprocess.Popen(
       [sys.executable, '-c', HOST, address, str(host), str(tmp_path / 'run')],

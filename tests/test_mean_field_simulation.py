@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import chex
+import children
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -212,10 +213,9 @@ def test_two_processes_equal_one():
     free.bind(('localhost', 0))
     port = str(free.getsockname()[1])
   paths = [str(ROOT), str(ROOT / 'tests')]
-  environment = os.environ | {
+  environment = children.environment(2) | {
     'PYTHONPATH': os.pathsep.join(paths),
     'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
   }
   hosts = [
     subprocess.Popen(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import children
 import jax
 import numpy as np
 import pytest
@@ -28,10 +29,9 @@ def start_hosts(num, workdir, way, devices=1):
   with socket.socket() as free:
     free.bind(('localhost', 0))
     address = f'localhost:{free.getsockname()[1]}'
-  environment = os.environ | {
+  environment = children.environment(devices) | {
     'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'tests')]),
     'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
   }
   command = [sys.executable, '-c', _HOST, address, str(num)]
   processes = [
