@@ -5,7 +5,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Python compiles what is imported, when it is imported: a fraction of it all.
-INSTALL = $(BIN)/python -m pip install --quiet --no-compile
+# Where it may not write that down, the installer does.
+COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
+INSTALL = $(BIN)/python -m pip install --quiet $(COMPILE)
 WORKERS ?= 2
 
 .PHONY: demo test slow seeds lint docs format bench clean
