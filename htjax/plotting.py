@@ -166,56 +166,14 @@ def rates(
         f'fitted must have {x.size} levels a rate, as x has, got '
         f'{len(rate.levels)} for {label!r}'
       )
+    row = rate._asdict() | {'x': x, 'predicted': predicted.get(label)}
     draw_rate(
-      *(ax, x, rate.levels, rate.level_errors, rate.slope),
-      predicted=predicted.get(label),
-      label=label,
-      colour=COLOURS[i % len(COLOURS)],
+      ax, row | {'errors': rate.level_errors}, COLOURS[i % len(COLOURS)], label
     )
   log_x(ax, x.min() / 1.2, x.max() * 1.2)
   ax.set(yscale='log', xlabel=xlabel, ylabel=ylabel)
   ax.legend(frameon=False)
   return figure
-
-
-@checked
-def draw_rate(
-  ax: Axes,
-  x: Sequence[float] | np.ndarray,
-  levels: Sequence[float] | np.ndarray,
-  errors: Sequence[float] | np.ndarray,
-  slope: float | None,
-  *,
-  predicted: float | None = None,
-  label: str = '',
-  colour: Any = None,
-) -> None:
-  """Draw one curve of `rates`: points, fitted and predicted power of x.
-
-  Args:
-    ax: on which to draw.
-    x: [k], positive.
-    levels: [k].
-    errors: [k], standard errors of the levels.
-    slope: the fitted exponent; None draws the points alone.
-    predicted: the exponent of the theorem, or None.
-    label: for the legend, to which the exponents are added.
-    colour: of all of it.
-  """
-  x, y = np.asarray(x, float), np.asarray(levels, float)
-  if slope is not None:
-    label += f': {slope:.2f}'
-    if predicted is not None:
-      label += f' (theorem {predicted:.2f})'
-  reach = 1.96 * np.asarray(errors, float)
-  ax.errorbar(x, y, reach, fmt='o', ms=3, color=colour, label=label)
-  if slope is None:
-    return
-  centre, middle = np.exp(np.log(x).mean()), np.exp(np.log(y).mean())
-  ax.plot(x, middle * (x / centre) ** slope, color=colour, lw=1)
-  if predicted is not None:
-    line = y[-1] * (x / x[-1]) ** predicted
-    ax.plot(x, line, color=colour, lw=0.8, ls=':')
 
 
 @checked
@@ -276,6 +234,46 @@ def column_norms(
   )
   ax.legend(frameon=False)
   return figure
+
+
+@checked
+def draw_rate(
+  ax: Axes, row: Row, colour: Any = COLOURS[0], label: str = ''
+) -> None:
+  """Draw points with 95 % intervals, the fitted power of x, and what is known.
+
+  The line has the fitted slope on logarithmic axes, the dotted one, through the
+  last point, the predicted slope. Bounds are dashed, those at 10,000 times the
+  largest level and above left out.
+
+  Args:
+    ax: any axes; `log_x` makes them logarithmic.
+    row: with `x`, `levels`, their standard errors `errors`, and `predicted`,
+      a slope or None. If a rate was fitted (`mean_field.fit_rate`), with its
+      `slope` and `local_slopes`. `sharp_bound` and `bound`, one for each x,
+      where there are such.
+    colour: any that matplotlib knows.
+    label: for a legend; the slopes are added to it.
+  """
+  x, y = np.array(row['x']), np.array(row['levels'])
+  is_rate, predicted = row.get('local_slopes') is not None, row['predicted']
+  if is_rate:
+    label += f': {row["slope"]:.2f}'
+    if predicted is not None:
+      label += f' (theorem {predicted:.2f})'
+  errors = 1.96 * np.array(row['errors'])
+  ax.errorbar(x, y, errors, fmt='o', ms=3, color=colour, label=label)
+  if is_rate:
+    centre, middle = np.exp(np.log(x).mean()), np.exp(np.log(y).mean())
+    ax.plot(x, middle * (x / centre) ** row['slope'], color=colour, lw=1)
+    if predicted is not None:
+      line = y[-1] * (x / x[-1]) ** predicted
+      ax.plot(x, line, color=colour, lw=0.8, ls=':')
+  for name, style in (('sharp_bound', '--'), ('bound', '-.')):
+    bound = np.array(row.get(name) or [np.nan], float)
+    # That in terms of one constant alone can be 10 powers of ten away.
+    if np.all(bound < 1e4 * y.max()):
+      ax.plot(x, bound, color=colour, lw=0.8, ls=style)
 
 
 class Group(NamedTuple):

@@ -446,3 +446,32 @@ def test_rates_that_do_not_fit(x, predicted, message):
   rate = mean_field.fit_rate([1.0, 2.0, 4.0], np.ones((3, 4)) + np.eye(3, 4))
   with pytest.raises(ValueError, match=message):
     plotting.rates(x, {'a': rate}, predicted=predicted)
+
+
+def test_a_rate_is_drawn_with_its_slope_and_what_is_predicted():
+  _figure, (ax,) = plotting.panels(1)
+  row = {
+    'x': [1.0, 10.0, 100.0],
+    'levels': [2.0, 0.2, 0.02],
+    'errors': [0.1, 0.01, 0.001],
+    'slope': -1.0,
+    'local_slopes': [-1.0, -1.0],
+    'predicted': -0.5,
+    'sharp_bound': [1e6, 1e6, 1e6],
+    'bound': [3.0, 0.3, 0.03],
+  }
+  plotting.draw_rate(ax, row, 'black', 'ours')
+  points, fitted, predicted, bound = ax.get_lines()
+  assert ax.containers[0].get_label() == 'ours: -1.00 (theorem -0.50)'
+  np.testing.assert_allclose(fitted.get_ydata(), row['levels'])
+  np.testing.assert_allclose(
+    predicted.get_ydata(), 0.02 * np.sqrt([100.0, 10.0, 1.0])
+  )
+  np.testing.assert_allclose(bound.get_ydata(), row['bound'])
+  np.testing.assert_allclose(points.get_ydata(), row['levels'])
+  # Numbers that no power of x was fitted to have points alone.
+  _, (alone,) = plotting.panels(1)
+  plotting.draw_rate(
+    alone, {k: row[k] for k in ('x', 'levels', 'errors')} | {'predicted': 0.0}
+  )
+  assert len(alone.get_lines()) == 1

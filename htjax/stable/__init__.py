@@ -22,10 +22,12 @@ from htjax.stable.draws import (
   sample_positive,
   sample_vectors,
 )
+from htjax.stable.moments import absolute_moment
 
 __all__ = [
   'KINDS',
   'LogMoment',
+  'absolute_moment',
   'cdf',
   'characteristic_function',
   'levy_increments',
