@@ -43,7 +43,7 @@ def keys(table: str) -> list[str]:
 
 
 def size(table: str) -> int:
-  """How many numbers are printed in a table."""
+  """Count of the numbers in a printed table."""
   return sum(len(row(table, *key.split())) for key in keys(table))
 
 

@@ -159,7 +159,7 @@ Claims = Iterator[tuple[str, str, str, bool | None]]
 
 
 def _correlations(item: Item, rows: list[Row]) -> Claims:
-  """What a figure of trained networks sets against each other falls."""
+  """Two quantities of trained networks, of which one falls with the other."""
   good = networks.admitted(where(rows, study='training'), BASE['target_loss'])
   for panel, own in frames.group(good, 'panel').items():
     for figure, what, pairs in heavy_tails.relations(own[0]):
