@@ -5,10 +5,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Python compiles what is imported, when it is imported: a fraction of it all.
-INSTALL = $(BIN)/python -m pip install --quiet --no-compile
+# Where it may not write that down, the installer does.
+COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
+INSTALL = $(BIN)/python -m pip install --quiet $(COMPILE)
 WORKERS ?= 2
 
-.PHONY: demo test slow seeds lint docs format bench clean
+.PHONY: demo test slow seeds lint docs format bench report clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.prunability \
@@ -51,6 +53,11 @@ format: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python -m experiments.benchmarks.run
+
+# Every table and figure of the papers beside the rows at hand; RUNS are folders
+# of runs, such as the one that experiments/on_gpu.sh writes.
+report: $(VENV)/.installed
+	$(BIN)/python -m experiments.report --runs $(RUNS)
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

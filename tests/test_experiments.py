@@ -151,7 +151,7 @@ def test_every_preset_is_whole(name):
     assert config.learning_rate > 0
     assert config.batch_size > 0
   table = configs.get_config(name).table
-  assert not table or published.row(table, 1.75) is not None
+  assert not table or published.row(table, 1.75)
 
 
 def test_unknown_presets_and_settings_are_named():
@@ -174,8 +174,8 @@ def test_published_rows():
   row = published.row('IC-TB1', 1.8)
   assert row['pruning_ratio'] == pytest.approx((0.3722, 0.2051))
   assert row['test_accuracy_pruned'] == pytest.approx((0.9392, 0.0054))
-  assert published.row('IC-TB3', None) is None
-  assert published.row('', 1.75) is None
+  assert not published.row('IC-TB3', None)
+  assert published.row('', 1.75) == {}
   assert published.value('IC-TB1', (None,), 'pruning_ratio') == (
     pytest.approx((0.1143, 0.0004))
   )
