@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import jax
 import numpy as np
 import pytest
 from scipy import integrate, special, stats
@@ -189,6 +190,30 @@ def test_the_gibbs_certificate_by_hand():
 def test_the_gibbs_certificate_refuses(arguments, message):
   with pytest.raises(ValueError, match=message):
     certificates.gibbs_certificate(*arguments)
+
+
+@pytest.mark.parametrize(
+  ('law', 'tail'),
+  [('gaussian', None), ('student', 3.0), ('stable', 1.5), ('stable', 2.0)],
+)
+def test_noise_of_a_layer_is_that_of_its_weights(law, tail):
+  # Three chunks, of which the last is not full.
+  x = np.tile(np.float32([1.0, -2.0, 0.0]), (1300, 1))
+  key = jax.random.key(0)
+  found = np.asarray(certificates.linear_noise(key, x, 4, law, tail)).ravel()
+  rng = np.random.default_rng(1)
+  draw = {
+    'gaussian': lambda: rng.normal(size=20_000),
+    'student': lambda: rng.standard_t(3, size=20_000),
+    'stable': lambda: stats.levy_stable.rvs(
+      tail or 2.0, 0, size=20_000, random_state=rng
+    ),
+  }[law]
+  weights = draw() - 2 * draw()
+  assert stats.ks_2samp(found, weights).pvalue > 1e-3
+  assert stats.ks_2samp(1.2 * found, weights).pvalue < 1e-3
+  # New weights for every example and output.
+  assert len(np.unique(found)) > 0.99 * len(found)
 
 
 # Codes of differences -------------------------------------------------------

@@ -8,12 +8,14 @@ serves for training alone and a rest that certifies:
   `pick_to_learn` adds to the training those of the rest that it needs, and
     `compression_certificate` counts them;
   `gibbs_certificate` is that of noise about weights trained on all, whose
-    distance from weights trained on the first part is a `shift_divergence`.
+    distance from weights trained on the first part is a `shift_divergence`;
+    `linear_noise` draws it for the outputs of a last layer.
 """
 
 from htjax.bounds.certificates.codewords import FORMS, certificate
 from htjax.bounds.certificates.divergences import LAWS, shift_divergence
 from htjax.bounds.certificates.inversions import invert_binomial, invert_kl
+from htjax.bounds.certificates.noisy_layers import linear_noise
 from htjax.bounds.certificates.pac_bayes import gibbs_certificate
 from htjax.bounds.certificates.picking import (
   Picked,
@@ -30,6 +32,7 @@ __all__ = [
   'gibbs_certificate',
   'invert_binomial',
   'invert_kl',
+  'linear_noise',
   'pick_to_learn',
   'shift_divergence',
 ]

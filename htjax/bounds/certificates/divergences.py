@@ -49,21 +49,26 @@ def shift_divergence(
     >>> f'{certificates.shift_divergence([3.0, 4.0], "stable", 1.0):.2f}'
     '2.82'
   """
-  check_choice('law', law, LAWS)
+  tail = check_law(law, tail)
   moves = np.abs(as_numbers('shifts', shifts)).ravel()
   check_finite('shifts', moves)
   if law == 'gaussian':
-    if tail is not None:
-      raise ValueError(f'tail must be None for gaussian, got {tail!r}')
     return float(np.sum(moves**2)) / 2
-  tail = number('tail', tail, 1, 2 if law == 'stable' else 1000)
   moves = moves[moves > 0]
   steps = np.ceil(np.log(moves / _LEAST) / math.log(_RATIO))
   knots, counts = np.unique(np.maximum(steps, 0), return_counts=True)
-  return sum(
-    float(count) * _divergence(_LEAST * _RATIO**knot, law, tail)
-    for knot, count in zip(knots, counts, strict=True)
-  )
+  found = [_divergence(_LEAST * _RATIO**knot, law, tail) for knot in knots]
+  return float(np.dot(counts, found))
+
+
+def check_law(law: str, tail: float | None) -> float:
+  """The tail in range for its law, 2 for 'gaussian', or a ValueError."""
+  check_choice('law', law, LAWS)
+  if law != 'gaussian':
+    return number('tail', tail, 1, 2 if law == 'stable' else 1000)
+  if tail is not None:
+    raise ValueError(f'tail must be None for gaussian, got {tail!r}')
+  return 2.0
 
 
 def _divergence(t: float, law: str, tail: float) -> float:
