@@ -1,4 +1,4 @@
-"""How far noise about moved weights is from noise about the old ones."""
+"""Relative entropy of noise about moved weights to noise about the old ones."""
 
 import math
 
@@ -47,7 +47,7 @@ def shift_divergence(
     >>> f'{certificates.shift_divergence([3.0, 4.0]):.2f}'
     '12.50'
     >>> f'{certificates.shift_divergence([3.0, 4.0], "stable", 1.0):.2f}'
-    '2.82'
+    '2.80'
   """
   tail = check_law(law, tail)
   moves = np.abs(as_numbers('shifts', shifts)).ravel()
