@@ -147,8 +147,8 @@ def test_a_trained_network_is_kept(certified):
   path = workdir / 'network_0.npz'
   params = prior.train(config, parts.first, 0, path)
   old = np.round(prior.head(params) * 2**12) / 2**12
-  outputs = prior.hidden(params, parts.test.inputs) @ old
-  wrong = np.mean(np.argmax(outputs, 1) != parts.test.labels)
+  outputs = np.asarray(prior.hidden(params, parts.test.inputs) @ old)
+  wrong = np.mean(np.argmax(outputs, 1) != np.asarray(parts.test.labels))
   assert wrong == pytest.approx(rows[0]['test_error'], abs=1e-9)
 
 
