@@ -2,7 +2,7 @@
 
 On CPU the sorts, partitions and searches of XLA take many times those of NumPy,
 and need a program for each shape. What is traced, lies on an accelerator or is
-spread over hosts stays on the device.
+spread over devices or hosts stays where it is.
 """
 
 import math
@@ -34,6 +34,31 @@ def on_host(*arrays: Any) -> bool:
   return jax.default_backend() == 'cpu' and all(map(_is_host, arrays))
 
 
+def is_spread(*arrays: Any) -> bool:
+  """Whether one of them lies in parts on several devices, and is concrete."""
+  return any(
+    isinstance(x, jax.Array)
+    and not isinstance(x, jax.core.Tracer)
+    and not x.is_fully_replicated
+    for x in arrays
+  )
+
+
+def placed_freely(x: Array) -> Array:
+  """An array whose mesh leaves shardings of results to the compiler.
+
+  A mesh of `jax.make_mesh` has axes that refuse many a reshape.
+
+  Args:
+    x: spread over devices; nothing moves.
+  """
+  sharding = x.sharding
+  if not isinstance(sharding, jax.NamedSharding):
+    return x
+  mesh = jax.sharding.Mesh(sharding.mesh.devices, sharding.mesh.axis_names)
+  return jax.device_put(x, jax.NamedSharding(mesh, sharding.spec))
+
+
 def to_device(x: Any, dtype: Any = None) -> Array:
   """An array of JAX that no computation has made: NaN in it is no fault."""
   return jax.device_put(np.asarray(x, dtype))
@@ -50,6 +75,11 @@ def median(x: Any) -> np.ndarray:
   size = x.shape[-1]
   parts = np.partition(x, sorted({(size - 1) // 2, size // 2}), axis=-1)
   return parts[..., (size - 1) // 2] / 2 + parts[..., size // 2] / 2
+
+
+def sum_of_squares(x: Any) -> Any:
+  """Of [n] that lies in the cache, where threads wait longer than they work."""
+  return np.einsum('i,i->', x, x)
 
 
 def top(x: Any, count: int) -> np.ndarray:
@@ -83,5 +113,6 @@ def _is_host(x: Any) -> bool:
   if isinstance(x, jax.Array):
     devices: Any = x.sharding.device_set
     platforms = {d.platform for d in devices}
-    return x.is_fully_addressable and platforms == {'cpu'}
+    whole = x.is_fully_addressable and x.is_fully_replicated
+    return whole and platforms == {'cpu'}
   return not hasattr(x, '__jax_array__')

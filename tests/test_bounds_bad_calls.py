@@ -147,6 +147,36 @@ GOOD = [
     {'radius': 1.0, 'num_layers': 2, 'input_norm': 1.0, 'tau': 1.0},
   ),
   (
+    heavy_tails.element_tail,
+    {'level': 50.0, 'alpha': 1.5, 'scale': 1.0, 'variant': 'corrected'},
+  ),
+  (
+    heavy_tails.sharp_norm_quantile,
+    {'delta': 0.1, 'alphas': 1.5, 'scales': 1.0, 'layer_sizes': [10, 20]},
+  ),
+  (heavy_tails.log_factorial_bounds, {'a': 3, 'half': False}),
+  (
+    heavy_tails.compression_failure,
+    {'errors': [[0.1, 0.2], [0.3, 0.1]], 'epsilon': 0.2, 'delta': 0.05},
+  ),
+  (
+    heavy_tails.risk_table,
+    {
+      'margins': MARGINS,
+      'layers': LAYERS,
+      'compressed': LAYERS,
+      'radius': 3.0,
+      'tau': 0.5,
+      'delta': 0.1,
+      'input_norm': 1.0,
+      'compression_failure': 0.0,
+      'alphas': 1.5,
+      'scales': 1.0,
+      'beta': 1.0,
+      'variant': 'corrected',
+    },
+  ),
+  (
     heavy_tails.relative_errors,
     {'layers': [np.ones(3)], 'compressed': [np.zeros(3)], 'p': 1.0},
   ),

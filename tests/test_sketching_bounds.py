@@ -5,7 +5,6 @@ import json
 import math
 import re
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from experiments.sketching_bounds import (
   networks,
   numbers,
   report,
-  sketch_sizes,
 )
 from experiments.sketching_bounds import config as configs
 from htjax.bounds import magnitude_sketching, make_bound
@@ -228,18 +226,6 @@ def test_networks_that_learned_nothing_have_a_row():
   assert 'diverged' in text
   assert re.search(r'published +22\.29', text)
   assert slopes == ''
-
-
-def test_recovery_needs_enough_rows():
-  def recover(seed, m):
-    keys = jax.random.split(jax.random.key(seed), 5)
-    drawn = sketch_sizes.draw_many(keys, p=16, j=2, m=m, delta=4)
-    return sketch_sizes.recover_many(*drawn, max_iterations=1000, at_once=1)
-
-  errors, found = recover(3, m=15)
-  assert int(jnp.sum(errors < 1e-3)) >= 4
-  assert found.x.shape == (5, 16, 16)
-  assert not bool(jnp.any(recover(4, m=4)[0] < 1e-3))
 
 
 def test_presets():

@@ -1,8 +1,5 @@
 """Presets of the certificates.
 
-`python -m experiments.certificates
---config=experiments/certificates/config.py:PRESET --workdir=DIR`
-
 Over each preset stand its time on 2 cores and numbers that come out.
 """
 

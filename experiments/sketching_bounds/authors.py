@@ -84,7 +84,7 @@ def apply(params: PyTree, x: Array) -> Array:
 
 
 def measured(config: ConfigDict, task: Task, params: PyTree) -> Row:
-  """What the program prints of a network, natural logarithms."""
+  """Norms, margin, strength, errors and bounds (ln) of a network; a row."""
   logits = apply(params, task.x)
   gamma = float(np.min(np.asarray(bounds.margins(logits, task.y), np.float64)))
   layers = [np.asarray(w, np.float64) for w, _ in params]

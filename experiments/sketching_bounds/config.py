@@ -1,8 +1,5 @@
 """Presets of the study of bounds for pruned networks.
 
-`python -m experiments.sketching_bounds
---config=experiments/sketching_bounds/config.py:PRESET --workdir=DIR`
-
 Over each preset stand its time on 2 cores and numbers that come out.
 """
 

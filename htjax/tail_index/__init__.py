@@ -9,6 +9,12 @@ is not clamped at 2, and says how well its model fits. Which to use: `mmo` and
 
 from htjax.tail_index.block_sums import max_ratio, mmo, mmo_univariate
 from htjax.tail_index.estimate import TailEstimate
+from htjax.tail_index.homogeneity import (
+  Dependence,
+  Halves,
+  halves,
+  magnitude_dependence,
+)
 from htjax.tail_index.layers import (
   layer_protocol,
   layer_samples,
@@ -37,8 +43,11 @@ from htjax.tail_index.stable_fit import stable_mle
 
 __all__ = [
   'Comparison',
+  'Dependence',
+  'Halves',
   'TailEstimate',
   'de_haan_resnick',
+  'halves',
   'hill',
   'hill_plot',
   'layer_protocol',
@@ -46,6 +55,7 @@ __all__ = [
   'layer_table',
   'least_squares_chain',
   'least_squares_index',
+  'magnitude_dependence',
   'max_ratio',
   'mmo',
   'mmo_univariate',

@@ -358,12 +358,14 @@ def permutations(key: PRNGKey, num: int, count: int) -> list[np.ndarray]:
 def _bits(key: PRNGKey, count: int, size: int) -> Array:
   """Random bits of `count` permutations of up to 2^31 things, in 3 rounds."""
 
+  def drawn(own: PRNGKey, _: None) -> tuple[PRNGKey, Array]:
+    own, once = jax.random.split(own)
+    return own, jax.random.bits(once, (size,), jnp.uint32)
+
   def lines(index: Array) -> Array:
-    own, drawn = jax.random.fold_in(key, index), []
-    for _ in range(3):
-      own, once = jax.random.split(own)
-      drawn.append(jax.random.bits(once, (size,), jnp.uint32))
-    return jnp.stack(drawn)
+    # Rolled up, since these rounds are slow to compile.
+    own = jax.random.fold_in(key, index)
+    return jax.lax.scan(drawn, own, None, length=3)[1]
 
   return jax.lax.map(lines, jnp.arange(count))
 
@@ -679,9 +681,13 @@ def _largest_eigenvalue(gram: np.ndarray) -> Any:
 
   if len(gram) >= _LANCZOS:
     start = np.random.default_rng(0).standard_normal(len(gram))
+    # Threads of a product with one vector wait longer than they work.
+    product = linalg.LinearOperator(
+      gram.shape, lambda v: np.einsum('ij,j->i', gram, v.ravel()), dtype=float
+    )
     try:
       return linalg.eigsh(
-        gram, 1, which='LA', v0=start, tol=1e-9, return_eigenvectors=False
+        product, 1, which='LA', v0=start, tol=1e-9, return_eigenvectors=False
       )[0]
     except linalg.ArpackNoConvergence:
       pass
