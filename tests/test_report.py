@@ -48,9 +48,9 @@ def committed():
 
 def test_every_table_and_figure_has_a_verdict(committed):
   papers = pages.papers().items()
-  assert PRINTED == {
+  assert {
     page: [own['item'] for own in paper['items']] for page, paper in papers
-  }
+  } == PRINTED
   for own in items():
     found = pages.entry(own, committed)
     assert found.verdict.startswith(VERDICTS), found.verdict
