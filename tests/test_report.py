@@ -143,9 +143,13 @@ def test_run_folders_count_before_what_is_committed(tmp_path, committed):
 def test_the_committed_pages_are_those_of_the_committed_rows(
   tmp_path, committed
 ):
+  def verdicts(path):
+    # Rows that no verdict comes from are only listed, at the end.
+    return path.read_text().partition('## Rows at hand')[0]
+
   pages.write(committed, tmp_path)
   for path in tmp_path.iterdir():
-    assert path.read_text() == (pages.FOLDER / path.name).read_text(), path.name
+    assert verdicts(path) == verdicts(pages.FOLDER / path.name), path.name
 
 
 def test_measures_read_the_rows_of_small_runs(committed):
