@@ -24,6 +24,11 @@ def tanh_problem():
   )
 
 
+@functools.cache
+def tanh_regularity():
+  return mean_field.regularity(tanh_problem())
+
+
 def mean_problem(target=0.0):
   """h = theta, l = (f - y)^2 / 2: every particle drifts by y - mean."""
   return Problem(

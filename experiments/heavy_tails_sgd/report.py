@@ -177,7 +177,7 @@ def networks_table(config: ConfigDict, rows: list[Row]) -> str:
       f'{alpha:g}': np.array([row[name] for row in own])
       for alpha, own in frames.group(rows, 'alpha').items()
     }
-    for alpha, found in (curves | {'slope': _slopes(rows, name)}).items():
+    for alpha, found in (curves | {'slope': slopes(rows, name)}).items():
       chosen = *found.T[list(shown.values())], found.mean(axis=1)
       lines.append((title, alpha, *map(_reach, chosen)))
   title = (
@@ -189,7 +189,7 @@ def networks_table(config: ConfigDict, rows: list[Row]) -> str:
   return frames.listing(title, spec, lines)
 
 
-def _slopes(rows: list[Row], name: str) -> np.ndarray:
+def slopes(rows: list[Row], name: str) -> np.ndarray:
   """[repeats, fractions], least-squares slopes of agreement against alpha."""
 
   def slope(own: list[Row]) -> np.ndarray:

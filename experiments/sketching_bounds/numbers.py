@@ -28,7 +28,7 @@ LABELS = METHODS | {TRUE: TRUE}
 def printed(row: Row) -> dict[str, float]:
   """Natural logarithms in Tables 2 and 3; the paper's own fits `reading`."""
   table = {'mnist': 'SK-TB2', 'cifar10': 'SK-TB3'}.get(row['dataset'], '')
-  return published.row(table, row['width']) or {}
+  return published.row(table, row['width'])
 
 
 def complexities(row: Row) -> dict[str, float]:

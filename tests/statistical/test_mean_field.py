@@ -8,7 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import integrate, stats
-from test_mean_field_chaos import mean_problem, scalar_normal, tanh_problem
+from test_mean_field_chaos import (
+  mean_problem,
+  scalar_normal,
+  tanh_problem,
+  tanh_regularity,
+)
 
 from htjax import mean_field, stable
 from htjax.mean_field import Problem, fit_rate
@@ -204,7 +209,7 @@ def test_typical_particles_approach_their_limits_like_the_root_of_the_width():
 
 def test_errors_lie_below_the_theorems_constants():
   errors = np.asarray(tanh_errors().largest).mean(axis=1)
-  regularity = mean_field.regularity(tanh_problem())
+  regularity = tanh_regularity()
   for variant in ('sharp', 'corrected'):
     constant = mean_field.gronwall_constant(regularity, 4.0, variant=variant)
     assert constant.valid
@@ -294,7 +299,7 @@ def test_order_and_bound():
   steeper, _ = np.polyfit(np.log(STEPS), np.log(np.array(STEPS) - FINE), 1)
   check_slope(STEPS, found.largest, steeper, allowed=steeper - 1)
   refused(check_slope, STEPS, found.largest, 0.5)
-  regularity = mean_field.regularity(tanh_problem())
+  regularity = tanh_regularity()
   norms = {
     name: mean_field.mean_largest_norm(
       seeds.key(1), 1.5, n, 3, 'type3', num_samples=10**5
