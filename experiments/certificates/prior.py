@@ -25,7 +25,7 @@ class Lane(NamedTuple):
 
 
 class Parts(NamedTuple):
-  """What the network is trained on, what certifies it, what nothing saw."""
+  """Examples that the network learns from, that certify it, that are unseen."""
 
   first: data.Split
   rest: data.Split
