@@ -1,4 +1,4 @@
-"""What processes that tests start find in their environment."""
+"""The environment of processes that tests start."""
 
 import os
 

@@ -22,7 +22,7 @@ getattr(importlib.import_module(module), name)(*args)
 
 
 class End(typing.NamedTuple):
-  """What a process has said, and its status."""
+  """Words and status that a process ended with."""
 
   output: str
   errors: str

@@ -125,8 +125,9 @@ def test_every_bound_of_the_rest_is_above_its_error(certified):
     assert row['n'] == 737
     assert row['rest_error'] < row['bound'] <= 1
     # One of ten classes: labels that mean nothing are wrong nine times of ten.
-    assert (row['bound'] > 0.85) == row['random']
+    assert row['bound'] > 0.9 or not row['random']
   first, one, _, many = rows[:4]
+  assert first['bound'] < 0.5
   errors = round(first['rest_error'] * 737)
   alone = certificates.certificate(
     errors, 737, 0, 0.05, log_settings=np.log(16)
@@ -141,8 +142,14 @@ def test_every_bound_of_the_rest_is_above_its_error(certified):
 
 def test_a_trained_network_is_kept(certified):
   workdir, rows = certified
-  (workdir / 'results.json').unlink()
-  assert cells.run(configs.get_config('smoke_first_part'), workdir) == rows
+  config = configs.get_config('smoke_first_part')
+  parts = prior.load_parts(config, random=False)
+  path = workdir / 'network_0.npz'
+  params = prior.train(config, parts.first, 0, path)
+  old = np.round(prior.head(params) * 2**12) / 2**12
+  outputs = np.asarray(prior.hidden(params, parts.test.inputs) @ old)
+  wrong = np.mean(np.argmax(outputs, 1) != np.asarray(parts.test.labels))
+  assert wrong == pytest.approx(rows[0]['test_error'], abs=1e-9)
 
 
 def test_the_rest_is_not_trained_on():
@@ -153,8 +160,9 @@ def test_the_rest_is_not_trained_on():
   assert (parts.first.inputs.min(), parts.rest.inputs.max()) == (0, 2)
   both = {p.tobytes() for p in parts.first.inputs}
   assert sum(p.tobytes() in both for p in parts.rest.inputs) == 0
-  np.testing.assert_array_equal(parts.rest.inputs, random.rest.inputs)
-  assert np.mean(parts.rest.labels == random.rest.labels) < 0.2
+  # Random labels do not tell the digits apart.
+  ones = random.first.inputs[random.first.labels == 1].mean(0)
+  assert np.abs(ones - random.first.inputs.mean(0)).max() < 1
 
 
 def test_unknown_preset():

@@ -25,7 +25,7 @@ class Lane(NamedTuple):
 
 
 class Parts(NamedTuple):
-  """What the network is trained on, what certifies it, what nothing saw."""
+  """Examples that the network learns from, that certify it, that are unseen."""
 
   first: data.Split
   rest: data.Split
@@ -72,8 +72,9 @@ def hidden(params: Params, x: Array) -> Array:
     x = jax.nn.relu(x + layer['b'][None, None, None])
     n, height, width, channels = x.shape
     tall, wide = (2 if side > 1 else 1 for side in (height, width))
-    shape = n, height // tall, tall, width // wide, wide, channels
-    x = x.reshape(shape).max((2, 4))
+    rows, columns = height // tall, width // wide
+    x = x[:, : rows * tall, : columns * wide]
+    x = x.reshape(n, rows, tall, columns, wide, channels).max((2, 4))
   x = x.reshape(len(x), -1) @ params[2]['w'] + params[2]['b'][None]
   return jnp.concatenate([jax.nn.relu(x), jnp.ones((len(x), 1))], axis=1)
 

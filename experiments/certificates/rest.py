@@ -111,27 +111,30 @@ def _margins(weights: np.ndarray, split: data.Split) -> np.ndarray:
 
 
 def _fit(
-  config: ConfigDict, split: data.Split, shares: np.ndarray, start: Any
+  config: ConfigDict, split: data.Split, shares: np.ndarray, start: np.ndarray
 ) -> np.ndarray:
   """A last layer that Adam moves on by so many steps on all examples."""
-
-  @jax.jit
-  def step(weights: Array, state: Any) -> tuple[Array, Any]:
-    def loss(weights: Array) -> Array:
-      losses = optax.softmax_cross_entropy_with_integer_labels(
-        split.inputs @ weights, split.labels
-      )
-      return jnp.sum(shares * losses)
-
-    updates, state = adam.update(jax.grad(loss)(weights), state)
-    return optax.apply_updates(weights, updates), state
-
-  adam = optax.adam(config.head_rate)
-  weights = jnp.asarray(start, jnp.float32)
-  state = adam.init(weights)
+  weights = jnp.asarray(start)
+  state = optax.adam(config.head_rate).init(weights)
   for _ in range(config.head_steps):
-    weights, state = step(weights, state)
+    weights, state = _head_step(
+      config.head_rate, split, np.float32(shares), weights, state
+    )
   return np.asarray(weights)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _head_step(
+  rate: float, split: data.Split, shares: Array, weights: Array, state: Any
+) -> tuple[Array, Any]:
+  def loss(weights: Array) -> Array:
+    losses = optax.softmax_cross_entropy_with_integer_labels(
+      jnp.asarray(split.inputs) @ weights, jnp.asarray(split.labels)
+    )
+    return jnp.sum(shares * losses)
+
+  updates, state = optax.adam(rate).update(jax.grad(loss)(weights), state)
+  return jnp.asarray(optax.apply_updates(weights, updates)), state
 
 
 def _fit_picked(

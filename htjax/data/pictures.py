@@ -76,7 +76,7 @@ def shifted(
     >>> from htjax import data
     >>> row = np.arange(5.0).reshape(1, 1, 5, 1)
     >>> data.shifted(row, 1, seed=0).ravel()
-    array([0., 0., 1., 2., 3.])
+    array([1., 2., 3., 4., 4.])
   """
   check_count('most', most, 0)
   if np.ndim(inputs) != 4:

@@ -1,4 +1,4 @@
-"""What noise on a linear layer, new for every example, does to its outputs."""
+"""Noise on a linear layer, new for every example, as its outputs have it."""
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +31,10 @@ def linear_noise(
     inputs: x of each example, float [n, d]; a column of ones where there are
       biases.
     num_outputs: c >= 1.
-    law: as in `shift_divergence`.
-    tail: as in `shift_divergence`.
+    law: 'gaussian', of unit variance; 'student', of unit scale; or 'stable',
+      E exp(isX) = exp(-|s|^alpha).
+    tail: degrees of freedom of 'student', in [1, 1000], or alpha of 'stable',
+      in [1, 2]; None for 'gaussian'.
 
   Returns:
     float32 [n, c]; the outputs with noise of scale s are `inputs @ w + s *

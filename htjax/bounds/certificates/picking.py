@@ -25,7 +25,7 @@ from htjax.checks import check_count, checked
 
 
 class Picked(NamedTuple):
-  """What `pick_to_learn` ends with.
+  """The end of `pick_to_learn`.
 
   Attributes:
     model: of the last training.
@@ -89,8 +89,8 @@ def pick_to_learn(
     ...   lambda t, k: max([0.0, *x[k][x[k] < 0.5]]),
     ...   lambda t: np.where(x < 0.5, t - x + 1e-9, x - t),
     ... )
-    >>> picked.model, picked.size
-    (0.48, 2)
+    >>> float(picked.model), picked.size
+    (0.48, 1)
   """
   check_callable('learn', learn)
   check_callable('margins', margins)
