@@ -25,7 +25,7 @@ class Lane(NamedTuple):
 
 
 class Parts(NamedTuple):
-  """What the network is trained on, what certifies it, what nothing saw."""
+  """Data that train the network, data that certify it, and unseen ones."""
 
   first: data.Split
   rest: data.Split

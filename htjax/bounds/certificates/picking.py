@@ -25,7 +25,7 @@ from htjax.checks import check_count, checked
 
 
 class Picked(NamedTuple):
-  """What `pick_to_learn` ends with.
+  """The end of `pick_to_learn`.
 
   Attributes:
     model: of the last training.
