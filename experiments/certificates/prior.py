@@ -25,7 +25,7 @@ class Lane(NamedTuple):
 
 
 class Parts(NamedTuple):
-  """Examples that the network learns from, that certify it, that are unseen."""
+  """Data that train the network, data that certify it, and unseen ones."""
 
   first: data.Split
   rest: data.Split
