@@ -153,7 +153,7 @@ def split(x: Array) -> tuple[Array, Array]:
     themselves as fraction.
   """
   bias, digits = _layout(x.dtype)
-  magnitude = _magnitude_bits(x)
+  magnitude = magnitude_bits(x)
   # As an integer a subnormal number is a normal one, scaled.
   subnormal = magnitude < (1 << digits)
   bits = jnp.where(
@@ -175,7 +175,7 @@ def split(x: Array) -> tuple[Array, Array]:
 
 @jax.jit
 def _to_unit_peak(arrays: tuple[Working, ...]) -> tuple[Array, ...]:
-  bits = [_magnitude_bits(a) for a in arrays]
+  bits = [magnitude_bits(a) for a in arrays]
   digits = _layout(arrays[0].dtype)[1]
   peak = functools.reduce(jnp.maximum, [jnp.max(b) for b in bits])
   subnormal = [jnp.any((b > 0) & (b < (1 << digits))) for b in bits]
@@ -195,7 +195,7 @@ def _to_unit_peak(arrays: tuple[Working, ...]) -> tuple[Array, ...]:
 def _raised(scaled: Array, x: Array) -> Array:
   """At least the smallest normal number, where x is not zero."""
   digits, tiny = _layout(x.dtype)[1], jnp.finfo(x.dtype).tiny
-  lost = (_magnitude_bits(scaled) < (1 << digits)) & (_magnitude_bits(x) > 0)
+  lost = (magnitude_bits(scaled) < (1 << digits)) & (magnitude_bits(x) > 0)
   least = jnp.where(jnp.signbit(x), -tiny, tiny).astype(x.dtype)
   return jnp.where(lost, least, scaled)
 
@@ -234,7 +234,7 @@ def _integer(dtype: Any) -> Any:
   return jnp.int64 if dtype == jnp.float64 else jnp.int32
 
 
-def _magnitude_bits(x: Array) -> Array:
+def magnitude_bits(x: Array) -> Array:
   """Bits of |x|, whose order as integers is that of the magnitudes."""
   integer = _integer(x.dtype)
   return lax.bitcast_convert_type(x, integer) & jnp.iinfo(integer).max

@@ -2,7 +2,7 @@
 
 On CPU the sorts, partitions and searches of XLA take many times those of NumPy,
 and need a program for each shape. What is traced, lies on an accelerator or is
-spread over hosts stays on the device.
+spread over devices or hosts stays where it is.
 """
 
 import math
@@ -32,6 +32,31 @@ def on_host(*arrays: Any) -> bool:
     *arrays: arrays of JAX or NumPy, numbers, lists or None.
   """
   return jax.default_backend() == 'cpu' and all(map(_is_host, arrays))
+
+
+def is_spread(*arrays: Any) -> bool:
+  """Whether one of them lies in parts on several devices, and is concrete."""
+  return any(
+    isinstance(x, jax.Array)
+    and not isinstance(x, jax.core.Tracer)
+    and not x.is_fully_replicated
+    for x in arrays
+  )
+
+
+def placed_freely(x: Array) -> Array:
+  """An array whose mesh leaves shardings of results to the compiler.
+
+  A mesh of `jax.make_mesh` has axes that refuse many a reshape.
+
+  Args:
+    x: spread over devices; nothing moves.
+  """
+  sharding = x.sharding
+  if not isinstance(sharding, jax.NamedSharding):
+    return x
+  mesh = jax.sharding.Mesh(sharding.mesh.devices, sharding.mesh.axis_names)
+  return jax.device_put(x, jax.NamedSharding(mesh, sharding.spec))
 
 
 def to_device(x: Any, dtype: Any = None) -> Array:
@@ -96,5 +121,6 @@ def _is_host(x: Any) -> bool:
   if isinstance(x, jax.Array):
     devices: Any = x.sharding.device_set
     platforms = {d.platform for d in devices}
-    return x.is_fully_addressable and platforms == {'cpu'}
+    whole = x.is_fully_addressable and x.is_fully_replicated
+    return whole and platforms == {'cpu'}
   return not hasattr(x, '__jax_array__')

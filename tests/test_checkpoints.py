@@ -6,7 +6,6 @@ import pickle
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import ml_dtypes
 import numpy as np
 import optax
 import pytest
+import several_hosts
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from safetensors.numpy import load_file, save_file
 
@@ -397,59 +397,41 @@ def test_kill_9_and_resume_end_in_the_same_files(tmp_path, kills):
   assert records.read_metrics(tmp_path / 'killed')[-1]['step'] == last
 
 
-HOST = """
-import sys, jax, numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-from htjax import checkpoints, records
-mesh = Mesh(np.array(jax.devices()), ('lanes',))
-lanes = NamedSharding(mesh, PartitionSpec('lanes'))
-assert not lanes.is_fully_addressable
-rows = np.arange(12, dtype=np.float32).reshape(4, 3)
-state = {
-  'x': jax.make_array_from_callback((4, 3), lanes, lambda i: rows[i]),
-  'keys': jax.jit(lambda: jax.random.split(jax.random.key(0), 4),
-                  out_shardings=lanes)(),
-  'n': 3,
-}
-with records.open_run(sys.argv[3], {'a': 1}) as run:
-  for step in range(3):
-    run.log({'step': step})
-    meta = {'log': run.log_position()}
-    checkpoints.save(run.workdir / 'state', step, state, meta)
-  restored, step, meta = checkpoints.restore(run.workdir / 'state', state)
-  run.truncate(meta['log'])
-assert (restored['n'], step) == (3, 2)
-for name in ('x', 'keys'):
-  assert restored[name].sharding == lanes
-draw = jax.jit(jax.vmap(jax.random.normal), out_shardings=lanes)
-for a, b in [(restored['x'], state['x']),
-             (draw(restored['keys']), draw(state['keys']))]:
-  for s, t in zip(a.addressable_shards, b.addressable_shards, strict=True):
-    np.testing.assert_array_equal(s.data, t.data)
-print('same')
-"""
+def save_and_restore(workdir):
+  """On each of two hosts: a state whose rows lie apart comes back there."""
+  mesh = Mesh(np.array(jax.devices()), ('lanes',))
+  lanes = NamedSharding(mesh, PartitionSpec('lanes'))
+  assert not lanes.is_fully_addressable
+  rows = np.arange(12, dtype=np.float32).reshape(4, 3)
+  keys = jax.jit(
+    lambda: jax.random.split(jax.random.key(0), 4), out_shardings=lanes
+  )
+  state = {
+    'x': jax.make_array_from_callback((4, 3), lanes, lambda i: rows[i]),
+    'keys': keys(),
+    'n': 3,
+  }
+  with records.open_run(workdir, {'a': 1}) as run:
+    for step in range(3):
+      run.log({'step': step})
+      meta = {'log': run.log_position()}
+      checkpoints.save(run.workdir / 'state', step, state, meta)
+    restored, step, meta = checkpoints.restore(run.workdir / 'state', state)
+    run.truncate(meta['log'])
+  assert (restored['n'], step) == (3, 2)
+  draw = jax.jit(jax.vmap(jax.random.normal), out_shardings=lanes)
+  for a, b in [
+    (restored['x'], state['x']),
+    (draw(restored['keys']), draw(state['keys'])),
+  ]:
+    assert a.sharding == lanes
+    for s, t in zip(a.addressable_shards, b.addressable_shards, strict=True):
+      np.testing.assert_array_equal(s.data, t.data)
 
 
 @pytest.mark.slow
 def test_two_hosts_save_and_restore_one_state(tmp_path):
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    address = f'localhost:{free.getsockname()[1]}'
-  # Without the virtual devices of this process.
-  environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
-  hosts = [
-    subprocess.Popen(
-      [sys.executable, '-c', HOST, address, str(host), str(tmp_path / 'run')],
-      cwd=ROOT,
-      env=environment,
-      stdout=subprocess.PIPE,
-      text=True,
-    )
-    for host in range(2)
-  ]
-  for host in hosts:
-    assert host.communicate(timeout=120)[0].endswith('same\n')
+  several_hosts.run(save_and_restore, tmp_path / 'run')
   assert len(records.read_metrics(tmp_path / 'run')) == 3
   # One machine goes on from what two have saved.
   state, step, _ = checkpoints.restore(tmp_path / 'run' / 'state')

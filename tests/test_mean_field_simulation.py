@@ -1,22 +1,16 @@
 """The Euler scheme: its law, the route through optax, saves and sharding."""
 
-import os
-import pathlib
-import socket
-import subprocess
-import sys
-
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import several_hosts
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from htjax import mean_field, models, noise
+from htjax import mean_field, models, multihost, noise
 from htjax.mean_field import Problem
-
-ROOT = pathlib.Path(__file__).parents[1]
 
 
 def tanh_problem(m=16, p=3, dtype=jnp.float32):
@@ -178,26 +172,6 @@ def test_a_step_exchanges_the_outputs_only():
     assert forbidden not in text
 
 
-_HOST = """
-import sys
-import jax
-port, index = sys.argv[1:]
-jax.distributed.initialize(f'localhost:{port}', 2, int(index))
-import jax.numpy as jnp
-import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from htjax import mean_field
-import test_mean_field_simulation as here
-mesh = jax.make_mesh((jax.device_count(),), ('n',), axis_types=(AxisType.Auto,))
-rows = NamedSharding(mesh, PartitionSpec('n'))
-whole = np.asarray(here.host_start())
-start = jax.make_array_from_callback(whole.shape, rows, lambda i: whole[i])
-end = here.host_run(start)
-total = jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec()))
-np.save(sys.stdout.buffer, np.asarray(total(end)))
-"""
-
-
 def host_start():
   return np.random.default_rng(8).normal(size=(64, 3)).astype(np.float32)
 
@@ -206,37 +180,23 @@ def host_run(start):
   return run(particles=start, kind='type2').particles[-1]
 
 
+def host_end(path):
+  """The end of a run whose particles lie on the devices of all hosts."""
+  mesh = jax.make_mesh(
+    (jax.device_count(),), ('n',), axis_types=(AxisType.Auto,)
+  )
+  rows, whole = NamedSharding(mesh, PartitionSpec('n')), host_start()
+  start = jax.make_array_from_callback(whole.shape, rows, lambda i: whole[i])
+  end = multihost.local(host_run(start))
+  np.save(f'{path}/{jax.process_index()}.npy', np.asarray(end))
+
+
 @pytest.mark.slow
-def test_two_processes_equal_one():
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    port = str(free.getsockname()[1])
-  paths = [str(ROOT), str(ROOT / 'tests')]
-  environment = os.environ | {
-    'PYTHONPATH': os.pathsep.join(paths),
-    'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
-  }
-  hosts = [
-    subprocess.Popen(
-      [sys.executable, '-c', _HOST, port, str(index)],
-      env=environment,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-    )
-    for index in (0, 1)
-  ]
-  ends = []
-  try:
-    for host in hosts:
-      out, err = host.communicate(timeout=240)
-      assert host.returncode == 0, err.decode()[-3000:]
-      ends.append(np.frombuffer(out[-64 * 3 * 4 :], np.float32).reshape(64, 3))
-  finally:
-    for host in hosts:
-      host.kill()
+def test_two_processes_equal_one(tmp_path):
+  several_hosts.run(host_end, tmp_path, devices=2)
   expected = host_run(jnp.asarray(host_start()))
-  for end in ends:
+  for i in range(2):
+    end = np.load(tmp_path / f'{i}.npy')
     np.testing.assert_allclose(end, expected, rtol=1e-5, atol=1e-5)
 
 

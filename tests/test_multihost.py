@@ -1,55 +1,13 @@
 """Several processes that run one program, as several hosts do."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+import several_hosts
 
 from htjax import mean_field, models, multihost, records, training
-
-ROOT = Path(__file__).parents[1]
-_HOST = """
-import sys, jax
-address, num, index, workdir, way = sys.argv[1:]
-jax.distributed.initialize(address, int(num), int(index))
-import test_multihost
-getattr(test_multihost, way)(workdir)
-"""
-
-
-def start_hosts(num, workdir, way, devices=1):
-  """The outputs of so many processes, each with the lines of its errors."""
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    address = f'localhost:{free.getsockname()[1]}'
-  environment = os.environ | {
-    'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'tests')]),
-    'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
-  }
-  command = [sys.executable, '-c', _HOST, address, str(num)]
-  processes = [
-    subprocess.Popen(
-      [*command, str(i), str(workdir), way],
-      env=environment,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-    )
-    for i in range(num)
-  ]
-  try:
-    ends = [(*p.communicate(timeout=240), p.returncode) for p in processes]
-  finally:
-    for process in processes:
-      process.kill()
-  return ends
 
 
 def train(workdir, **options):
@@ -131,7 +89,7 @@ def locked(workdir):
     pass
 
 
-def exchange(workdir):
+def exchange():
   """Values of each, of the first, and an array whose shards are apart."""
   i = jax.process_index()
   assert multihost.from_each(('x' * i, i)) == [('x' * j, j) for j in range(3)]
@@ -174,8 +132,7 @@ def alone(tmp_path_factory):
   ],
 )
 def test_several_hosts_equal_one(tmp_path, alone, num, devices):
-  for _, errors, status in start_hosts(num, tmp_path, 'both', devices):
-    assert status == 0, errors[-3000:]
+  several_hosts.run(both, tmp_path, num=num, devices=devices)
   compare(alone, tmp_path, 'train')
   logs = [records.read_metrics(p / 'train') for p in (alone, tmp_path)]
   assert [r['steps'] for r in logs[0]] == [r['steps'] for r in logs[1]]
@@ -183,22 +140,21 @@ def test_several_hosts_equal_one(tmp_path, alone, num, devices):
 
 
 @pytest.mark.slow
-def test_hosts_exchange_values(tmp_path):
-  for _, errors, status in start_hosts(3, tmp_path, 'exchange'):
-    assert status == 0, errors[-3000:]
+def test_hosts_exchange_values():
+  several_hosts.run(exchange, num=3)
 
 
 @pytest.mark.slow
 def test_hosts_that_disagree_all_stop_with_a_line(tmp_path):
-  for i, (_, errors, status) in enumerate(
-    start_hosts(2, tmp_path, 'other_config')
-  ):
+  ends = several_hosts.ends(several_hosts.start(other_config, tmp_path))
+  for i, (_, errors, status) in enumerate(ends):
     assert status != 0
     last = errors.strip().splitlines()[-1]
     assert last.startswith('ValueError: all hosts must have one config'), errors
     assert f'a was {i}, is {1 - i}' in last
   with records.open_run(tmp_path / 'held', {'a': 1}):
-    for _, errors, status in start_hosts(2, tmp_path / 'held', 'locked'):
+    processes = several_hosts.start(locked, tmp_path / 'held')
+    for _, errors, status in several_hosts.ends(processes):
       assert status != 0
       assert 'another process is writing to workdir' in errors
 

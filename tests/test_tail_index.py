@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from scipy import optimize, special, stats
 
-from htjax import records
+from htjax import records, stable
 from htjax import tail_index as T
 from htjax.compressibility import smallest_kappa
 from htjax.tail_index.discrete_power_laws import log_zeta
@@ -687,3 +687,14 @@ def test_log_zeta_against_scipy():
   with jax.enable_x64(True):
     ours = log_zeta(jnp.asarray(s), jnp.asarray(q))
   np.testing.assert_allclose(ours, expected, rtol=1e-10, atol=1e-14)
+
+
+def test_a_prime_number_of_units():
+  """The last is left out, since none divides their number."""
+  leaf = stable.sample(jax.random.key(11), 1.7, (30, 13))
+  prime = T.layer_protocol(jax.random.key(12), leaf, num_permutations=0)
+  # Vectors are centred by the medians of all.
+  vectors = T.layer_samples(leaf)[:12]
+  rest = [float(T.mmo(vectors, b).alpha) for b in T.protocol_blocks(12)]
+  assert int(prime.num_used) == 12
+  np.testing.assert_allclose(prime.alpha, np.median(rest), rtol=1e-5)

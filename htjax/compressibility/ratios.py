@@ -28,9 +28,15 @@ from htjax.compressibility.arguments import (
   nonempty,
   or_nan,
 )
-from htjax.compressibility.costs import last_true, raised, removal_cost, root
+from htjax.compressibility.costs import (
+  last_true,
+  num_removable_of_spread,
+  raised,
+  removal_cost,
+  root,
+)
 from htjax.floats import as_floating, to_unit_peak
-from htjax.host import on_host, to_device
+from htjax.host import is_spread, on_host, to_device
 from htjax.types import Array, ArrayLike, PRNGKey
 
 
@@ -186,10 +192,10 @@ def column_norms(matrix: Array, p: float = 2) -> Array:
 
 @functools.partial(jax.jit, static_argnames='p')
 def _column_norms(matrix: Array, p: float) -> Array:
-  magnitude = jnp.abs(matrix).reshape(-1, matrix.shape[-1])
-  peak = jnp.max(magnitude, axis=0)
-  scaled = magnitude / jnp.where(peak == 0, 1, peak)[None, :]
-  return peak * root(jnp.sum(raised(scaled, p), axis=0), p)
+  magnitude, axes = jnp.abs(matrix), tuple(range(matrix.ndim - 1))
+  peak = jnp.max(magnitude, axis=axes, keepdims=True)
+  scaled = magnitude / jnp.where(peak == 0, 1, peak)
+  return peak.reshape(-1) * root(jnp.sum(raised(scaled, p), axis=axes), p)
 
 
 @checked
@@ -217,6 +223,8 @@ def num_removable(
   """
   norms = nonempty('norms', norms)
   check_number('tolerance', tolerance)
+  if is_spread(norms):
+    return num_removable_of_spread(norms, tolerance, squared, p)
   if norms.ndim != 1:
     raise ValueError(f'norms must be [n], got shape {norms.shape}')
   if on_host(norms, tolerance):

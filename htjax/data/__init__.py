@@ -5,12 +5,13 @@
 `svhn_cropped` are read through TensorFlow Datasets from `array_record` files,
 without TensorFlow, once `htjax data prepare NAME --data_dir=DIR` has
 written them. `pixels` gives back the integers of standardised pictures,
-of which `edge_features` makes features that know no data.
+of which `edge_features` makes features that know no data; `shifted` moves
+pictures at random.
 """
 
 from htjax.data.edges import edge_features
 from htjax.data.loading import NAMES, load
-from htjax.data.pictures import pixels
+from htjax.data.pictures import pixels, shifted
 from htjax.data.preparing import prepare
 from htjax.data.store import find_prepared
 from htjax.data.structures import Dataset, Split
@@ -25,5 +26,6 @@ __all__ = [
   'load',
   'pixels',
   'prepare',
+  'shifted',
   'synthetic',
 ]

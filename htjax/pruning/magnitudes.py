@@ -23,9 +23,9 @@ from htjax.compressibility import (
   largest,
   num_removable,
 )
-from htjax.compressibility.top_k import host_largest
+from htjax.compressibility.top_k import host_largest, largest_of_spread
 from htjax.floats import times_power_of_two, to_unit_peak
-from htjax.host import on_host, to_device
+from htjax.host import is_spread, on_host, to_device
 from htjax.pruning.centers import (
   check_center,
   find_center,
@@ -427,7 +427,8 @@ def affordable(
 
   def count(norms: Array) -> Array:
     budget = jnp.asarray(tolerance, norms.dtype)
-    return norms.size - num_removable(norms, budget, squared, p)
+    flat = norms if is_spread(norms) else norms.reshape(-1)
+    return norms.size - num_removable(flat, budget, squared, p)
 
   return count
 
@@ -468,7 +469,7 @@ def prune_units(
     scaled, exponent = to_unit_peak(leaf)
     middle = find_center(scaled, center, protocol, unit)
     norms = _norms(scaled, middle, unit, p)
-    masks.append(_mask(norms, count(norms), leaf.shape, unit))
+    masks.append(_mask(norms, count(norms), leaf, unit))
     centers.append(times_power_of_two(middle, exponent))
   return _finish(chosen, masks, centers, amount, center, protocol)
 
@@ -501,10 +502,10 @@ def _finish(
 
 @functools.partial(jax.jit, static_argnames=('unit', 'p'))
 def _norms(leaf: Array, middle: Array, unit: str, p: float) -> Array:
-  """Norms of a leaf's units, [units]."""
+  """Norms of a leaf's units, [units]; of entries of the leaf's shape."""
   leaf = leaf - middle
   if unit == 'entries':
-    return jnp.abs(leaf).reshape(-1)
+    return jnp.abs(leaf)
   if unit == 'rows':
     return column_norms(jnp.swapaxes(leaf, -2, -1), p)
   if unit == 'kernels':
@@ -512,24 +513,30 @@ def _norms(leaf: Array, middle: Array, unit: str, p: float) -> Array:
   return column_norms(leaf, p)
 
 
-def _mask(
-  norms: Array, kept: ArrayLike, shape: tuple[int, ...], unit: str
-) -> Array:
-  """Mask of a leaf whose largest units are kept."""
-  return _spread(largest(norms, kept), shape, unit)
-
-
-@functools.partial(jax.jit, static_argnames=('shape', 'unit'))
-def _spread(kept_units: Array, shape: tuple[int, ...], unit: str) -> Array:
-  """Mask of a leaf from that of its units."""
+def _mask(norms: Array, kept: ArrayLike, leaf: Array, unit: str) -> Array:
+  """Mask of a leaf whose largest units are kept, lying where the leaf does."""
+  units = largest(norms, kept)
   if unit == 'entries':
-    return kept_units.reshape(shape)
+    return units
+  if is_spread(leaf):
+    place = jax.jit(
+      _of_units, static_argnums=(1, 2), out_shardings=leaf.sharding
+    )
+    return place(units, leaf.shape, unit)
+  return _mask_of_units(units, leaf.shape, unit)
+
+
+def _of_units(kept_units: Array, shape: tuple[int, ...], unit: str) -> Array:
+  """Mask of a leaf from that of its units."""
   if unit == 'rows':
     kept_units = kept_units[:, None]
   if unit == 'kernels':
     kept_units = kept_units.reshape(shape[-2:])
   aligned = (1,) * (len(shape) - kept_units.ndim) + kept_units.shape
   return jnp.broadcast_to(kept_units.reshape(aligned), shape)
+
+
+_mask_of_units = jax.jit(_of_units, static_argnums=(1, 2))
 
 
 def _scores(
@@ -552,6 +559,8 @@ def _scores(
 
 def _joint_masks(scores: list[Array], kept: ArrayLike) -> list[Array]:
   """Masks of the largest of several arrays of scores."""
+  if is_spread(*scores):
+    return largest_of_spread(scores, kept)
   if not on_host(*scores, kept):
     return _device_joint_masks(scores, kept)
   ends = np.cumsum([0, *(s.size for s in scores)])

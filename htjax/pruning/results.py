@@ -192,7 +192,11 @@ class Chosen(NamedTuple):
       raise ValueError(
         f'the selected leaves must have fewer than 2**31 entries, got {total}'
       )
-    all_true = [jnp.ones(jnp.shape(leaf), bool) for leaf in self.leaves]
+    chosen = {v.place for v in self.views}
+    all_true = [
+      leaf if i in chosen else jnp.ones_like(leaf, bool)
+      for i, leaf in enumerate(self.leaves)
+    ]
     mask = self._replace(leaves=all_true).unflatten(masks)
     return Pruned(
       self.unflatten(values), mask, kept.astype(jnp.int32), jnp.int32(total)

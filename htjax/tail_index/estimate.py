@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from htjax.checks import check_range, is_concrete
+from htjax.checks import check_finite, check_range, is_concrete
 from htjax.floats import as_working
-from htjax.host import Working, to_device
+from htjax.host import Working, is_spread, placed_freely, to_device
 from htjax.types import Array, ArrayLike
 
 # Below, Kolmogorov's law has probability less than 1e-12.
@@ -170,6 +170,8 @@ def working_samples(
       infinity, or has no two values of |x| that differ.
   """
   x = as_working(name, x)
+  if is_spread(x):
+    x = placed_freely(x)
   if ndim == 1:
     x = x.reshape(-1)
   elif x.ndim != ndim or x.shape[-1] == 0:
@@ -178,7 +180,14 @@ def working_samples(
     raise ValueError(
       f'{name} must have at least {least} samples, got {x.shape[0]}'
     )
-  if is_concrete(x):
+  if is_spread(x):
+    # Looked at where it lies.
+    if finite:
+      check_finite(name, x)
+    low, high = (float(f(jnp.abs(x))) for f in (jnp.min, jnp.max))
+    if low == high:
+      raise ValueError(f'{name} must not be constant, got only +-{high:g}')
+  elif is_concrete(x):
     values = np.asarray(x)
     if finite and not np.all(np.isfinite(values)):
       raise ValueError(f'{name} must be finite, got NaN or infinity')
@@ -208,8 +217,8 @@ def check_determined(
   """
   alpha = estimate.alpha
   if is_concrete(alpha) and not (np.isfinite(alpha) and alpha != 0):
-    if x is not None and not np.all(np.isfinite(x)):
-      raise ValueError(f'{name} must be finite, got NaN or infinity')
+    if x is not None:
+      check_finite(name, x)
     raise ValueError(
       f'{name} has too many equal or zero values where the tail is looked '
       f'for, the estimate is {float(alpha)}'

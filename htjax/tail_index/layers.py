@@ -228,7 +228,8 @@ def layer_protocol(
     cap: None, or the largest alpha to return (the papers take 2), static.
 
   Returns:
-    TailEstimate. `num_used` is the number of samples; the standard error and
+    TailEstimate. `num_used` is the number of samples, of a prime number all but
+    the last, since none divides it; the standard error and
     `p_value` are the medians over block sizes and permutations of what the
     estimator says. It says nothing of how the estimates change with the block
     size, which they do unless the law is stable.
@@ -260,6 +261,7 @@ def layer_protocol(
   vectors, _ = to_unit_peak(vectors)
   if estimator != 'mmo':
     vectors = _entries(vectors)
+  vectors = _with_divisors(vectors)
   blocks = protocol_blocks(vectors.shape[0])
   if protocol == 'paper':
     root = math.isqrt(vectors.shape[0])
@@ -272,8 +274,16 @@ def layer_protocol(
 def _of_vectors(key: PRNGKey, vectors: Any) -> TailEstimate:
   """`layer_protocol` of vectors that are known, as it is by default."""
   vectors, _ = to_unit_peak(working_samples('leaf', vectors, 2, 4))
+  vectors = _with_divisors(vectors)
   blocks = protocol_blocks(len(vectors))
   return _over_blocks(key, vectors, 'mmo', blocks, _PERMUTATIONS)
+
+
+def _with_divisors(vectors: Working) -> Working:
+  """Without the last of a prime number of samples, which has no blocks."""
+  num = len(vectors)
+  is_prime = all(num % d for d in range(2, math.isqrt(num) + 1))
+  return vectors[:-1] if is_prime else vectors
 
 
 def _over_blocks(

@@ -16,9 +16,16 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float, Shaped
 
-from htjax.checks import check_count, check_range, check_real, checked
-from htjax.floats import times_power_of_two, to_unit_peak
-from htjax.host import Working, chunks, on_host, top
+from htjax.checks import (
+  check_count,
+  check_finite,
+  check_range,
+  check_real,
+  checked,
+)
+from htjax.compressibility.top_k import top_of_spread
+from htjax.floats import as_floating, times_power_of_two, to_unit_peak
+from htjax.host import Working, chunks, is_spread, on_host, top
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_determined,
@@ -105,13 +112,15 @@ def hill_plot(
     >>> plot.alpha.shape, bool(((plot.alpha > 1) & (plot.alpha < 2)).all())
     ((3,), True)
   """
-  x = working_samples('x', x, 1, 2)
+  x = as_floating('x', x) if is_spread(x) else working_samples('x', x, 1, 2)
   if num_tops is not None:
     check_real('num_tops', num_tops)
   tops = np.arange(1, x.size) if num_tops is None else np.asarray(num_tops)
   if tops.ndim != 1 or tops.size == 0 or tops.dtype.kind not in 'iu':
     raise ValueError(f'num_tops must be a list of integers, got {num_tops!r}')
   check_range('num_tops', tops, 1, x.size - 1)
+  if is_spread(x):
+    x = _enough(x, int(tops.max()))
   if on_host(x):
     y = top(np.abs(x), int(tops.max()) + 1)
     return host_estimate(_hill_plot_of, y, tops, num_used=tops, dtype=x.dtype)
@@ -237,6 +246,20 @@ def de_haan_resnick(x: Shaped[ArrayLike, '...'], num_top: int) -> TailEstimate:
 
 def _samples(x: ArrayLike, num_top: int, least: int) -> Working:
   check_count('num_top', num_top, least)
+  return _enough(x, num_top)
+
+
+def _enough(x: ArrayLike, num_top: int) -> Working:
+  """Samples of which the k + 1 largest |x| may be taken.
+
+  Of an array that is spread over devices these are all: each device finds its
+  own, which then meet.
+  """
+  if is_spread(x):
+    x = as_floating('x', x)
+    if x.size > num_top:
+      check_finite('x', x)
+      return top_of_spread(x, num_top + 1)
   return working_samples('x', x, 1, num_top + 1)
 
 

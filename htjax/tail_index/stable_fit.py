@@ -57,7 +57,7 @@ class _Histogram(NamedTuple):
 
 
 class _Search(NamedTuple):
-  """Where the search for the maximum is.
+  """State of the search for the maximum.
 
   Attributes:
     theta: alpha and log(scale).
@@ -314,7 +314,7 @@ def _step(gradient: Any, information: Any, xp: Any) -> Any:
 def _known(
   histogram: _Histogram, search: _Search, num: Any, xp: Any
 ) -> dict[str, Any]:
-  """What is known where the search ended, but for the scale."""
+  """The end of the search: all of the estimate but its scale."""
   error, distance = _error_and_distance(histogram, search.theta, num, xp)
   return {
     'alpha': search.theta[0],

@@ -1,0 +1,174 @@
+"""Weights that lie in parts on the devices of a mesh stay where they are."""
+
+import jax
+import numpy as np
+import pytest
+import several_hosts
+from jax.sharding import NamedSharding, PartitionSpec
+
+from experiments.benchmarks.scaling import transfers
+from htjax import host, pruning, tail_index
+from htjax.compressibility import costs, top_k
+
+SPECS = {
+  'units': PartitionSpec(None, 'model'),
+  'inputs': PartitionSpec('model'),
+  'both': PartitionSpec('data', 'model'),
+}
+
+
+def place(array, spec='units'):
+  """Over two axes of a mesh of eight devices."""
+  mesh = jax.make_mesh((2, 4), ('data', 'model'))
+  return jax.device_put(array, NamedSharding(mesh, SPECS[spec]))
+
+
+def make_params(ties=False):
+  rng = np.random.default_rng(0)
+  params = {n: rng.standard_cauchy((16, 24)) for n in 'abc'}
+  return {
+    n: (np.round(w) if ties else w).astype(np.float32)
+    for n, w in params.items()
+  }
+
+
+METHODS = {
+  'layer': lambda p: pruning.magnitude(p, 0.3),
+  'global': lambda p: pruning.magnitude(p, 0.3, scope='global'),
+  'centred': lambda p: pruning.magnitude(p, 0.3, center='median'),
+  'columns': lambda p: pruning.columns(p, 0.4),
+  'rows': lambda p: pruning.rows(p, 0.4, center='median'),
+  'columns to error': lambda p: pruning.columns_to_error(p, 0.2),
+  'to error': lambda p: pruning.to_error(p, 0.3, method='magnitude'),
+  'p of one': lambda p: pruning.to_error(p, 0.3, method='magnitude', p=1),
+  'rows to error': lambda p: pruning.to_error(p, 0.3, method='rows'),
+}
+
+
+# Of all, those whose sums and ties go over both axes of the mesh.
+CASES = [(m, 'both') for m in METHODS] + [
+  (m, s) for m in ('global', 'columns') for s in ('units', 'inputs')
+]
+
+
+def check(params, spread, method):
+  """The result of weights that are spread is that of the same weights here."""
+  found, expected = METHODS[method](spread), METHODS[method](params)
+  assert int(found.kept) == int(expected.kept)
+  for name, leaf in spread.items():
+    pairs = [(found.mask, expected.mask), (found.params, expected.params)]
+    for many, one in pairs:
+      assert many[name].sharding.is_equivalent_to(leaf.sharding, leaf.ndim)
+      for shard in many[name].addressable_shards:
+        expected_part = np.asarray(one[name])[shard.index]
+        np.testing.assert_array_equal(shard.data, expected_part)
+
+
+@pytest.mark.parametrize(('method', 'spec'), CASES)
+def test_pruning_is_that_of_one_device(method, spec):
+  for ties in (False, True):
+    params = make_params(ties)
+    spread = {n: place(w, spec) for n, w in params.items()}
+    check(params, spread, method)
+
+
+def test_ties_go_by_their_place():
+  # 0 and 1 alone: what is kept of the ones is decided by their place.
+  ones = np.random.default_rng(0).integers(0, 2, (16, 24)).astype(np.float32)
+  params = {'a': ones, 'b': ones}
+  spread = {n: place(w, 'both') for n, w in params.items()}
+  check(params, spread, 'global')
+  # More ones than are kept lie in the first leaf.
+  few = pruning.magnitude(spread, 0.2, scope='global').mask
+  assert few['a'].any()
+  assert not few['b'].any()
+
+
+ESTIMATORS = {
+  'hill': tail_index.hill,
+  'moment': tail_index.moment,
+  'pickands': tail_index.pickands,
+  'de_haan_resnick': tail_index.de_haan_resnick,
+  'hill_plot': lambda x, k: tail_index.hill_plot(x, [k // 2, k]),
+}
+
+
+@pytest.mark.parametrize('name', ESTIMATORS)
+def test_estimates_are_those_of_one_device(name):
+  x = make_params()['a']
+  for spec in SPECS:
+    # More than a device holds of them, and fewer.
+    for k in (200, 12):
+      found = ESTIMATORS[name](place(x, spec), k)
+      jax.tree.map(np.testing.assert_array_equal, found, ESTIMATORS[name](x, k))
+
+
+def test_all_of_a_sample_is_looked_at_where_it_lies():
+  x = np.random.default_rng(0).standard_cauchy((64, 24)).astype(np.float32)
+  for estimate in (tail_index.mmo, tail_index.mmo_univariate):
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4),
+      estimate(place(x, 'both'), 16),
+      estimate(x, 16),
+    )
+
+
+def test_bad_samples_are_refused():
+  same = np.full((16, 24), 2.0, np.float32)
+  x = place(same)
+  with pytest.raises(ValueError, match=r'must not be constant, got only \+-2'):
+    tail_index.mmo(x, 4)
+  with pytest.raises(ValueError, match='too many equal'):
+    tail_index.hill(x, 20)
+  with pytest.raises(ValueError, match='at least 385 samples, got 384'):
+    tail_index.hill(x, 384)
+  with pytest.raises(ValueError, match='x must be finite'):
+    tail_index.hill(place(np.where(same == 2, np.nan, same)), 20)
+
+
+def test_only_counts_go_from_device_to_device():
+  x = place(make_params()['a'], 'both')
+  masks = top_k.largest_of_spread.lower([x, x], 100)
+  median = top_k._median.lower(x, spread=True)
+  with jax.enable_x64(True):
+    going = costs._num_removable_of_spread.lower(x, np.float32(0.1), True, 2)
+  for program in (masks, median, going):
+    sent = transfers(program.compile().as_text())
+    assert sent
+    # The number of True in two masks, or a least and a largest at a time.
+    assert max(size for _, size in sent) <= 4, sent
+  # Negative control: what is made for one device has the layer in one place.
+  x = host.placed_freely(x)
+  for program in (top_k._largest, lambda x, k: top_k._median(x, spread=False)):
+    sent = transfers(jax.jit(program).lower(x, 100).compile().as_text())
+    assert max(size for _, size in sent) >= x.size
+
+
+def on_hosts(path):
+  """On each of two hosts: results of weights that none of them has whole."""
+  jax.config.update('jax_enable_compilation_cache', False)
+  mesh = jax.make_mesh((2, 2), ('data', 'model'))
+  params = make_params(ties=True)
+  spread = {
+    n: jax.make_array_from_callback(
+      w.shape, NamedSharding(mesh, SPECS['both']), lambda at, w=w: w[at]
+    )
+    for n, w in params.items()
+  }
+  for method in ('global', 'centred', 'columns', 'to error'):
+    check(params, spread, method)
+  found = tail_index.hill(spread['a'], 40)
+  jax.tree.map(
+    np.testing.assert_array_equal, found, tail_index.hill(params['a'], 40)
+  )
+
+
+@pytest.mark.slow
+def test_no_host_sees_a_layer(tmp_path):
+  flags = [f'--xla_dump_to={tmp_path}', '--xla_dump_hlo_as_text']
+  several_hosts.run(on_hosts, tmp_path, devices=2, flags=flags)
+  texts = tmp_path.glob('*after_optimizations.txt')
+  sent = [t for text in texts for t in transfers(text.read_text())]
+  gathered = [size for kind, size in sent if kind == 'all-gather']
+  # The largest values of `hill` are the most that is gathered.
+  assert max(gathered) == 4 * 41
