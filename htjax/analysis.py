@@ -5,14 +5,20 @@
 `run` reads a `.safetensors` or `.npz` file or an Orbax directory, and gives a
 table (every tail index with its standard error, stable rank, pruning ratios),
 the same as `results.json`, and a figure of the compression curves. What it does
-not take for a weight it names, with the reason.
+not take for a weight it names, with the reason. Files of `.safetensors` are
+mapped into memory and worked on array by array, and a run that was killed goes
+on when the same command is given again.
 """
 
+import contextlib
+import hashlib
 import itertools
+import math
 import os
 import re
+import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -22,9 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import htjax
 from htjax import compressibility, host, tail_index, units
 from htjax.checks import check_choice, checked
-from htjax.io import files, records, tables
+from htjax.io import files, records, safetensors, tables
 from htjax.io import weights as weight_files
 
 if TYPE_CHECKING:
@@ -155,8 +162,14 @@ def analyse(
   params: Mapping[str, np.ndarray],
   progress: Progress = iter,
   layout: str = 'flax',
+  *,
+  known: Mapping[str, list[Row]] | None = None,
+  keep: Callable[[str, list[Row]], Any] | None = None,
 ) -> list[Row]:
   """`layer_table` with compression curves; a layer that is degenerate says so.
+
+  Beside the arrays a few copies of the largest in float32 are in memory, and
+  of a mapped file only the arrays that are worked on.
 
   Args:
     params: a flat dictionary of arrays of rank 2 and more, units along the
@@ -165,6 +178,9 @@ def analyse(
       `tqdm.tqdm` does.
     layout: of the file: in 'torch', arrays of rank 3 and more are convolutions;
       in 'flax', names and shapes tell.
+    known: rows of arrays that are not to be analysed again, by name.
+    keep: called with the name and the rows of each other array, in the order
+      of the names, as soon as they are there.
 
   Returns:
     A row per layer, by the names of arrays; of an array that stacks layers, a
@@ -172,7 +188,7 @@ def analyse(
     `KAPPAS` of the entries less their median; null where the row's 'note' says
     why.
   """
-  key, rows = jax.random.key(0), list[Row]()
+  key, rows, known = jax.random.key(0), list[Row](), known or {}
   check_choice('layout', layout, LAYOUTS)
   given = _convolutions(params) if layout == 'torch' else None
   described = units.describe(given, dict(params))
@@ -182,29 +198,60 @@ def analyse(
     )
   )
   wide = jax.config.read('jax_enable_x64')
+  room = _Room(max((np.size(array) for array in params.values()), default=0))
 
   def rows_of(name: str) -> list[Row]:
-    only = {other: other == name for other in params}
+    if name in known:
+      return known[name]
+    array = params[name]
     # A thread does not know what was enabled around the call.
-    with jax.enable_x64(wide):
+    with room.taken(np.size(array)), jax.enable_x64(wide):
+      only = {other: other == name for other in params}
       found = tail_index.layer_table(
         dict(params), key=key, select=only, units=given
       )
-      array = np.asarray(params[name])
+      array = np.asarray(array)
       views = units.views_of(0, leaves[name], array.shape)
       parts: list[Any] = [array]
       if len(found) > 1:
         parts = [view.of(array) for view in views]
       pairs = zip(found, parts, strict=True)
-      return [row | {'error': _curve(part)} for row, part in pairs]
+      found = [row | {'error': _curve(part)} for row, part in pairs]
+      safetensors.forget(array)
+      return found
 
   names = sorted(params)
   # NumPy leaves the lock of the interpreter to others while it sorts.
   with ThreadPoolExecutor(os.cpu_count()) as pool:
     results = pool.map(rows_of, names)
-    for _, found in zip(progress(names), results, strict=True):
-      rows += found
+    try:
+      for name, found in zip(progress(names), results, strict=True):
+        rows += found
+        if keep and name not in known:
+          keep(name, found)
+    except BaseException:
+      pool.shutdown(cancel_futures=True)
+      raise
   return rows
+
+
+class _Room:
+  """Lets arrays in together while they are no larger than the largest."""
+
+  def __init__(self, size: int):
+    self._free, self._changed = size, threading.Condition()
+
+  @contextlib.contextmanager
+  def taken(self, size: int) -> Iterator[None]:
+    with self._changed:
+      self._changed.wait_for(lambda: self._free >= size)
+      self._free -= size
+    try:
+      yield
+    finally:
+      with self._changed:
+        self._free += size
+        self._changed.notify_all()
 
 
 def _convolutions(params: Mapping[str, np.ndarray]) -> dict[str, units.Leaf]:
@@ -321,10 +368,14 @@ def run(
 ) -> list[Row]:
   """Analyse a file, print the table and write what was found.
 
+  Array by array: a run that was killed goes on where it was when it is called
+  again with the same file and workdir.
+
   Args:
     weights: a `.npz` or `.safetensors` file, or an Orbax directory.
     workdir: gets `config.json`, `results.json`, `table.txt` and
-      `compression.png`; None writes nothing.
+      `compression.png`, and a line of `metrics.jsonl` for each finished array;
+      None writes nothing.
     layout: 'flax' for [.., in, out]; 'torch' for [out, in, ..].
     select: patterns (`fnmatch`) of the arrays to take, each for a whole name
       or one part of it; none takes the weights that `choose` finds.
@@ -353,7 +404,13 @@ def run(
     'exclude': list(exclude),
   }
   with records.open_run(workdir, about) as output:
-    rows, text = _report(choice, progress, layout)
+    version = _version(weights)
+
+    def keep(name: str, rows: list[Row]) -> None:
+      output.log({'array': name, 'of': version, 'rows': rows})
+
+    known = _known(workdir, version)
+    rows, text = _report(choice, progress, layout, known, keep)
     output.write_results(rows)
     files.atomic_write(workdir / 'table.txt', text + '\n')
     with files.replacing(workdir / 'compression.png') as temporary:
@@ -378,10 +435,42 @@ def _choose_in(
     raise ValueError(f'{path}: {error}') from None
 
 
+def _version(path: str | os.PathLike) -> str:
+  """Changes with the files of a checkpoint, and with this library."""
+  path = Path(path)
+  files = [path]
+  if path.is_dir() or path.name.endswith(safetensors.INDEX):
+    # The shards of an index lie beside it.
+    folder = path if path.is_dir() else path.parent
+    files = sorted(folder.glob('*.safetensors*'))
+    files = files or sorted(f for f in folder.rglob('*') if f.is_file())
+  facts = [htjax.__version__]
+  for file in files:
+    about = file.stat()
+    facts.append(f'{file.name} {about.st_size} {about.st_mtime_ns}')
+  return hashlib.sha256('\n'.join(facts).encode()).hexdigest()[:16]
+
+
+def _known(workdir: Path, version: str) -> dict[str, list[Row]]:
+  """Rows that an earlier call kept, of the same version of the file."""
+  return {
+    line['array']: [
+      {n: math.nan if x is None and n != 'error' else x for n, x in row.items()}
+      for row in line['rows']
+    ]
+    for line in records.read_metrics(workdir)
+    if line.get('of') == version
+  }
+
+
 def _report(
-  choice: Choice, progress: Progress, layout: str
+  choice: Choice,
+  progress: Progress,
+  layout: str,
+  known: Mapping[str, list[Row]] | None = None,
+  keep: Callable[[str, list[Row]], Any] | None = None,
 ) -> tuple[list[Row], str]:
-  rows = analyse(choice.layers, progress, layout)
+  rows = analyse(choice.layers, progress, layout, known=known, keep=keep)
   lines = [table(rows), *(f'left out: {x}' for x in left_out_lines(choice))]
   return rows + left_out_rows(choice, rows[0]), '\n'.join(lines)
 
@@ -389,10 +478,9 @@ def _report(
 def _curve(leaf: np.ndarray) -> list[float] | None:
   if not np.size(leaf) or not np.all(np.isfinite(leaf)):
     return None
-  w = np.asarray(leaf, np.float32)
-  errors = compressibility.compression_error(
-    w - host.median(w.reshape(-1)), np.asarray(KAPPAS, np.float32)
-  )
+  w = np.array(leaf, np.float32)
+  w -= host.median(w.reshape(-1))
+  errors = compressibility.compression_error(w, np.asarray(KAPPAS, np.float32))
   return np.asarray(errors).round(6).tolist()
 
 

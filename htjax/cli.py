@@ -88,7 +88,8 @@ def _add_analyze(commands: _Commands) -> None:
   parser.add_argument(
     '--workdir',
     metavar='DIR',
-    help='also write results.json, table.txt and compression.png there',
+    help='also write results.json, table.txt and compression.png there; a run '
+    'that was killed goes on from there',
   )
   parser.add_argument(
     '--layout',

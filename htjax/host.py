@@ -73,8 +73,16 @@ def chunks(size: int, row: int = 1) -> Iterator[slice]:
 def median(x: Any) -> np.ndarray:
   """Medians over the last axis; NaN ranks highest."""
   size = x.shape[-1]
-  parts = np.partition(x, sorted({(size - 1) // 2, size // 2}), axis=-1)
-  return parts[..., (size - 1) // 2] / 2 + parts[..., size // 2] / 2
+  low, high = (size - 1) // 2, size // 2
+
+  def middle(part: Any) -> np.ndarray:
+    parts = np.partition(part, sorted({low, high}), axis=-1)
+    return parts[..., low] / 2 + parts[..., high] / 2
+
+  if x.ndim != 2:
+    return middle(x)
+  # Row by row: a partition is a copy.
+  return np.concatenate([middle(x[part]) for part in chunks(*x.shape)])
 
 
 def sum_of_squares(x: Any) -> Any:

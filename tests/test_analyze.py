@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from htjax import analysis, checkpoints, cli, tail_index
+from htjax.io import safetensors
+from htjax.io import weights as weight_files
 
 
 @pytest.fixture
@@ -77,6 +80,69 @@ def test_bad_files(tmp_path):
   (tmp_path / 'x.npz').write_bytes(b'nothing')
   with pytest.raises(ValueError, match='damaged'):
     analysis.load(tmp_path / 'x.npz')
+
+
+class Killed(BaseException):
+  pass
+
+
+def test_a_run_that_was_killed_goes_on(tmp_path, weights, monkeypatch, capsys):
+  path, workdir = tmp_path / 'w.safetensors', tmp_path / 'run'
+  checkpoints.save_weights(path, weights)
+  expected = analysis.run(path)
+
+  def killed(names):
+    yield names[0]
+    raise Killed
+
+  with pytest.raises(Killed):
+    analysis.run(path, workdir, progress=killed)
+  assert not (workdir / 'results.json').exists()
+  asked = []
+  table = tail_index.layer_table
+
+  def noted(params, **options):
+    asked.extend(name for name, chosen in options['select'].items() if chosen)
+    return table(params, **options)
+
+  monkeypatch.setattr(tail_index, 'layer_table', noted)
+  assert str(analysis.run(path, workdir)) == str(expected)
+  assert sorted(asked) == ['b.kernel', 'c.kernel']
+  written = (workdir / 'results.json').read_text()
+  assert str(analysis.run(path, workdir)) == str(expected)
+  assert (workdir / 'results.json').read_text() == written
+  # Other weights in the same file have other rows.
+  checkpoints.save_weights(path, weights | {'a.kernel': matrix(30, 64)})
+  asked.clear()
+  assert str(analysis.run(path, workdir)) != str(expected)
+  assert len(asked) == 3
+
+
+def test_large_arrays_are_worked_on_alone():
+  room, most = analysis._Room(10), []
+
+  def take(size):
+    with room.taken(size):
+      most.append(10 - room._free)
+      assert 0 <= room._free <= 10 - size
+
+  with ThreadPoolExecutor(4) as pool:
+    list(pool.map(take, [10, 3, 3, 4, 10, 1] * 20))
+  assert max(most) <= 10
+
+
+def test_a_mapped_file_is_forgotten_and_read_again(tmp_path):
+  path = tmp_path / 'w.safetensors'
+  arrays = {name: matrix(100, 200) for name in ('a', 'b')}
+  checkpoints.save_weights(path, arrays)
+  mapped = dict(weight_files.stream(path))
+  for name, array in mapped.items():
+    safetensors.forget(array)
+    safetensors.forget(array.T[::-1])
+    assert_array_equal(array, arrays[name])
+  own = matrix(3, 3)
+  safetensors.forget(own)
+  assert_array_equal(own, matrix(3, 3))
 
 
 # -- what is left out

@@ -16,6 +16,7 @@ from absl.testing import flagsaver
 
 from experiments.benchmarks import (
   bounds,
+  checkpoint,
   drawing,
   lanes,
   particles,
@@ -26,6 +27,7 @@ from experiments.benchmarks import (
   timing,
 )
 from htjax import stable
+from htjax.io import weights
 
 # Those that start processes have tests of their own below.
 IN_PROCESS = sorted(run.benchmarks().keys() - {'table1', 'threshold', 'import'})
@@ -229,3 +231,12 @@ def test_unknown_names_are_refused(tmp_path):
   ):
     run.main(['run'])
   assert not output.parent.exists()
+
+
+def test_a_checkpoint_in_shards(tmp_path):
+  checkpoint.main(['make', str(tmp_path / 'w'), '--layers=6', '--width=2'])
+  assert len(list((tmp_path / 'w').glob('*.safetensors'))) == 6
+  found = dict(weights.stream(tmp_path / 'w'))
+  expected = checkpoint.shapes(6, 2)
+  assert {name: array.shape for name, array in found.items()} == expected
+  assert found['h.5.mlp.c_fc.weight'].dtype == 'bfloat16'

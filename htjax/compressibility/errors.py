@@ -100,7 +100,7 @@ def compression_error(
   check_kappa(kappa)
   removed = x.size - kept_count(kappa, x.size, rounding)
   if on_host(x, removed):
-    costs = curve_of(Removal(_ascending(x), p), removed)
+    costs = curve_of(Removal(ascending(x), p), removed)
     return or_nan(to_device(costs, x.dtype), kappa)
   return or_nan(errors_of_removal(x, removed, p), kappa)
 
@@ -140,7 +140,7 @@ def smallest_kappa(x: ArrayLike, epsilon: ArrayLike, *, p: float = 2) -> Array:
   check_range('epsilon', epsilon, 0.0, 1.0)
   if on_host(x, epsilon):
     bounds = np.asarray(epsilon, x.dtype)
-    kappas = kappas_of(Removal(_ascending(x), p), bounds)
+    kappas = kappas_of(Removal(ascending(x), p), bounds)
     return or_nan(to_device(kappas, x.dtype), epsilon)
   return or_nan(_smallest_kappa(x, jnp.asarray(epsilon, x.dtype), p), epsilon)
 
@@ -161,8 +161,12 @@ def kappas_of(cost: Removal, bounds: np.ndarray) -> np.ndarray:
   return np.reshape(kept, bounds.shape) / n
 
 
-def _ascending(x: ArrayLike) -> np.ndarray:
-  return np.sort(np.abs(x), axis=None)
+def ascending(x: ArrayLike) -> np.ndarray:
+  """The sorted magnitudes of an array that is not empty, by NumPy."""
+  # In place, for x may be large.
+  sizes = np.abs(x).reshape(-1)
+  sizes.sort()
+  return sizes
 
 
 @jax.jit

@@ -6,6 +6,7 @@ is checked as a whole and mapped into memory.
 """
 
 import math
+import mmap
 import os
 import re
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from htjax.io.faults import Refused, check_size
 from htjax.io.files import read_bytes, size_of
@@ -70,7 +72,9 @@ def read(
     mapped: whether arrays are views of the file, which cannot be written to.
   """
   entries, about = _header(path, max_bytes)
-  arrays = ((n, _array(path, e, mapped)) for n, e in entries.items())
+  # One map for all arrays: a process may have no more than some files open.
+  whole = _mapped(path) if mapped else None
+  arrays = ((n, _array(path, e, whole)) for n, e in entries.items())
   return list(entries), about, arrays
 
 
@@ -116,8 +120,9 @@ def read_shards(
       )
   size = sum(size_of(index.parent / name) for name in shards)
   check_size(index, size, size, max_bytes)
+  maps = {n: _mapped(index.parent / n) if mapped else None for n in shards}
   arrays = (
-    (name, _array(index.parent / shard, shards[shard][name], mapped))
+    (name, _array(index.parent / shard, shards[shard][name], maps[shard]))
     for name, shard in places.items()
   )
   return list(places), {}, arrays
@@ -178,15 +183,37 @@ def _num_bytes(entry: _Entry) -> int:
   return math.prod(entry.shape) * entry.dtype.itemsize
 
 
-def _array(path: Path, entry: _Entry, mapped: bool) -> np.ndarray:
+def _mapped(path: Path) -> np.ndarray:
+  return np.memmap(path, np.uint8, 'r')
+
+
+def _array(path: Path, entry: _Entry, whole: np.ndarray | None) -> np.ndarray:
   count = _num_bytes(entry)
   if not count:
     return np.zeros(entry.shape, entry.dtype)
   raw: np.ndarray
-  if mapped:
-    raw = np.memmap(path, np.uint8, 'r', entry.offset, (count,))
-  else:
+  if whole is None:
     raw = np.fromfile(path, np.uint8, count, offset=entry.offset)
+  else:
+    raw = whole[entry.offset : entry.offset + count]
   if len(raw) < count:
     raise Refused(f'{path} became shorter while it was read')
   return np.asarray(raw).view(entry.dtype).reshape(entry.shape)
+
+
+def forget(array: np.ndarray) -> None:
+  """Give back the memory of what was read of a mapped file for an array.
+
+  Args:
+    array: of `read` or `read_shards`, or a view of one. It may be looked at
+      again, and is then read again; others are left alone.
+  """
+  owner: Any = array
+  while isinstance(owner, np.ndarray):
+    start, owner = owner.ctypes.data, owner.base
+  if not isinstance(owner, mmap.mmap):
+    return
+  first, last = byte_bounds(array)
+  begin = -(-(first - start) // mmap.PAGESIZE) * mmap.PAGESIZE
+  if last - start > begin and hasattr(mmap, 'MADV_DONTNEED'):
+    owner.madvise(mmap.MADV_DONTNEED, begin, last - start - begin)

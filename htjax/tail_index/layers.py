@@ -23,7 +23,7 @@ from htjax.checks import (
   is_concrete,
 )
 from htjax.compressibility import pruning_ratio, smallest_kappa
-from htjax.compressibility.errors import kappas_of
+from htjax.compressibility.errors import ascending, kappas_of
 from htjax.compressibility.host_costs import Removal
 from htjax.floats import as_working, times_power_of_two, to_unit_peak
 from htjax.host import Working, median, on_host, to_device, top
@@ -136,11 +136,7 @@ def layer_samples(
 
 def _vectors(leaf: ArrayLike, samples: str) -> Working:
   """`layer_samples`, of NumPy where that is to do the work."""
-  leaf = as_working('leaf', leaf)
-  if leaf.ndim < 2 or leaf.size == 0:
-    raise ValueError(
-      f'leaf must be of rank 2 or more and not empty, got shape {leaf.shape}'
-    )
+  leaf = _of_rank_2(as_working('leaf', leaf))
   leaf, exponent = to_unit_peak(leaf)
   if leaf.ndim == 2:
     vectors = leaf.T if samples == 'units' else leaf
@@ -149,10 +145,19 @@ def _vectors(leaf: ArrayLike, samples: str) -> Working:
     vectors = vectors.reshape(-1, vectors.shape[-1])
   if on_host(vectors):
     middle = median(np.ascontiguousarray(vectors.T))
-    centred: Any = np.ascontiguousarray(vectors) - middle
+    centred: Any = np.array(vectors, order='C')
+    centred -= middle
   else:
     centred = vectors - jnp.median(vectors, axis=0)[None, :]
   return times_power_of_two(centred, exponent)
+
+
+def _of_rank_2(leaf: Working) -> Working:
+  if leaf.ndim < 2 or leaf.size == 0:
+    raise ValueError(
+      f'leaf must be of rank 2 or more and not empty, got shape {leaf.shape}'
+    )
+  return leaf
 
 
 @checked
@@ -541,6 +546,8 @@ _NAMES = (
   'power_law',
   'stable_mle',
 )
+# Of what is said to have gone wrong.
+_ORDER = ('stable_rank', 'rel_err_0.1', 'sq_mass_0.1', *_NAMES)
 
 
 def _row(
@@ -564,49 +571,76 @@ def _row(
   row['note'] = ''
   try:
     # No column of the table depends on the unit.
-    leaf, _ = to_unit_peak(_usable(leaf, view))
-    vectors = _vectors(leaf, samples)
+    leaf, _ = to_unit_peak(_of_rank_2(_usable(leaf, view)))
   except ValueError as error:
     return row | {'note': str(error)}
+  notes = dict[str, str]()
+  _fill(row, notes, _leaf_calls(leaf))
+  vectors = _vectors(leaf, samples)
   row['num_vectors'] = vectors.shape[0]
+  # A leaf may be large: what is not needed any more goes.
+  del leaf
+  _fill(row, notes, _vector_calls(key, vectors))
   entries = _entries(vectors)
+  del vectors
+  _fill(row, notes, _entry_calls(entries, num_top))
+  ordered = [notes[name] for name in _ORDER if name in notes]
+  return row | {'note': '; '.join(ordered)}
+
+
+def _leaf_calls(leaf: Any) -> dict[str, Callable[[], Any]]:
+  """What the columns of a leaf as it is call."""
+  return {
+    'stable_rank': lambda: _stable_rank(leaf.reshape(-1, leaf.shape[-1])),
+    'sq_mass_0.1': lambda: pruning_ratio(leaf, tolerance=0.1),
+  }
+
+
+def _vector_calls(key: PRNGKey, vectors: Any) -> dict[str, Callable[[], Any]]:
+  """What the columns of centred vectors call."""
+  return _cells(
+    {
+      'protocol': lambda: _of_vectors(key, vectors),
+      'mmo': lambda: mmo(vectors),
+    }
+  )
+
+
+def _entry_calls(
+  entries: Any, num_top: int | None
+) -> dict[str, Callable[[], Any]]:
+  """What the columns of single entries call."""
   count = num_top or max(8, entries.size // 20)
   calls: dict[str, Callable[[], TailEstimate]] = {
-    'protocol': lambda: _of_vectors(key, vectors),
-    'mmo': lambda: mmo(vectors),
     'mmo_univariate': lambda: mmo_univariate(entries),
+    'stable_mle': lambda: stable_mle(entries),
     'hill': lambda: hill(entries, count),
     'moment': lambda: moment(entries, count),
     'pickands': lambda: pickands(entries, count),
     'power_law': lambda: power_law(entries),
-    'stable_mle': lambda: stable_mle(entries),
   }
-  measures: dict[str, Callable[[], Any]] = {
-    'stable_rank': lambda: _stable_rank(leaf.reshape(-1, leaf.shape[-1])),
-    'rel_err_0.1': lambda: 1 - smallest_kappa(entries, 0.1),
-    'sq_mass_0.1': lambda: pruning_ratio(leaf, tolerance=0.1),
-  }
-  if on_host(entries):
-    y = np.sort(np.abs(entries))[::-1]
-    calls |= _of_one_sort(entries, y, count)
-    measures['rel_err_0.1'] = lambda: _share_that_goes(y[::-1])
-  notes = _fill(row, measures)
-  notes += _fill(row, {n: _to_cells(n, call) for n, call in calls.items()})
-  return row | {'note': '; '.join(notes)}
+
+  if not on_host(entries):
+    search = {'rel_err_0.1': lambda: 1 - smallest_kappa(entries, 0.1)}
+    return {**_cells(calls), **search}
+  sizes = functools.cache(lambda: ascending(entries))
+  calls |= _of_one_sort(entries, sizes, count)
+  measure = {'rel_err_0.1': lambda: _share_that_goes(sizes())}
+  return {**_cells(calls), **measure}
 
 
 def _of_one_sort(
-  entries: Any, y: Any, num_top: int
+  entries: Any, sizes: Callable[[], Any], num_top: int
 ) -> dict[str, Callable[[], TailEstimate]]:
   """The estimates that need no more of the entries than their sorted sizes."""
 
   def at_top(kernel: Callable[..., dict[str, Any]]) -> TailEstimate:
     working_samples('x', entries, 1, num_top + 1)
-    return of_sorted(kernel, y, num_top)
+    return of_sorted(kernel, sizes()[::-1], num_top)
 
   def searched() -> TailEstimate:
     working_samples('x', entries, 1, 10)
-    return power_law_of_sorted(y)
+    return power_law_of_sorted(sizes()[::-1])
 
   names = ('hill', 'moment', 'pickands')
   return {n: functools.partial(at_top, _OF_SORTED[n]) for n in names} | {
@@ -622,18 +656,18 @@ def _share_that_goes(ascending: Any) -> Any:
 
 
 def _fill(
-  row: dict[str, Any], calls: dict[str, Callable[[], Any]]
-) -> list[str]:
-  """Put what each call gives into the row; return what went wrong."""
-  notes = []
+  row: dict[str, Any],
+  notes: dict[str, str],
+  calls: dict[str, Callable[[], Any]],
+) -> None:
+  """Put what each call gives into the row, and what went wrong into notes."""
   for name, call in calls.items():
     try:
       value = call()
     except ValueError as error:
-      notes.append(f'{name}: {error}')
+      notes[name] = f'{name}: {error}'
       continue
     row.update(value if isinstance(value, dict) else {name: float(value)})
-  return notes
 
 
 _FITS = {
@@ -641,6 +675,12 @@ _FITS = {
   'power_law': ('power_law_ks', 'ks_distance'),
   'stable_mle': ('stable_ks', 'ks_distance'),
 }
+
+
+def _cells(
+  calls: dict[str, Callable[[], TailEstimate]],
+) -> dict[str, Callable[[], Any]]:
+  return {name: _to_cells(name, call) for name, call in calls.items()}
 
 
 def _to_cells(
