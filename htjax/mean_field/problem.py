@@ -39,7 +39,9 @@ class Problem:
   """Unit and loss of a mean-field network, and the data it is fitted to.
 
   A pytree whose leaves are the data: it may be passed through jit, and vmapped
-  over data sets. Unit and loss are static.
+  over data sets. Unit and loss are static: steps compile once for each pair of
+  functions, and a lambda written out again is another function. Make a problem
+  once, or name its functions, and use `dataclasses.replace` for other data.
 
   Attributes:
     unit: `unit(theta, x)`, the function h_x(theta) of theta [p] and one input;
