@@ -20,7 +20,7 @@ getattr(importlib.import_module(module), name)(*args)
 
 
 class End(typing.NamedTuple):
-  """What a process has said, and its status."""
+  """Output, errors and status of a process."""
 
   output: str
   errors: str
