@@ -5,7 +5,8 @@
 #
 # Each preset gets an equal share of the time that is left. What is measured is
 # kept in OUT/STUDY-PRESET, so that a second call goes on where the first one
-# stopped. SMOKE=1 runs the smoke presets in their place, on any machine.
+# stopped; `python -m experiments.report --runs OUT` says what came out. SMOKE=1
+# runs the smoke presets in their place, on any machine.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:?usage: experiments/on_gpu.sh OUT [MINUTES]}

@@ -1,11 +1,11 @@
-"""Figures from the rows of `results.json`.
+"""Figures from the rows of `results.json`, and of fitted rates.
 
-Every function takes rows (dicts, one for each trained network; fractions in
-[0, 1]; None where a network diverged) and returns a `matplotlib.figure.Figure`
-that belongs to no window: pyplot is not used, global settings are not touched,
-and matplotlib is imported when the first figure is made. Rows of one tail
-index alpha are one group; alpha None is training without noise. Where there is
-nothing to draw, the figure says so.
+Every function but `rates` takes rows (dicts, one for each trained network;
+fractions in [0, 1]; None where a network diverged). All return a
+`matplotlib.figure.Figure` that belongs to no window: pyplot is not used, global
+settings are not touched, and matplotlib is imported when the first figure is
+made. Rows of one tail index alpha are one group; alpha None is training without
+noise. Where there is nothing to draw, the figure says so.
 """
 
 from __future__ import annotations
@@ -107,6 +107,76 @@ def accuracy_against_ratio(
 
 
 @checked
+def rates(
+  x: Sequence[float] | np.ndarray,
+  fitted: Mapping[str, Any],
+  *,
+  predicted: Mapping[str, float] | None = None,
+  xlabel: str = '',
+  ylabel: str = '',
+) -> Figure:
+  """Draw errors that decay with x, and the rates that were fitted to them.
+
+  Points are means or medians over replicas with 95 % intervals, full lines the
+  fitted powers of x, dotted ones the predicted powers through the last point.
+
+  Args:
+    x: [k], positive, such as widths or step sizes.
+    fitted: label -> `mean_field.Rate` with k levels.
+    predicted: label -> exponent; a label without one has no dotted line.
+    xlabel: of the axis.
+    ylabel: of the axis.
+
+  Returns:
+    A figure of one panel, both axes logarithmic.
+
+  Raises:
+    ValueError: x not positive, a rate with another number of levels, an
+      exponent of no rate.
+
+  Examples:
+    >>> import numpy as np
+    >>> from htjax import mean_field, plotting
+    >>> widths = np.array([16, 64, 256])
+    >>> errors = widths[:, None] ** -0.5 * np.array([0.9, 1.0, 1.0, 1.1])
+    >>> figure = plotting.rates(
+    ...   widths,
+    ...   {'alpha = 1.8': mean_field.fit_rate(widths, errors)},
+    ...   predicted={'alpha = 1.8': -0.5},
+    ... )
+    >>> figure.axes[0].get_xscale()
+    'log'
+
+  Source: [IC], Theorems 4.1 and 4.2.
+  """
+  x = np.asarray(x, float)
+  if x.ndim != 1 or not np.all(x > 0):
+    raise ValueError(f'x must be [k] and positive, got {x!r}')
+  predicted = predicted or {}
+  if unknown := sorted(set(predicted) - set(fitted)):
+    raise ValueError(
+      f'predicted must have labels of fitted {sorted(fitted)}, got {unknown}'
+    )
+  figure, (ax,) = panels(1)
+  if not fitted:
+    return say_so(figure, (), 'no rates yet')
+  for i, (label, rate) in enumerate(fitted.items()):
+    if len(rate.levels) != x.size:
+      raise ValueError(
+        f'fitted must have {x.size} levels a rate, as x has, got '
+        f'{len(rate.levels)} for {label!r}'
+      )
+    row = rate._asdict() | {'x': x, 'predicted': predicted.get(label)}
+    draw_rate(
+      ax, row | {'errors': rate.level_errors}, COLOURS[i % len(COLOURS)], label
+    )
+  log_x(ax, x.min() / 1.2, x.max() * 1.2)
+  ax.set(yscale='log', xlabel=xlabel, ylabel=ylabel)
+  ax.legend(frameon=False)
+  return figure
+
+
+@checked
 def column_norms(
   rows: Sequence[Row], bins: Sequence[float] | np.ndarray = NORM_BINS
 ) -> Figure:
@@ -164,6 +234,46 @@ def column_norms(
   )
   ax.legend(frameon=False)
   return figure
+
+
+@checked
+def draw_rate(
+  ax: Axes, row: Row, colour: Any = COLOURS[0], label: str = ''
+) -> None:
+  """Draw points with 95 % intervals, the fitted power of x, and what is known.
+
+  The line has the fitted slope on logarithmic axes, the dotted one, through the
+  last point, the predicted slope. Bounds are dashed, those at 10,000 times the
+  largest level and above left out.
+
+  Args:
+    ax: any axes; `log_x` makes them logarithmic.
+    row: with `x`, `levels`, their standard errors `errors`, and `predicted`,
+      a slope or None. If a rate was fitted (`mean_field.fit_rate`), with its
+      `slope` and `local_slopes`. `sharp_bound` and `bound`, one for each x,
+      where there are such.
+    colour: any that matplotlib knows.
+    label: for a legend; the slopes are added to it.
+  """
+  x, y = np.array(row['x']), np.array(row['levels'])
+  is_rate, predicted = row.get('local_slopes') is not None, row['predicted']
+  if is_rate:
+    label += f': {row["slope"]:.2f}'
+    if predicted is not None:
+      label += f' (theorem {predicted:.2f})'
+  errors = 1.96 * np.array(row['errors'])
+  ax.errorbar(x, y, errors, fmt='o', ms=3, color=colour, label=label)
+  if is_rate:
+    centre, middle = np.exp(np.log(x).mean()), np.exp(np.log(y).mean())
+    ax.plot(x, middle * (x / centre) ** row['slope'], color=colour, lw=1)
+    if predicted is not None:
+      line = y[-1] * (x / x[-1]) ** predicted
+      ax.plot(x, line, color=colour, lw=0.8, ls=':')
+  for name, style in (('sharp_bound', '--'), ('bound', '-.')):
+    bound = np.array(row.get(name) or [np.nan], float)
+    # That in terms of one constant alone can be 10 powers of ten away.
+    if np.all(bound < 1e4 * y.max()):
+      ax.plot(x, bound, color=colour, lw=0.8, ls=style)
 
 
 class Group(NamedTuple):

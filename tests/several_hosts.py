@@ -7,6 +7,8 @@ import sys
 import typing
 from pathlib import Path
 
+import children
+
 ROOT = Path(__file__).parents[1]
 _HOST = """
 import importlib, sys, jax
@@ -20,7 +22,7 @@ getattr(importlib.import_module(module), name)(*args)
 
 
 class End(typing.NamedTuple):
-  """Output, errors and status of a process."""
+  """Words and status that a process ended with."""
 
   output: str
   errors: str
@@ -44,12 +46,11 @@ def start(function, *args, num=2, devices=1, timeout=100, flags=()):
   with socket.socket() as free:
     free.bind(('localhost', 0))
     address = f'localhost:{free.getsockname()[1]}'
-  flags = (f'--xla_force_host_platform_device_count={devices}', *flags)
-  environment = os.environ | {
+  environment = children.environment(devices) | {
     'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'tests')]),
     'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': ' '.join(flags),
   }
+  environment['XLA_FLAGS'] = ' '.join([environment['XLA_FLAGS'], *flags])
   place = f'{function.__module__}:{function.__name__}'
   return [
     subprocess.Popen(

@@ -136,6 +136,7 @@ FLOORS = {
   'line_mixture': 1,
   'rank_correlation': 1,
   'sketching': 1,
+  'laws': 2,
   'tail_index': 2,
   'noise': 2,
   'regularizers': 2,
@@ -184,6 +185,8 @@ SIDEWAYS = {
   # Older addresses, which programs outside still import.
   ('checkpoints', 'io'),
   ('records', 'io'),
+  # A power law is fitted where tails are estimated.
+  ('laws', 'tail_index'),
   # One way to replace a file.
   ('plotting', 'io'),
   # A run is saved, resumed and reported while it trains.

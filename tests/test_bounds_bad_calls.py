@@ -146,6 +146,57 @@ GOOD = [
     heavy_tails.log_lipschitz_constant,
     {'radius': 1.0, 'num_layers': 2, 'input_norm': 1.0, 'tau': 1.0},
   ),
+  (gaussian_compression.rebalance, {'layers': LAYERS}),
+  (
+    gaussian_compression.power_brackets,
+    {'matrix': LAYERS[0], 'base': 1.5, 'top': 2, 'variant': 'corrected'},
+  ),
+  (
+    magnitude_sketching.pruning_error_tail,
+    {'shape': (4, 5), 'variance': 1.0, 'strength': 0.5, 'delta': 0.1},
+  ),
+  (
+    magnitude_sketching.filter_sketch_dimension,
+    {'in_channels': 3, 'out_channels': 8, 'side': 4, 'exponent': 0.5},
+  ),
+  (
+    magnitude_sketching.lottery_subnetwork,
+    {
+      'key': KEY,
+      'target': [[[0.5, -0.5]], [[0.2], [0.3]]],
+      'num_candidates': 16,
+    },
+  ),
+  (
+    heavy_tails.element_tail,
+    {'level': 50.0, 'alpha': 1.5, 'scale': 1.0, 'variant': 'corrected'},
+  ),
+  (
+    heavy_tails.sharp_norm_quantile,
+    {'delta': 0.1, 'alphas': 1.5, 'scales': 1.0, 'layer_sizes': [10, 20]},
+  ),
+  (heavy_tails.log_factorial_bounds, {'a': 3, 'half': False}),
+  (
+    heavy_tails.compression_failure,
+    {'errors': [[0.1, 0.2], [0.3, 0.1]], 'epsilon': 0.2, 'delta': 0.05},
+  ),
+  (
+    heavy_tails.risk_table,
+    {
+      'margins': MARGINS,
+      'layers': LAYERS,
+      'compressed': LAYERS,
+      'radius': 3.0,
+      'tau': 0.5,
+      'delta': 0.1,
+      'input_norm': 1.0,
+      'compression_failure': 0.0,
+      'alphas': 1.5,
+      'scales': 1.0,
+      'beta': 1.0,
+      'variant': 'corrected',
+    },
+  ),
   (
     heavy_tails.relative_errors,
     {'layers': [np.ones(3)], 'compressed': [np.zeros(3)], 'p': 1.0},

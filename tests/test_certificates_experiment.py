@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from experiments.certificates import cells, decoder
+from experiments.certificates import cells, decoder, prior
 from experiments.certificates import config as configs
 from htjax.bounds import certificates
 
@@ -107,6 +107,62 @@ def test_pixels_come_back_from_the_standardised_images():
   pixels = np.concatenate([train.pixels, test.pixels]).reshape(-1, 64) * 16
   ours = sorted(map(tuple, pixels.tolist()))
   assert ours == sorted(map(tuple, load_digits().data.tolist()))
+
+
+@pytest.fixture(scope='module')
+def certified(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('certificates') / 'first'
+  return workdir, cells.run(configs.get_config('smoke_first_part'), workdir)
+
+
+def test_every_bound_of_the_rest_is_above_its_error(certified):
+  rows = certified[1]
+  methods = ['test set', '1 steps', '10 steps', '100 steps', 'picks']
+  for law in ('gaussian', 'stable 1.5'):
+    methods += [f'{law}, first', f'{law}, all']
+  assert [row['method'] for row in rows] == 2 * methods
+  for row in rows:
+    assert row['n'] == 737
+    assert row['rest_error'] < row['bound'] <= 1
+    # One of ten classes: labels that mean nothing are wrong nine times of ten.
+    assert row['bound'] > 0.9 or not row['random']
+  first, one, _, many = rows[:4]
+  assert first['bound'] < 0.5
+  errors = round(first['rest_error'] * 737)
+  alone = certificates.certificate(
+    errors, 737, 0, 0.05, log_settings=np.log(16)
+  )
+  assert first['bound'] == alone.value
+  assert 1 < one['bits'] < many['bits']
+  gaussian, moved = rows[5:7]
+  assert gaussian['divergence_nats'] == 0 < moved['divergence_nats']
+  # The posterior about the same weights has the same deterministic network.
+  assert gaussian['rest_error'] == first['rest_error']
+
+
+def test_a_trained_network_is_kept(certified):
+  workdir, rows = certified
+  config = configs.get_config('smoke_first_part')
+  parts = prior.load_parts(config, random=False)
+  path = workdir / 'network_0.npz'
+  params = prior.train(config, parts.first, 0, path)
+  old = np.round(prior.head(params) * 2**12) / 2**12
+  outputs = np.asarray(prior.hidden(params, parts.test.inputs) @ old)
+  wrong = np.mean(np.argmax(outputs, 1) != np.asarray(parts.test.labels))
+  assert wrong == pytest.approx(rows[0]['test_error'], abs=1e-9)
+
+
+def test_the_rest_is_not_trained_on():
+  config = configs.get_config('smoke_first_part')
+  parts, random = (prior.load_parts(config, r) for r in (False, True))
+  assert [len(p.labels) for p in parts] == [700, 737, 360]
+  assert parts.first.inputs.shape == (700, 8, 8, 1)
+  assert (parts.first.inputs.min(), parts.rest.inputs.max()) == (0, 2)
+  both = {p.tobytes() for p in parts.first.inputs}
+  assert sum(p.tobytes() in both for p in parts.rest.inputs) == 0
+  # Random labels do not tell the digits apart.
+  ones = random.first.inputs[random.first.labels == 1].mean(0)
+  assert np.abs(ones - random.first.inputs.mean(0)).max() < 1
 
 
 def test_unknown_preset():

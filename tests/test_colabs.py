@@ -8,6 +8,7 @@ import itertools
 import os
 from pathlib import Path
 
+import children
 import jupytext
 import nbformat
 import pytest
@@ -28,7 +29,7 @@ def smoke(monkeypatch):
   """A quick run without a network, on the devices of an ordinary machine."""
   monkeypatch.setenv('HTJAX_SMOKE', '1')
   monkeypatch.setenv('PIP_NO_INDEX', '1')
-  monkeypatch.delenv('XLA_FLAGS', raising=False)
+  monkeypatch.setenv('XLA_FLAGS', children.environment()['XLA_FLAGS'])
   paths = [str(ROOT), os.environ.get('PYTHONPATH', '')]
   monkeypatch.setenv('PYTHONPATH', os.pathsep.join(filter(None, paths)))
 

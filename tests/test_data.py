@@ -854,3 +854,30 @@ def test_real_ecg5000(tmp_path):
   for split in (train, test):
     sums = split.inputs.sum(axis=1, dtype=np.float64)
     assert np.abs(sums).max() < 1e-5
+
+
+def test_shifted_pictures_move_as_one():
+  rng = np.random.default_rng(0)
+  inputs = rng.normal(size=(60, 5, 4, 2)).astype(np.float32)
+  found = data.shifted(inputs, 2, seed=(3, 1))
+  assert found.dtype == np.float32
+  padded = np.pad(inputs, ((0, 0), (2, 2), (2, 2), (0, 0)), 'edge')
+  moves = set()
+  for one, whole in zip(found, padded, strict=True):
+    at = [
+      (i, j)
+      for i in range(5)
+      for j in range(5)
+      if np.array_equal(one, whole[i : i + 5, j : j + 4])
+    ]
+    assert len(at) == 1
+    moves |= set(at)
+  # Of 25 moves all but one or so occur in 60 pictures, at 2 of 25 for each end.
+  assert len(moves) > 15
+  series = data.shifted(inputs[:, :, :1], 1, seed=0)
+  assert series.shape == (60, 5, 1, 2)
+  np.testing.assert_array_equal(data.shifted(inputs, 0, seed=0), inputs)
+  with pytest.raises(ValueError, match='most must be below'):
+    data.shifted(inputs, 4, seed=0)
+  with pytest.raises(ValueError, match='inputs must be'):
+    data.shifted(inputs[0], 1, seed=0)

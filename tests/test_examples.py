@@ -11,6 +11,12 @@ import htjax
 
 ROOMS = (
   'compressibility',
+  'laws.gram',
+  'laws.pareto',
+  'laws.positive',
+  'laws.skewed',
+  'laws.tempered',
+  'laws.zeta',
   'mean_field',
   'noise',
   'pruning',

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import children
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,15 +34,10 @@ def command(workdir, preset='smoke', *more):
   ]
 
 
-def environment():
-  kept = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
-  return kept | {'PYTHONUNBUFFERED': '1'}
-
-
 def test_smoke_run_writes_everything(tmp_path):
   done = subprocess.run(
     command(tmp_path / 'run'),
-    env=environment(),
+    env=children.environment(),
     capture_output=True,
     text=True,
     check=True,
@@ -63,14 +59,17 @@ def test_smoke_run_writes_everything(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'kills', [(30,), pytest.param((1, 30, 60), marks=pytest.mark.slow)]
+  ('kills', 'num_seeds'),
+  [((30,), 1), pytest.param((1, 30, 60), 3, marks=pytest.mark.slow)],
 )
-def test_killed_runs_end_with_the_same_numbers_bit_for_bit(tmp_path, kills):
+def test_killed_runs_end_with_the_same_numbers_bit_for_bit(
+  tmp_path, kills, num_seeds
+):
   changes = {
     'max_steps': 400,
     'checkpoint_every': 0.0,
     'target_accuracy': 0.999,
-    'num_seeds': 3,
+    'num_seeds': num_seeds,
   }
   config = configs.get_config('smoke')
   config.update(changes)
@@ -99,20 +98,27 @@ def test_killed_runs_end_with_the_same_numbers_bit_for_bit(tmp_path, kills):
     assert (tmp_path / 'killed' / name).read_text() == whole
 
 
-def test_a_work_directory_of_another_config_is_refused(tmp_path):
+@pytest.fixture(scope='module')
+def smoke(tmp_path_factory):
+  """The work directory and the rows of a smoke run."""
+  workdir = tmp_path_factory.mktemp('smoke') / 'run'
+  return workdir, study.run(configs.get_config('smoke'), workdir)
+
+
+def test_a_work_directory_of_another_config_is_refused(smoke):
+  workdir, _ = smoke
+  before = (workdir / 'results.json').read_bytes()
   config = configs.get_config('smoke')
-  study.run(config, tmp_path)
-  before = (tmp_path / 'results.json').read_bytes()
   config.learning_rate = 0.123
   with pytest.raises(ValueError, match=r'learning_rate was 0\.1, is 0\.123'):
-    study.run(config, tmp_path)
-  assert (tmp_path / 'results.json').read_bytes() == before
+    study.run(config, workdir)
+  assert (workdir / 'results.json').read_bytes() == before
 
 
 def test_a_misspelt_override_is_an_error(tmp_path):
   done = subprocess.run(
     command(tmp_path, 'smoke', '--config.num_seed=3'),
-    env=environment(),
+    env=children.environment(),
     capture_output=True,
     text=True,
     check=False,
@@ -145,7 +151,7 @@ def test_every_preset_is_whole(name):
     assert config.learning_rate > 0
     assert config.batch_size > 0
   table = configs.get_config(name).table
-  assert not table or published.row(table, 1.75) is not None
+  assert not table or published.row(table, 1.75)
 
 
 def test_unknown_presets_and_settings_are_named():
@@ -168,8 +174,8 @@ def test_published_rows():
   row = published.row('IC-TB1', 1.8)
   assert row['pruning_ratio'] == pytest.approx((0.3722, 0.2051))
   assert row['test_accuracy_pruned'] == pytest.approx((0.9392, 0.0054))
-  assert published.row('IC-TB3', None) is None
-  assert published.row('', 1.75) is None
+  assert not published.row('IC-TB3', None)
+  assert published.row('', 1.75) == {}
   assert published.value('IC-TB1', (None,), 'pruning_ratio') == (
     pytest.approx((0.1143, 0.0004))
   )
@@ -233,8 +239,8 @@ def test_diverged_lanes_are_rows_and_not_crashes(tmp_path):
   assert len(lost) == 2
 
 
-def test_analysis_at_the_ends_of_the_curve(tmp_path):
-  rows = study.run(configs.get_config('smoke'), tmp_path)
+def test_analysis_at_the_ends_of_the_curve(smoke):
+  _, rows = smoke
   for row in rows:
     assert row['test_accuracy_curve'][0] == row['test_accuracy']
     # Without hidden units every logit is 0, so class 0 is the answer.

@@ -1,5 +1,6 @@
 """Propagation of chaos: closed forms, the rate, and controls that must fail."""
 
+import dataclasses
 import functools
 
 import jax
@@ -21,6 +22,11 @@ def tanh_problem():
     jnp.asarray(generator.normal(size=(16, 3)), jnp.float32),
     jnp.asarray(generator.normal(size=16), jnp.float32),
   )
+
+
+@functools.cache
+def tanh_regularity():
+  return mean_field.regularity(tanh_problem())
 
 
 def mean_problem(target=0.0):
@@ -167,6 +173,29 @@ def test_batches_and_devices_change_nothing():
     )
 
 
+def test_batches_of_all_data_or_of_equal_ones_change_nothing():
+  problem = tanh_problem()
+  equal = dataclasses.replace(
+    problem,
+    inputs=jnp.ones_like(problem.inputs),
+    targets=jnp.ones_like(problem.targets),
+  )
+
+  def found(problem, batch_size):
+    return mean_field.propagation_of_chaos(
+      jax.random.key(5),
+      problem,
+      **(SETTINGS | {'widths': (4, 8), 'reference': 16, 'num_replicas': 4}),
+      batch_size=batch_size,
+    ).typical
+
+  for data, size in ((problem, len(problem.targets)), (equal, 1)):
+    np.testing.assert_allclose(
+      found(data, size), found(data, None), rtol=1e-4, atol=1e-6
+    )
+  assert (found(problem, 1) > 1.1 * found(problem, None)).any()
+
+
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
@@ -176,6 +205,8 @@ def test_batches_and_devices_change_nothing():
     ({'reference': 2.5}, 'reference'),
     ({'num_replicas': 0}, 'num_replicas'),
     ({'at_once': 0}, 'at_once'),
+    ({'batch_size': 0}, 'batch_size'),
+    ({'batch_size': 17}, r'batch_size must lie in .*16.*, got 17'),
     (
       {'mesh': jax.make_mesh((8,), ('r',)), 'num_replicas': 12},
       'num_replicas must be a multiple of the 8 devices',

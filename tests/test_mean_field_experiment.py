@@ -1,12 +1,12 @@
 """The mean-field experiment as a user runs it."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 
+import children
 import pytest
 
 from experiments.common.cells import publish
@@ -22,11 +22,6 @@ def command(workdir, *more):
     '--config=experiments/mean_field/config.py:smoke',
     *(f'--workdir={workdir}', *more),
   ]
-
-
-def environment():
-  kept = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
-  return kept | {'PYTHONUNBUFFERED': '1'}
 
 
 @pytest.fixture(scope='module')
@@ -72,7 +67,7 @@ def test_a_killed_run_goes_on_where_it_was(whole, tmp_path):
   results = tmp_path / 'killed' / 'results.json'
   process = subprocess.Popen(
     killed,
-    env=environment(),
+    env=children.environment(),
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
   )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import integrate
-from test_mean_field_chaos import tanh_problem
+from test_mean_field_chaos import tanh_problem, tanh_regularity
 
 from htjax import mean_field, stable
 from htjax.mean_field import Problem, Regularity
@@ -20,7 +20,7 @@ def flat_regularity(unit, gradient, hessian, slope, curvature):
 
 def test_suprema_of_tanh_and_log_cosh():
   problem = tanh_problem()
-  found = mean_field.regularity(problem)
+  found = tanh_regularity()
   length = np.linalg.norm(np.asarray(problem.inputs, np.float64), axis=1)
   # |tanh''| is at most 4 / (3 sqrt 3), and estimates are from below.
   exact = {
@@ -152,7 +152,7 @@ def test_losses_without_a_kink(loss, slope, curvature):
 @pytest.mark.parametrize('shift', [0.01, 0.3, 3.0])
 def test_drifts_are_lipschitz_with_the_constants(shift):
   problem = tanh_problem()
-  found = mean_field.regularity(problem)
+  found = tanh_regularity()
   theta = jax.random.normal(jax.random.key(0), (50, 3))
   own, mean = mean_field.lipschitz_ratios(
     jax.random.key(1), problem, theta, 20, shift=shift

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiments.implicit_compressibility import figures
-from htjax import plotting
+from htjax import mean_field, plotting
 
 FRACTIONS = [0.0, 0.5, 1.0]
 BINS = [0.5, 1.0, 2.0, 4.0, 8.0]
@@ -401,7 +401,7 @@ def test_figures_touch_neither_pyplot_nor_global_settings(tmp_path):
 import sys
 sys.path.insert(0, 'tests')
 from experiments.implicit_compressibility import figures
-from htjax import plotting
+from htjax import mean_field, plotting
 assert 'matplotlib' not in sys.modules
 import matplotlib
 before = matplotlib.rcParams.copy()
@@ -412,3 +412,66 @@ assert matplotlib.rcParams.copy() == before
 assert 'matplotlib.pyplot' not in sys.modules
 """
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_rates_draw_points_intervals_and_both_powers():
+  x = np.array([16.0, 64.0, 256.0])
+  errors = 3 * x[:, None] ** -0.5 * np.array([0.9, 1.0, 1.0, 1.1])
+  rate = mean_field.fit_rate(x, errors)
+  figure = plotting.rates(x, {'a': rate, 'b': rate}, predicted={'a': -1.0})
+  (ax,) = figure.axes
+  assert (ax.get_xscale(), ax.get_yscale()) == ('log', 'log')
+  labels = [text.get_text() for text in ax.get_legend().get_texts()]
+  assert labels == ['a: -0.50 (theorem -1.00)', 'b: -0.50']
+  points, fit, theorem = ax.get_lines()[:3]
+  np.testing.assert_allclose(points.get_ydata(), 3 * x**-0.5)
+  np.testing.assert_allclose(fit.get_ydata(), 3 * x**-0.5)
+  np.testing.assert_allclose(theorem.get_ydata(), 48 / x)
+  assert len(ax.get_lines()) == 5
+  segments = ax.collections[0].get_segments()
+  deviation = np.array([0.9, 1.0, 1.0, 1.1]).std(ddof=1) / 2
+  reach = 1.96 * deviation * 3 * x**-0.5
+  np.testing.assert_allclose([s[1, 1] - s[0, 1] for s in segments], 2 * reach)
+
+
+@pytest.mark.parametrize(
+  ('x', 'predicted', 'message'),
+  [
+    ([0.0, 1.0, 2.0], {}, 'x must be .* positive'),
+    ([1.0, 2.0], {}, "must have 2 levels a rate, as x has, got 3 for 'a'"),
+    ([1.0, 2.0, 4.0], {'c': 1.0}, r"predicted .*\['a'\], got \['c'\]"),
+  ],
+)
+def test_rates_that_do_not_fit(x, predicted, message):
+  rate = mean_field.fit_rate([1.0, 2.0, 4.0], np.ones((3, 4)) + np.eye(3, 4))
+  with pytest.raises(ValueError, match=message):
+    plotting.rates(x, {'a': rate}, predicted=predicted)
+
+
+def test_a_rate_is_drawn_with_its_slope_and_what_is_predicted():
+  _figure, (ax,) = plotting.panels(1)
+  row = {
+    'x': [1.0, 10.0, 100.0],
+    'levels': [2.0, 0.2, 0.02],
+    'errors': [0.1, 0.01, 0.001],
+    'slope': -1.0,
+    'local_slopes': [-1.0, -1.0],
+    'predicted': -0.5,
+    'sharp_bound': [1e6, 1e6, 1e6],
+    'bound': [3.0, 0.3, 0.03],
+  }
+  plotting.draw_rate(ax, row, 'black', 'ours')
+  points, fitted, predicted, bound = ax.get_lines()
+  assert ax.containers[0].get_label() == 'ours: -1.00 (theorem -0.50)'
+  np.testing.assert_allclose(fitted.get_ydata(), row['levels'])
+  np.testing.assert_allclose(
+    predicted.get_ydata(), 0.02 * np.sqrt([100.0, 10.0, 1.0])
+  )
+  np.testing.assert_allclose(bound.get_ydata(), row['bound'])
+  np.testing.assert_allclose(points.get_ydata(), row['levels'])
+  # Numbers that no power of x was fitted to have points alone.
+  _, (alone,) = plotting.panels(1)
+  plotting.draw_rate(
+    alone, {k: row[k] for k in ('x', 'levels', 'errors')} | {'predicted': 0.0}
+  )
+  assert len(alone.get_lines()) == 1

@@ -251,3 +251,18 @@ def test_sparse_masks(j):
   assert counts.mean() > j - 0.5
   with pytest.raises(ValueError, match='j must be an integer >= 1, got 0'):
     sketching.sparse_mask(jax.random.key(2), 50, 0)
+
+
+def test_recovery_needs_enough_rows():
+  def recover(seed, m):
+    key = jax.random.key(seed)
+    return sketching.recovery_trials(
+      key, 16, 2, m, 4, num_draws=5, max_iterations=1000
+    )
+
+  found = recover(3, m=15)
+  assert int(jnp.sum(found.error < 1e-3)) >= 4
+  assert found.recovery.x.shape == (5, 16, 16)
+  assert not bool(jnp.any(recover(4, m=4).error < 1e-3))
+  with pytest.raises(ValueError, match='num_draws'):
+    sketching.recovery_trials(jax.random.key(0), 16, 2, 4, 4, num_draws=0)

@@ -5,17 +5,17 @@ import json
 import math
 import re
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from experiments.common import published
 from experiments.sketching_bounds import (
+  authors,
   cells,
   networks,
   numbers,
   report,
-  sketch_sizes,
 )
 from experiments.sketching_bounds import config as configs
 from htjax.bounds import magnitude_sketching, make_bound
@@ -228,18 +228,6 @@ def test_networks_that_learned_nothing_have_a_row():
   assert slopes == ''
 
 
-def test_recovery_needs_enough_rows():
-  def recover(seed, m):
-    keys = jax.random.split(jax.random.key(seed), 5)
-    drawn = sketch_sizes.draw_many(keys, p=16, j=2, m=m, delta=4)
-    return sketch_sizes.recover_many(*drawn, max_iterations=1000, at_once=1)
-
-  errors, found = recover(3, m=15)
-  assert int(jnp.sum(errors < 1e-3)) >= 4
-  assert found.x.shape == (5, 16, 16)
-  assert not bool(jnp.any(recover(4, m=4)[0] < 1e-3))
-
-
 def test_presets():
   with pytest.raises(ValueError, match=r"preset must be .*'gpu'"):
     configs.get_config('gpu')
@@ -250,3 +238,54 @@ def test_presets():
     *WIDTHS,
     784,
   ]
+
+
+def test_the_protocol_behind_table_2_by_hand():
+  config = configs.get_config('authors_smoke')
+  task = networks.load_task('digits')
+  rng = np.random.default_rng(0)
+  # The classes' means as units, and a layer that passes them on.
+  x, y = np.asarray(task.x), np.asarray(task.y)
+  means = np.stack([x[y == c].mean(axis=0) for c in range(10)], axis=1)
+  first = means + 0.01 * rng.standard_normal(means.shape)
+  params = [
+    (jnp.asarray(w, jnp.float32), jnp.asarray(b, jnp.float32))
+    for w, b in ((first, rng.uniform(-1, 1, 10)), (np.eye(10), np.zeros(10)))
+  ]
+  hidden = np.maximum(
+    x @ np.asarray(params[0][0]) + np.asarray(params[0][1]), 0
+  )
+  others = np.where(np.eye(10, dtype=bool)[y], -np.inf, hidden).max(axis=1)
+  right = hidden[np.arange(len(y)), y] > others
+  assert 0.5 < right.mean() < 1
+  row = authors.measured(config, task, params)
+  assert row['train_error'] == pytest.approx(1 - right.mean(), abs=1e-6)
+  assert row['gamma'] < 0
+  assert row['strength'] == 0  # nothing pays for pruning
+  assert 'bartlett_2017' not in row
+
+  kept = task._replace(x=task.x[right], y=task.y[right])
+  row = authors.measured(config, kept, params)
+  gap = hidden[np.arange(len(y)), y] - others
+  gamma = gap[right].min()
+  # Sums of 64 products, rounded in another order.
+  rounding = float(64 * 2.0**-24 * hidden.max())
+  assert row['gamma'] == pytest.approx(gamma, abs=rounding)
+  frobenius = np.array([np.linalg.norm(w) for w, _ in params]) ** 2
+  top = np.array([np.linalg.norm(w, 2) for w, _ in params]) ** 2
+  scale = -2 * math.log(row['gamma'])
+  for name, value in (
+    ('neyshabur_2015', frobenius.prod()),
+    ('neyshabur_2017', top.prod() * ([64, 10] * frobenius / top).sum()),
+    ('bartlett_2017', top.prod() * (frobenius / top).sum()),
+  ):
+    assert row[name] == pytest.approx(math.log(value) + scale, abs=1e-5)
+
+
+def test_a_training_by_that_protocol_stops_at_a_positive_margin(tmp_path):
+  config = configs.get_config('authors_smoke')
+  config.update({'width': 64, 'hidden_layers': 1, 'learning_rate': 0.2})
+  (row,) = cells.run(config, tmp_path)
+  assert row['status'] == 'converged'
+  assert row['gamma'] > 0 == row['train_error']
+  assert 'published' not in (tmp_path / 'table.txt').read_text()

@@ -42,6 +42,18 @@ def test_slopes_equal_those_of_the_integrals():
       )
 
 
+def test_numpy_reads_the_same_table():
+  slopes = jax.jit(stable_slopes.slopes)
+  # At no end of a piece, where either would be right.
+  u = LOG_X + 0.01
+  for alpha in (0.5, 1.3, 1.99, 2.0):
+    found = stable_slopes.slopes(u, np.float64(alpha), np)
+    with jax.enable_x64(True):
+      expected = slopes(u, np.float64(alpha))
+    for ours, value in zip(found, expected, strict=True):
+      np.testing.assert_allclose(ours, value, 1e-9, 1e-300)
+
+
 def test_slopes_in_float32_are_as_good_as_it_allows():
   slopes = jax.jit(stable_slopes.slopes)
   u = LOG_X.astype(np.float32)

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from scipy import optimize, special, stats
 
-from htjax import records
+from htjax import records, stable
 from htjax import tail_index as T
 from htjax.compressibility import smallest_kappa
 from htjax.tail_index.discrete_power_laws import log_zeta
@@ -328,8 +328,18 @@ def _stable_loss(x):
   return loss
 
 
-def test_stable_fit_against_fourier_inversion():
-  x = np.random.default_rng(15).standard_t(1.7, 150)
+def _small_among_large():
+  """Numbers for which full steps of the search go to and fro for ever."""
+  x = np.random.default_rng(3).uniform(-1, 1, 150)
+  return np.where(np.arange(150) < 90, x / 10, x)
+
+
+@pytest.mark.parametrize(
+  'x',
+  [np.random.default_rng(15).standard_t(1.7, 150), _small_among_large()],
+  ids=['heavy', 'not stable'],
+)
+def test_stable_fit_against_fourier_inversion(x):
   ours = T.stable_mle(x, num_nodes=1024)
   a, s = float(ours.alpha), math.log(float(ours.scale))
   # Slope and curvature of the oracle there: one step to its minimum.
@@ -677,3 +687,14 @@ def test_log_zeta_against_scipy():
   with jax.enable_x64(True):
     ours = log_zeta(jnp.asarray(s), jnp.asarray(q))
   np.testing.assert_allclose(ours, expected, rtol=1e-10, atol=1e-14)
+
+
+def test_a_prime_number_of_units():
+  """The last is left out, since none divides their number."""
+  leaf = stable.sample(jax.random.key(11), 1.7, (30, 13))
+  prime = T.layer_protocol(jax.random.key(12), leaf, num_permutations=0)
+  # Vectors are centred by the medians of all.
+  vectors = T.layer_samples(leaf)[:12]
+  rest = [float(T.mmo(vectors, b).alpha) for b in T.protocol_blocks(12)]
+  assert int(prime.num_used) == 12
+  np.testing.assert_allclose(prime.alpha, np.median(rest), rtol=1e-5)

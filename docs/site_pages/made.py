@@ -38,6 +38,8 @@ def sources() -> dict[str, str]:
   }
   for file in sorted(_ROOT.glob('docs/*.md')):
     shown[f'docs/{file.name}'] = file.name
+  for file in sorted(_ROOT.glob('docs/results/report/*.md')):
+    shown[_path(file)] = f'results/report/{file.name}'
   for file in sorted(_ROOT.glob('experiments/*/README.md')):
     shown[_path(file)] = f'results/{file.parent.name}.md'
   for file in sorted(_ROOT.glob('colabs/*.py')):

@@ -4,6 +4,7 @@ A table is a list of columns over items; an item is a row, or the
 group of rows that one line sums up.
 """
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -93,6 +94,13 @@ def table(
     return ''
   text = tables.table([column.header for column in columns], lines)
   return f'{title}\n{text}' if title else text
+
+
+def listing(title: str, spec: str, lines: Iterable[Sequence[Any]]) -> str:
+  """A table of tuples, whose entries are in the order of `columns(spec)`."""
+  shown = enumerate(columns(spec))
+  at = [column._replace(value=operator.itemgetter(i)) for i, column in shown]
+  return table(title, at, lines)
 
 
 def spread(

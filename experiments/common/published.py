@@ -19,29 +19,37 @@ import numpy as np
 _PATH = Path(__file__).resolve().parents[1] / 'published.json'
 
 
-def row(table: str, *key: Any) -> dict[str, Any] | None:
+def row(table: str, *key: Any) -> dict[str, Any]:
   """A printed row: {column: number, or (mean, standard deviation)}.
 
   The key is made of texts and numbers; None is 'none'. Columns in which nothing
-  is printed are left out; None if there is no such table or row.
+  is printed are left out; empty if there is no such table or row.
   """
   found = _tables().get(table, {'rows': {}})
-  values = found['rows'].get(' '.join(map(_word, key)))
-  if values is None:
-    return None
+  values = found['rows'].get(' '.join(map(_word, key)), [])
   unit = 100 if found.get('percent') else 1
   return {
     column: tuple(np.divide(v, unit).tolist())
     if isinstance(v, list)
     else v / unit
-    for column, v in zip(found['columns'], values, strict=True)
+    for column, v in zip(found.get('columns', ()), values, strict=False)
     if v is not None
   }
 
 
+def keys(table: str) -> list[str]:
+  """Keys of a printed table's rows, in its order."""
+  return list(_tables()[table]['rows'])
+
+
+def size(table: str) -> int:
+  """Count of the numbers in a printed table."""
+  return sum(len(row(table, *key.split())) for key in keys(table))
+
+
 def value(table: str, key: tuple[Any, ...], column: str) -> Any:
   """One entry of a printed row, None if it is not printed."""
-  return (row(table, *key) or {}).get(column)
+  return row(table, *key).get(column)
 
 
 def _word(part: Any) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.common.figures import Figure, describe
-from experiments.common.frames import Column, table
+from experiments.common.frames import listing
 from htjax import plotting
 from htjax.bounds.gaussian_compression import BracketTails, bracket_tails
 
@@ -29,23 +29,20 @@ def bracket_table(config: ConfigDict, alpha: float = 1.75) -> str:
   indices = np.arange(config.top + 1)
   values = bracket_values(config, np.array([alpha]), indices)
 
-  def bound(i):
-    star = '' if values.valid[i, 0] else '*'
-    return f'{values.bound[i, 0]:.3f}{star}'
-
-  columns = (
-    Column('i', int),
-    Column('c^(M - i)', lambda i: config.base ** (config.top - i), '.2f'),
-    Column('bound (16)', bound),
-    Column('binomial', lambda i: values.binomial[i, 0], '.3f'),
-    Column('and exact p', lambda i: values.exact[i, 0], '.3f'),
+  bound, valid, binomial, exact = (array[:, 0] for array in values)
+  starred = (
+    f'{b:.3f}' if ok else f'{b:.3f}*'
+    for b, ok in zip(bound, valid, strict=True)
   )
   title = (
     f'P(c^(M - i) entries of size c^i in a row), c = {config.base:g}, M = '
     f'{config.top}, N = {config.row_length}, alpha = {alpha:g}; * no bound: '
     'c^(M - i) <= N p'
   )
-  return table(title, columns, indices)
+  spec = 'i; c^(M - i):.2f; bound (16); binomial:.3f; and exact p:.3f'
+  powers = config.base ** (config.top - indices)
+  lines = zip(indices, powers, starred, binomial, exact, strict=True)
+  return listing(title, spec, lines)
 
 
 def bracket_figure(config: ConfigDict) -> Figure:

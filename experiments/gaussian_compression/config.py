@@ -1,9 +1,5 @@
 """Presets of the study of compressed last layers.
 
-`python -m experiments.gaussian_compression
---config=experiments/gaussian_compression/config.py:PRESET
---config.weights=FILE,FILE --workdir=DIR`
-
 Over each preset stand its time on 2 cores and numbers that come out.
 """
 

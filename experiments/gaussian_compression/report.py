@@ -166,13 +166,9 @@ def mixture_text(points: list[Row], mixture: Mixture, axes: Axis) -> str:
     return f'{head}: too few for a line'
   correlation = np.corrcoef(*_coordinates(points, axes))[0, 1]
   head += f': correlation {correlation:.2f}, deviation '
-  shown = [
-    Column('share', lambda line: line[0], '.2f'),
-    Column('slope', lambda line: line[1], '.3g'),
-    Column('intercept', lambda line: line[2], '.3g'),
-  ]
+  head += f'{float(mixture.deviation):.3g}'
   lines = np.transpose(mixture[:3])
-  return table(f'{head}{float(mixture.deviation):.3g}', shown, lines)
+  return frames.listing(head, 'share:.2f; slope:.3g; intercept:.3g', lines)
 
 
 def rank_figure(points: list[Row], mixture: Mixture, axes: Axis) -> Figure:

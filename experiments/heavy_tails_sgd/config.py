@@ -1,8 +1,5 @@
 """Presets: panels, each one network on one data set, with its step sizes.
 
-`python -m experiments.heavy_tails_sgd
---config=experiments/heavy_tails_sgd/config.py:PRESET --workdir=DIR`
-
 Over each preset stand its time on 2 cores and numbers that come out.
 """
 
@@ -95,7 +92,7 @@ def _panel(
 
 def _published(name: str, network: str, **more: Any) -> dict[str, Any]:
   """A panel of the paper, with the step sizes of networks that converged."""
-  rates = published.row('HT-TB2', name) or {}
+  rates = published.row('HT-TB2', name)
   num_params = published.value('HT-TB1', (name,), 'num_params')
   pairs = tuple((int(b), found) for b, found in rates.items())
   return _panel(name, network, pairs, int(num_params), **more)

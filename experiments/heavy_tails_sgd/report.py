@@ -74,21 +74,18 @@ Pairs = Callable[[Row], Iterable[tuple[float, float]]]
 
 def relations_table(rows: list[Row]) -> str:
   """Spearman's rho of what each figure sets against each other."""
-  columns = frames.columns(
-    'network; figure; what; paper; n; rho:.2f; low:.2f; high:.2f'
+  lines = (
+    (panel, figure, what, '-', len(points), *spearman(points))
+    for panel, own in frames.group(rows, 'panel').items()
+    for figure, what, pairs in relations(own[0])
+    for points in [pairs_of(own, pairs)]
   )
-  names = [column.header for column in columns]
-  lines = []
-  for panel, own in frames.group(rows, 'panel').items():
-    for figure, what, pairs in relations(own[0]):
-      points = pairs_of(own, pairs)
-      values = panel, figure, what, '-', len(points), *spearman(points)
-      lines.append(dict(zip(names, values, strict=True)))
   title = (
     "Spearman's rho with 95 % bootstrap intervals (settings are resampled, "
     'with their seeds)'
   )
-  return frames.table(title, columns, lines)
+  spec = 'network; figure; what; paper; n; rho:.2f; low:.2f; high:.2f'
+  return frames.listing(title, spec, lines)
 
 
 def relations(row: Row) -> Iterator[tuple[str, str, Pairs]]:
@@ -123,19 +120,17 @@ def _alpha_and(value: Callable[[Row], float]) -> Pairs:
 
 def survival_table(rows: list[Row]) -> str:
   """Spearman's rho of alpha and relative accuracy at equal shares pruned."""
-
-  names = ('network', 'figure', 'pruned', *(f'{s:.0%}' for s in _PRUNED))
   lines = []
   for panel, own in frames.group(rows, 'panel').items():
     for method, (title, figure) in METHODS.items():
       if f'{method}_ratios' in own[0]:
         at = functools.partial(networks.survival_at, method=method)
         pairs = [_alpha_and(functools.partial(at, share=s)) for s in _PRUNED]
-        found = (pairs_of(own, one) for one in pairs)
-        values = panel, figure, title, *map(_interval, found)
-        lines.append(dict(zip(names, values, strict=True)))
+        found = (_interval(pairs_of(own, one)) for one in pairs)
+        lines.append((panel, figure, title, *found))
   title = 'the same of alpha and relative accuracy, by the parameters pruned'
-  return frames.table(title, frames.columns('; '.join(names)), lines)
+  shares = '; '.join(f'{share:.0%}' for share in _PRUNED)
+  return frames.listing(title, f'network; figure; pruned; {shares}', lines)
 
 
 Point = tuple[Any, float, float]
@@ -176,26 +171,25 @@ def networks_table(config: ConfigDict, rows: list[Row]) -> str:
     for i, f in enumerate(config.networks.fractions)
     if f in (0.5, 0.7, 0.8, 0.9)
   }
-  names = 'pruned', 'alpha', *shown, 'all fractions'
   lines = []
   for name, title in AGREEMENTS.items() if rows else ():
     curves = {
       f'{alpha:g}': np.array([row[name] for row in own])
       for alpha, own in frames.group(rows, 'alpha').items()
     }
-    for alpha, found in (curves | {'slope': _slopes(rows, name)}).items():
+    for alpha, found in (curves | {'slope': slopes(rows, name)}).items():
       chosen = *found.T[list(shown.values())], found.mean(axis=1)
-      values = title, alpha, *map(_reach, chosen)
-      lines.append(dict(zip(names, values, strict=True)))
+      lines.append((title, alpha, *map(_reach, chosen)))
   title = (
     'random networks with stable weights: agreement after pruning, mean with '
     '95 % interval\nover repeats; last, the change of agreement per unit of '
     'alpha within a repeat'
   )
-  return frames.table(title, frames.columns('; '.join(names)), lines)
+  spec = '; '.join(('pruned', 'alpha', *shown, 'all fractions'))
+  return frames.listing(title, spec, lines)
 
 
-def _slopes(rows: list[Row], name: str) -> np.ndarray:
+def slopes(rows: list[Row], name: str) -> np.ndarray:
   """[repeats, fractions], least-squares slopes of agreement against alpha."""
 
   def slope(own: list[Row]) -> np.ndarray:
@@ -217,26 +211,19 @@ def _reach(values: np.ndarray) -> str:
 def matrices_table(rows: list[Row]) -> str:
   """Median pruning ratio in windows of alpha, and its correlation with it."""
 
-  def line(own: list[Row]) -> Row:
-    points = [
-      (i, row['alpha'], row['pruning_ratio']) for i, row in enumerate(own)
-    ]
-    found: Row = {'drawn': own[0]['structure'], 'rho': _interval(points)}
-    for name, centre in windows.items():
-      near = [
-        ratio for _, alpha, ratio in points if abs(alpha - centre) <= 0.025
-      ]
-      found[name] = np.median(near) if near else None
-    return found
-
-  centres = np.arange(1.775, 2.0, 0.05)
-  windows = {f'{c - 0.025:.2f}-{c + 0.025:.2f}': c for c in centres}
-  shown = '; '.join(f'{name}:.3f' for name in windows)
-  columns = frames.columns(f'drawn; {shown}; rho')
-  found = frames.group(rows, 'structure')
-  lines = [line(found[name]) for name in STRUCTURES if name in found]
+  centres, lines = np.arange(1.775, 2.0, 0.05), []
+  groups = frames.group(rows, 'structure')
+  for name in STRUCTURES if rows else ():
+    own = groups[name]
+    alphas = np.array([row['alpha'] for row in own])
+    ratios = np.array([row['pruning_ratio'] for row in own])
+    near = (ratios[np.abs(alphas - c) <= 0.025] for c in centres)
+    medians = (np.median(found) if found.size else None for found in near)
+    points = list(zip(range(len(own)), alphas, ratios, strict=True))
+    lines.append((name, *medians, _interval(points)))
+  windows = [f'{c - 0.025:.2f}-{c + 0.025:.2f}:.3f' for c in centres]
   title = 'random matrices: median pruning ratio by alpha'
-  return frames.table(title, columns, lines)
+  return frames.listing(title, '; '.join(('drawn', *windows, 'rho')), lines)
 
 
 def limits_table(rows: list[Row]) -> str:

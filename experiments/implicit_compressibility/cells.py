@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.common import tasks
+from experiments.common import published, tasks
 from experiments.common.cells import Row, publish, train_lanes
-from experiments.implicit_compressibility.report import published_row, report
+from experiments.implicit_compressibility.report import report
 from htjax import compressibility, data, models, plotting, pruning, training
 from htjax.io import records
 from htjax.noise import StableNoise
@@ -152,7 +152,7 @@ def make_row(
   }
   if row['diverged']:
     row |= dict.fromkeys(('train_accuracy', *measured))
-  for column, (mean, sd) in published_row(config, alpha).items():
+  for column, (mean, sd) in published.row(config.table, alpha).items():
     row[f'published_{column}'], row[f'published_{column}_sd'] = mean, sd
   return row
 

@@ -1,8 +1,5 @@
 """Presets: a row block of the paper's tables, with the settings of its Table 7.
 
-`python -m experiments.implicit_compressibility
---config=experiments/implicit_compressibility/config.py:PRESET --workdir=DIR`
-
 Over each preset stand its time on 2 cores and the pruning ratios in % that come
 out, without noise and at alpha 1.75, 1.8 and 1.9: means over the preset's seeds
 where no other number is said, `.. seeds` is `--config.num_seeds`.

@@ -1,7 +1,6 @@
 """Tables and figures of a finished (or half finished) run, from its rows."""
 
 import functools
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -51,17 +50,14 @@ def main_table(config: ConfigDict, rows: list[Row]) -> str:
   def printed(own: list[Row]) -> dict[str, str]:
     found = {
       _MEASURED[name]: f'{100 * mean:.2f}+-{100 * sd:.2f}'
-      for name, (mean, sd) in published_row(config, own[0]['alpha']).items()
+      for name, (mean, sd) in published.row(
+        config.table, own[0]['alpha']
+      ).items()
     }
     return {'runs': 'published'} | found if found else {}
 
   groups = frames.group(rows, 'alpha', 'sigma').values()
   return frames.table(config.preset, columns, groups, beneath=printed)
-
-
-def published_row(config: ConfigDict, alpha: float | None) -> dict[str, Any]:
-  """{column: (mean, sd)}, fractions; empty where nothing is printed."""
-  return published.row(config.table, alpha) or {}
 
 
 def spread_table(rows: list[Row]) -> str:

@@ -1,8 +1,5 @@
 """Presets of the mean-field studies.
 
-`python -m experiments.mean_field
---config=experiments/mean_field/config.py:PRESET --workdir=DIR`
-
 Over each preset stand its time on 2 cores and numbers that come out.
 """
 

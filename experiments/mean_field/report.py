@@ -1,10 +1,9 @@
 """The table and the figures, from the rows."""
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.common.cells import Report
-from experiments.common.figures import Axes, Figure, describe, panel_each
+from experiments.common.figures import Figure, describe, panel_each
 from experiments.common.frames import Column, Row, columns, group, table
 from htjax import plotting
 
@@ -55,7 +54,8 @@ def figure(rows: list[Row]) -> Figure:
   drawn, panels = panel_each(group(titled, 'title', 'kind'), size=(4.2, 3.4))
   for ax, ((what, kind), own) in panels:
     for i, row in enumerate(own):
-      _curve(ax, row, plotting.COLOURS[i])
+      label = f'alpha {row["alpha"]:g}'
+      plotting.draw_rate(ax, row, plotting.COLOURS[i], label)
     x = own[0]['x']
     plotting.log_x(ax, min(x) / 1.2, max(x) * 1.2)
     if all(level > 0 for row in own for level in row['levels']):
@@ -66,26 +66,3 @@ def figure(rows: list[Row]) -> Figure:
     title, legend = f'{what}, {plotting.KINDS[kind]}', {'fontsize': 'x-small'}
     describe(ax, title, legend, xlabel=x_label, ylabel=y_label)
   return drawn
-
-
-def _curve(ax: Axes, row: Row, colour: str) -> None:
-  x, y = np.array(row['x']), np.array(row['levels'])
-  is_rate, predicted = row.get('local_slopes') is not None, row['predicted']
-  label = f'alpha {row["alpha"]:g}'
-  if is_rate:
-    label += f': {row["slope"]:.2f}'
-    if predicted is not None:
-      label += f' (theorem {predicted:.2f})'
-  errors = 1.96 * np.array(row['errors'])
-  ax.errorbar(x, y, errors, fmt='o', ms=3, color=colour, label=label)
-  if is_rate:
-    centre, middle = np.exp(np.log(x).mean()), np.exp(np.log(y).mean())
-    ax.plot(x, middle * (x / centre) ** row['slope'], color=colour, lw=1)
-    if predicted is not None:
-      line = y[-1] * (x / x[-1]) ** predicted
-      ax.plot(x, line, color=colour, lw=0.8, ls=':')
-  for name, style in (('sharp_bound', '--'), ('bound', '-.')):
-    bound = np.array(row.get(name) or [np.nan], float)
-    # The bound in terms of B alone can be 10 powers of ten away.
-    if np.all(bound < 1e4 * y.max()):
-      ax.plot(x, bound, color=colour, lw=0.8, ls=style)

@@ -21,7 +21,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.common.cells import Cell, Row, cell, run_cells
-from experiments.sketching_bounds import lemmas, methods, networks
+from experiments.sketching_bounds import authors, lemmas, methods, networks
 from experiments.sketching_bounds.networks import Network
 from experiments.sketching_bounds.report import report
 from experiments.sketching_bounds.sketch_sizes import recovery
@@ -32,6 +32,8 @@ from htjax.types import PRNGKey
 
 def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
   """Measure what is not measured yet and report; returns all rows."""
+  if config.get('protocol') == 'authors':
+    return authors.run(config, workdir)
   return run_cells(config, workdir, cells(config), report)
 
 

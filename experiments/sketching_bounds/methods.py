@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from htjax.bounds.networks import pre_activations
 from htjax.types import Array
 
 Bounds = dict[str, bounds.Bound]
+NORM_BOUNDS = ('neyshabur_2015', 'neyshabur_2017', 'bartlett_2017')
 
 
 def evaluate(net: Network) -> Bounds:
@@ -25,29 +27,42 @@ def evaluate(net: Network) -> Bounds:
   of, config, sizes = net.norms, net.config, net.input_norms
   shared = {'delta': config.delta, 'constant': config.constant}
   shared['gamma'] = net.gamma
-  longest = shared | {'input_norm': float(jnp.max(sizes))}
-  spectral: Any = {'spectral': of.spectral}
-  frobenius: Any = {'frobenius': of.frobenius}
   width = int(of.fan_out.max())
   return {
-    'neyshabur_2015': baselines.neyshabur_2015(
-      net.margins, **frobenius, **longest
-    ),
-    'neyshabur_2017': baselines.neyshabur_2017(
-      net.margins, width=width, **spectral, **frobenius, **longest
-    ),
-    'bartlett_2017': baselines.bartlett_2017(
+    **norm_bounds(
       net.margins,
-      two_one=of.two_one,
-      width=max(width, int(of.fan_in.max())),
-      data_norm=float(jnp.linalg.norm(sizes)),
-      **spectral,
+      of._asdict(),
+      (width, max(width, int(of.fan_in.max()))),
+      (float(jnp.max(sizes)), float(jnp.linalg.norm(sizes))),
       **shared,
     ),
     **_arora(net, shared),
     'ju_2022': _ju(net),
     **_counted(net),
   }
+
+
+def norm_bounds(
+  margins: np.ndarray,
+  norms: Mapping[str, Any],
+  widths: tuple[Any, int],
+  lengths: tuple[float, float],
+  **shared: Any,
+) -> Bounds:
+  """Those of norms alone.
+
+  The widths are Neyshabur's (2017) and Bartlett's, the lengths those of the
+  longest input and of all inputs in one vector.
+  """
+  spectral = {'spectral': norms['spectral']} | shared
+  longest = {'frobenius': norms['frobenius'], 'input_norm': lengths[0]}
+  together = {'two_one': norms['two_one'], 'data_norm': lengths[1]}
+  found = (
+    baselines.neyshabur_2015(margins, **longest, **shared),
+    baselines.neyshabur_2017(margins, width=widths[0], **longest, **spectral),
+    baselines.bartlett_2017(margins, width=widths[1], **together, **spectral),
+  )
+  return dict(zip(NORM_BOUNDS, found, strict=True))
 
 
 def _arora(net: Network, shared: dict[str, float]) -> Bounds:

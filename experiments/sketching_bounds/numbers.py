@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.common import published
 from experiments.common.frames import Row
+from experiments.sketching_bounds.methods import NORM_BOUNDS, norm_bounds
 from htjax.bounds import baselines
 
 METHODS = {
@@ -22,13 +23,12 @@ METHODS = {
 }
 TRUE = 'true error'
 LABELS = METHODS | {TRUE: TRUE}
-NORM_BOUNDS = ('neyshabur_2015', 'neyshabur_2017', 'bartlett_2017')
 
 
 def printed(row: Row) -> dict[str, float]:
   """Natural logarithms in Tables 2 and 3; the paper's own fits `reading`."""
   table = {'mnist': 'SK-TB2', 'cifar10': 'SK-TB3'}.get(row['dataset'], '')
-  return published.row(table, row['width']) or {}
+  return published.row(table, row['width'])
 
 
 def complexities(row: Row) -> dict[str, float]:
@@ -37,10 +37,14 @@ def complexities(row: Row) -> dict[str, float]:
   logs = {name: one['complexity'] for name, one in row['methods'].items()}
   # A file does not hold the logarithm of 0.
   found = {n: v for n, v in logs.items() if v is not None and math.isfinite(v)}
-  found['reading'] = reading(row)
-  if row['test_error'] > 0:
-    found[TRUE] = math.log(row['test_error'])
+  found |= _without_norms(row)
   return {n: found[n] for n in LABELS if n in found}
+
+
+def _without_norms(row: Row) -> dict[str, float]:
+  error = row['test_error']
+  found = {TRUE: math.log(error)} if error > 0 else {}
+  return {'reading': reading(row)} | found
 
 
 def reading(row: Row) -> float:
@@ -67,41 +71,20 @@ def in_one_currency(row: Row) -> dict[str, float]:
 
 def measured_in_one_currency(row: Row) -> dict[str, float]:
   """The printed formulas on our network at its margin, and its error."""
-  norms, n = row['norms'], row['num_samples']
-  shared = {'gamma': row['gamma'], 'delta': 0.5, 'variant': 'authors'}
-  margins = np.ones(1)  # the formulas have no empirical term
+  scale = math.log(row['num_samples'])
+  rooted = {name: 0.5 * (v - scale) for name, v in squares(row).items()}
+  return rooted | _without_norms(row)
+
+
+def squares(row: Row) -> dict[str, float]:
+  """ln of the norm bounds as the paper's program has them, over gamma^2."""
   fan_in = np.array([a for a, _ in row['shapes']])
-  spectral: Any = {'spectral': np.array(norms['spectral'])}
-  frobenius = np.array(norms['frobenius'])
-  squares = {
-    'neyshabur_2015': baselines.neyshabur_2015(
-      margins, frobenius=frobenius, input_norm=1.0, **shared
-    ),
-    'neyshabur_2017': baselines.neyshabur_2017(
-      margins,
-      frobenius=frobenius,
-      width=fan_in,
-      input_norm=1.0,
-      **spectral,
-      **shared,
-    ),
-    'bartlett_2017': baselines.bartlett_2017(
-      margins,
-      two_one=frobenius,
-      width=2,
-      data_norm=1.0,
-      **spectral,
-      **shared,
-    ),
-  }
-  found = {
-    name: 0.5 * (bound.log_value - math.log(n))
-    for name, bound in squares.items()
-  }
-  found['reading'] = reading(row)
-  if row['test_error'] > 0:
-    found[TRUE] = math.log(row['test_error'])
-  return found
+  norms = {name: np.array(values) for name, values in row['norms'].items()}
+  norms['two_one'] = norms['frobenius']
+  shared = {'gamma': row['gamma'], 'delta': 0.5, 'variant': 'authors'}
+  # The formulas have no empirical term.
+  found = norm_bounds(np.ones(1), norms, (fan_in, 2), (1.0, 1.0), **shared)
+  return {name: bound.log_value for name, bound in found.items()}
 
 
 def stable_ranks(row: Row) -> np.ndarray:

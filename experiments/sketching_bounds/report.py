@@ -1,5 +1,6 @@
 """The tables: which rows, which columns, which printed numbers beneath."""
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -51,17 +52,16 @@ def tables(rows: list[Row]) -> list[str]:
   ]
 
 
-def _printed(row: Row) -> dict[str, str]:
-  return _beneath(numbers.printed(row))
-
-
-def _printed_currency(row: Row) -> dict[str, str]:
-  return _beneath(numbers.in_one_currency(row))
-
-
-def _beneath(values: Mapping[str, float]) -> dict[str, str]:
-  cells = {LABELS[name]: f'{value:.2f}' for name, value in values.items()}
+def _beneath(
+  function: Callable[[Row], Mapping[str, float]], row: Row
+) -> dict[str, str]:
+  found = function(row).items()
+  cells = {LABELS[name]: f'{value:.2f}' for name, value in found}
   return {'': 'published', **cells} if cells else {}
+
+
+_printed = functools.partial(_beneath, numbers.printed)
+_printed_currency = functools.partial(_beneath, numbers.in_one_currency)
 
 
 def _slopes(rows: list[Row]) -> Iterator[Row]:

@@ -18,7 +18,7 @@ from experiments.tail_estimators.report import report
 from htjax import stable, tail_index
 
 # (key, shape [K, d]) -> samples.
-Draw = Callable[[Any, tuple[int, int]], Any]
+Draw = Callable[[Any, tuple[int, ...]], Any]
 
 
 class Law(NamedTuple):
@@ -119,17 +119,18 @@ def bias_cells(config: ConfigDict) -> Iterator[Cell]:
   for i, law in enumerate(laws()):
     if law.name in (config.laws or (law.name,)):
       for name, estimate in compiled.items():
-        setting = i, law, name, estimate, shape, settings.repeats
-        yield cell(f'{law.name}, {name}', _bias, *setting, study='bias')
+        # Every estimator sees the same samples of a law.
+        own = Setting(i, law, name, shape, estimate), settings.repeats
+        yield cell(f'{law.name}, {name}', _bias, *own, study='bias')
 
 
 def coverage_cells(config: ConfigDict) -> Iterator[Cell]:
   """Each estimator on its own model."""
-  for i, own in enumerate(own_models(config.coverage.stable_size)):
-    if own.estimator in (config.estimators or (own.estimator,)):
-      setting = i, own, config.coverage.replicates
-      name = f'{own.estimator}, {own.law}'
-      yield cell(name, _coverage, *setting, study='coverage')
+  settings = config.coverage
+  for i, (law, name, *more) in enumerate(own_models(settings.stable_size)):
+    if name in (config.estimators or (name,)):
+      own = Setting(i, law, name, *more), settings.replicates
+      yield cell(f'{name}, {law.name}', _coverage, *own, study='coverage')
 
 
 # [R, ..] samples -> alpha, standard error and p-value, [R] each.
@@ -146,37 +147,35 @@ def _compiled(estimate: Estimator) -> Compiled:
   return jax.jit(lambda samples: lax.map(one, samples))
 
 
-def _run(
-  key: Any, num: int, draw: Callable[[Any], Any], estimate: Compiled
-) -> tuple[np.ndarray, ...]:
-  """alpha, standard error and p-value of `num` fresh samples."""
-  keys = jax.random.split(key, num)
-  samples = jax.jit(lambda keys: lax.map(draw, keys))(keys)
-  return tuple(np.asarray(a, np.float64) for a in estimate(samples))
+class Setting(NamedTuple):
+  """An estimator and a law, and its number in the study."""
+
+  number: int
+  law: Law
+  estimator: str
+  shape: tuple[int, ...]
+  estimate: Compiled
+
+  def run(self, stream: int, num: int) -> tuple[np.ndarray, ...]:
+    """alpha, standard error and p-value of `num` fresh samples."""
+    key = jax.random.fold_in(jax.random.key(stream), self.number)
+    keys = jax.random.split(key, num)
+    draw = functools.partial(lax.map, lambda k: self.law.draw(k, self.shape))
+    samples = jax.jit(draw)(keys)
+    return tuple(np.asarray(a, np.float64) for a in self.estimate(samples))
 
 
-def _bias(
-  index: int,
-  law: Law,
-  name: str,
-  estimate: Compiled,
-  shape: tuple[int, int],
-  repeats: int,
-) -> Row:
-  # Every estimator sees the same samples of a law.
-  key = jax.random.fold_in(jax.random.key(0), index)
-  alpha, error, p_value = _run(
-    key, repeats, lambda key: law.draw(key, shape), estimate
-  )
+def _bias(own: Setting, repeats: int) -> Row:
+  alpha, error, p_value = own.run(0, repeats)
   tested = np.any(np.isfinite(p_value))
   return {
-    'law': law.name,
-    'estimator': name,
-    'truth': law.alpha if math.isfinite(law.alpha) else None,
+    'law': own.law.name,
+    'estimator': own.estimator,
+    'truth': own.law.alpha if math.isfinite(own.law.alpha) else None,
     'median': np.nanmedian(alpha),
     'low': np.nanquantile(alpha, 0.05),
     'high': np.nanquantile(alpha, 0.95),
-    'coverage': _share_covered(alpha, error, law.alpha),
+    'coverage': _share_covered(alpha, error, own.law.alpha),
     'rejected': np.nanmean(p_value < 0.05) if tested else None,
   }
 
@@ -189,18 +188,7 @@ def _share_covered(
   return float(np.mean(np.abs(alpha - truth) <= 1.96 * error))
 
 
-class OwnModel(NamedTuple):
-  """An estimator, and a law on which its standard error is asymptotic."""
-
-  estimator: str
-  law: str
-  alpha: float
-  size: int
-  draw: Callable[[Any], Any]
-  estimate: Compiled
-
-
-def own_models(stable_size: int) -> Iterator[OwnModel]:
+def own_models(stable_size: int) -> Iterator[tuple[Any, ...]]:
   """Power laws for order statistics; stable laws for the others."""
   pareto = 'Pareto', jax.random.pareto, (1.5, 2.5, 3.5)
   alphas = (1.2, 1.5, 1.8, 1.95)
@@ -231,8 +219,8 @@ def own_models(stable_size: int) -> Iterator[OwnModel]:
   for name, (law, sample, tails), estimate, shape in models:
     compiled = _compiled(estimate)
     for alpha in tails:
-      draw = functools.partial(_draw, sample, alpha, shape=shape)
-      yield OwnModel(name, f'{law} {alpha:g}', alpha, shape[0], draw, compiled)
+      draw = functools.partial(_draw, sample, alpha)
+      yield Law(f'{law} {alpha:g}', draw, alpha), name, shape, compiled
 
 
 def _with_the_search(x: Any) -> tail_index.TailEstimate:
@@ -243,15 +231,14 @@ def _with_the_search(x: Any) -> tail_index.TailEstimate:
   return tail_index.power_law(x)._replace(standard_error=error)
 
 
-def _coverage(index: int, own: OwnModel, replicates: int) -> Row:
-  key = jax.random.fold_in(jax.random.key(1), index)
-  alpha, error, _ = _run(key, replicates, own.draw, own.estimate)
-  covered = np.mean(np.abs(alpha - own.alpha) <= 1.96 * error)
+def _coverage(own: Setting, replicates: int) -> Row:
+  alpha, error, _ = own.run(1, replicates)
+  covered = np.mean(np.abs(alpha - own.law.alpha) <= 1.96 * error)
   return {
-    'law': own.law,
+    'law': own.law.name,
     'estimator': own.estimator,
-    'truth': own.alpha,
-    'size': own.size,
+    'truth': own.law.alpha,
+    'size': own.shape[0],
     'median': np.median(alpha),
     'coverage': covered,
     'standard_error': math.sqrt(covered * (1 - covered) / replicates),

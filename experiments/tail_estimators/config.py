@@ -1,8 +1,5 @@
 """Presets: how many samples, and of which size.
 
-`python -m experiments.tail_estimators
---config=experiments/tail_estimators/config.py:PRESET --workdir=DIR`
-
 Over each preset stand its time on 2 cores and numbers that come out.
 """
 

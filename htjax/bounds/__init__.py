@@ -25,8 +25,10 @@ from htjax.bounds import (
   gaussian_compression,
   heavy_tails,
   magnitude_sketching,
+  margin_grid,
   networks,
   spectral,
+  weight_laws,
 )
 from htjax.bounds.margins import margin_loss, margins, ramp_loss
 from htjax.bounds.older_addresses import older
@@ -44,11 +46,13 @@ __all__ = [
   'heavy_tails',
   'magnitude_sketching',
   'make_bound',
+  'margin_grid',
   'margin_loss',
   'margins',
   'networks',
   'ramp_loss',
   'spectral',
+  'weight_laws',
 ]
 
 

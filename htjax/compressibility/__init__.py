@@ -23,6 +23,12 @@ from htjax.compressibility.errors import (
   compression_error,
   smallest_kappa,
 )
+from htjax.compressibility.limits import (
+  diluted_pareto_limit,
+  error_rate,
+  pareto_limit,
+)
+from htjax.compressibility.networks import NetworkErrors, network_errors
 from htjax.compressibility.ratios import (
   column_norms,
   invisible_noise_ratios,
@@ -36,6 +42,7 @@ __all__ = [
   'ROUNDINGS',
   'AllBut',
   'Kept',
+  'NetworkErrors',
   'as_floating',
   'best_k',
   'check_kappa',
@@ -43,14 +50,18 @@ __all__ = [
   'check_order',
   'column_norms',
   'compression_error',
+  'diluted_pareto_limit',
+  'error_rate',
   'gaussian_limit',
   'gaussian_ratio',
   'invisible_noise_ratios',
   'kept_count',
   'largest',
   'median',
+  'network_errors',
   'num_removable',
   'num_true',
+  'pareto_limit',
   'pruning_ratio',
   'smallest_kappa',
   'stable_curve',

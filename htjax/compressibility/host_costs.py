@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from htjax.host import chunks
+from htjax.host import chunks, sum_of_squares
 
 
 class Removal:
@@ -63,7 +63,7 @@ class Removal:
   def _sum(self, part: slice) -> Any:
     """Sum of the p-th powers of entries relative to the largest."""
     share = self.entries[part].astype(np.float64) / (self.highest or 1)
-    return np.dot(share, share) if self.p == 2 else np.sum(share**self.p)
+    return sum_of_squares(share) if self.p == 2 else np.sum(share**self.p)
 
 
 def column_norms(matrix: Any, p: float = 2) -> np.ndarray:

@@ -73,8 +73,8 @@ def largest_of_spread(scores: Sequence[Array], k: ArrayLike) -> list[Array]:
   those before a place.
 
   Args:
-    scores: of one dtype, spread over the devices of one mesh.
-    k: as in `largest`.
+    scores: arrays of one dtype, spread over the devices of one mesh.
+    k: number of entries that are marked, of all arrays together; traced.
 
   Returns:
     Masks of the arrays' shapes. Of equal scores those of the first array come

@@ -5,13 +5,18 @@
 `svhn_cropped` are read through TensorFlow Datasets from `array_record` files,
 without TensorFlow, once `htjax data prepare NAME --data_dir=DIR` has
 written them. `pixels` gives back the integers of standardised pictures,
+<<<<<<< HEAD
 of which `edge_features` makes features that know no data. `batches` streams
 what need not fit in memory, for `training.train_batches`.
+=======
+of which `edge_features` makes features that know no data; `shifted` moves
+pictures at random.
+>>>>>>> main
 """
 
 from htjax.data.edges import edge_features
 from htjax.data.loading import NAMES, load
-from htjax.data.pictures import pixels
+from htjax.data.pictures import pixels, shifted
 from htjax.data.preparing import prepare
 from htjax.data.store import find_prepared
 from htjax.data.streaming import batches
@@ -28,5 +33,6 @@ __all__ = [
   'load',
   'pixels',
   'prepare',
+  'shifted',
   'synthetic',
 ]

@@ -1,4 +1,6 @@
-"""Pictures as they were before they were standardised."""
+"""Pictures as they were before they were standardised, and moved about."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -47,3 +49,48 @@ def pixels(split: Split, num_levels: int = 255) -> np.ndarray:
       'them, got numbers between the levels'
     )
   return whole.astype(np.uint8)
+
+
+@checked
+def shifted(
+  inputs: np.ndarray, most: int, seed: int | Sequence[int]
+) -> np.ndarray:
+  """Each picture moved by up to so many pixels along each axis.
+
+  What comes in repeats the border; an axis of length 1 is left alone, so that
+  series [n, length, 1, c] move in time.
+
+  Args:
+    inputs: [n, height, width, channels].
+    most: >= 0 and below every side that is moved; all moves are equally likely.
+    seed: as of `numpy.random.default_rng`.
+
+  Returns:
+    Array like `inputs`.
+
+  Raises:
+    ValueError: inputs of another rank, a count out of range.
+
+  Examples:
+    >>> import numpy as np
+    >>> from htjax import data
+    >>> row = np.arange(5.0).reshape(1, 1, 5, 1)
+    >>> data.shifted(row, 1, seed=0).ravel()
+    array([1., 2., 3., 4., 4.])
+  """
+  check_count('most', most, 0)
+  if np.ndim(inputs) != 4:
+    raise ValueError(
+      f'inputs must be [n, height, width, channels], got {np.shape(inputs)}'
+    )
+  n, *sides, _ = inputs.shape
+  edges = [most if side > 1 else 0 for side in sides]
+  if any(most >= side > 1 for side in sides):
+    raise ValueError(f'most must be below the sides {sides}, got {most}')
+  padded = np.pad(inputs, ((0, 0), *((e, e) for e in edges), (0, 0)), 'edge')
+  rng = np.random.default_rng(seed)
+  rows, columns = (
+    rng.integers(2 * edge + 1, size=(n, 1)) + np.arange(side)
+    for edge, side in zip(edges, sides, strict=True)
+  )
+  return padded[np.arange(n)[:, None, None], rows[:, :, None], columns[:, None]]

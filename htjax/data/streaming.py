@@ -48,9 +48,10 @@ def batches(
     seed: of the order, which is another in each epoch, the same on all
       hosts; None leaves the order as it is.
     num_epochs: passes over the examples; None goes on for ever.
-    flatten: as in `load`, of a name.
+    flatten: of a name, whether inputs are [b, height * width * channels].
     drop_last: whether the last, partial batch of all is left out.
-    data_dir: as in `load`.
+    data_dir: TFDS directory of the prepared files; None looks where `load`
+      does.
 
   Returns:
     grain's iterator over (inputs [b, ..] float32, labels [b] int32), prepared

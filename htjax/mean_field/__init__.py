@@ -25,6 +25,14 @@ from htjax.mean_field.closed_forms import (
 )
 from htjax.mean_field.euler import EulerErrors, euler_error
 from htjax.mean_field.gradients import GradientNorms, gradient_norms
+from htjax.mean_field.pieces import (
+  EulerPieces,
+  Thresholds,
+  compressibility_thresholds,
+  euler_pieces,
+  largest_path_norm,
+  mean_norm,
+)
 from htjax.mean_field.problem import Problem, drift, predict, risk
 from htjax.mean_field.rates import Rate, fit_rate
 from htjax.mean_field.simulation import Trajectory, euler_step, simulate
@@ -41,24 +49,30 @@ from htjax.mean_field.theory import (
 __all__ = [
   'ChaosErrors',
   'EulerErrors',
+  'EulerPieces',
   'GradientNorms',
   'Problem',
   'Rate',
   'ReferencePath',
   'Regularity',
   'Study',
+  'Thresholds',
   'Trajectory',
+  'compressibility_thresholds',
   'drift',
   'euler_bound',
   'euler_error',
+  'euler_pieces',
   'euler_step',
   'fit_rate',
   'gradient_norm_bound',
   'gradient_norms',
   'gronwall_constant',
   'largest_norm_bound',
+  'largest_path_norm',
   'lipschitz_ratios',
   'mean_largest_norm',
+  'mean_norm',
   'norm_tail_constant',
   'norm_tail_supremum',
   'ornstein_uhlenbeck_scale',

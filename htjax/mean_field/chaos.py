@@ -29,8 +29,9 @@ from htjax.mean_field.studies import (
   STUDY,
   Initial,
   Study,
-  check_replicas,
   check_start,
+  check_study,
+  data_of,
   norm,
   over_replicas,
   own_drift,
@@ -177,8 +178,10 @@ def propagation_of_chaos(
       width; or a ReferencePath for these settings.
     study: replicas, initial values and devices. Without common noise the
       copies have noise of their own: the distances then do not decay. In its
-      place num_replicas=, initial=, common_noise=, at_once= and mesh= may be
-      given.
+      place num_replicas=, initial=, common_noise=, at_once=, mesh= and
+      batch_size= may be given. With a batch_size a part of the distances is
+      due to the batches, which all particles share: it is of order
+      step_size^(1/2) and does not decay with the width.
 
   Returns:
     ChaosErrors.
@@ -215,7 +218,7 @@ def propagation_of_chaos(
     ([4, 16], (2, 4))
   """
   key = check_key(key)
-  check_replicas(study)
+  check_study(study, problem)
   initial = check_start(problem, noise, step_size, num_steps, study.initial)
   widths = _check_counts('widths', widths)
   reference_key, replica_key = jax.random.split(key)
@@ -300,10 +303,12 @@ def _chaos(
       t, outputs = at
       slopes = loss_slopes(problem, outputs)
       copies = copies + eta * velocity(problem, own + copies, slopes)
+      step_key = jax.random.fold_in(noise_key, t)
+      data = data_of(study, problem, step_key)
       systems = tuple(
-        d + eta * own_drift(problem, fallen[: len(d)] + d) for d in systems
+        d + eta * own_drift(data, fallen[: len(d)] + d) for d in systems
       )
-      x = draw(jax.random.fold_in(noise_key, t))
+      x = draw(step_key)
       fallen = fallen + x
       if study.common_noise:
         own, limit = fallen, copies

@@ -15,8 +15,8 @@ from htjax.mean_field.studies import (
   STUDY,
   Initial,
   Study,
-  check_replicas,
   check_start,
+  check_study,
   over_replicas,
 )
 from htjax.noise import StableNoise
@@ -63,7 +63,9 @@ def gradient_norms(
     step_size: eta > 0, traced.
     num_steps: K, static.
     num_particles: n, static.
-    study: replicas, initial values and devices, or its fields in its place.
+    study: replicas, initial values and devices, or its fields in its place;
+      with a batch_size the particles move by batches, and the gradients are
+      those of all data along the way.
 
   Returns:
     GradientNorms of `study.num_replicas` replicas.
@@ -100,7 +102,7 @@ def gradient_norms(
   """
   key = check_key(key)
   check_count('num_particles', num_particles)
-  check_replicas(study)
+  check_study(study, problem)
   initial = check_start(problem, noise, step_size, num_steps, study.initial)
   sizes = num_particles, num_steps, initial, study
   return multihost.local(
@@ -133,6 +135,7 @@ def _gradient_norms(
       *(problem, theta, noise),
       step_size=step_size,
       num_steps=num_steps,
+      batch_size=study.batch_size,
       save_every=1,
     ).particles[:-1]
     return jax.lax.map(square, path), risk(problem, theta)

@@ -188,12 +188,17 @@ def simulate(
       f'save_every must divide num_steps = {num_steps}, got {save_every}'
     )
   if batch_size is not None:
-    check_count('batch_size', batch_size)
-    check_range('batch_size', batch_size, 1, num_data(problem))
+    check_batch(problem, batch_size)
   return _simulate(
     *(key, problem, particles, noise, step_size),
     *(num_steps, save_every, batch_size),
   )
+
+
+def check_batch(problem: Problem, batch_size: Any) -> None:
+  """Raise unless the problem has that many data."""
+  check_count('batch_size', batch_size)
+  check_range('batch_size', batch_size, 1, num_data(problem))
 
 
 def check_process(noise: Any, step_size: Any) -> None:
@@ -254,7 +259,7 @@ def _simulate(
     step_key = jax.random.fold_in(key, t)
     data = problem
     if batch_size is not None:
-      data = _batch(jax.random.fold_in(step_key, 1), problem, batch_size)
+      data = batch_of(jax.random.fold_in(step_key, 1), problem, batch_size)
     return _euler_step(step_key, data, theta, noise, step_size), None
 
   def stretch(theta: Array, t: Array) -> tuple[Array, Array]:
@@ -269,7 +274,8 @@ def _simulate(
   return Trajectory(times, jnp.concatenate([particles[None], kept]))
 
 
-def _batch(key: PRNGKey, problem: Problem, size: int) -> Problem:
+def batch_of(key: PRNGKey, problem: Problem, size: int) -> Problem:
+  """The problem with so many of its data, drawn without replacement."""
   rows = jax.random.choice(key, num_data(problem), (size,), replace=False)
   return dataclasses.replace(
     problem,

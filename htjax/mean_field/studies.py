@@ -26,7 +26,7 @@ from htjax.mean_field.problem import (
   mean_output,
   velocity,
 )
-from htjax.mean_field.simulation import check_process
+from htjax.mean_field.simulation import batch_of, check_batch, check_process
 from htjax.noise import StableNoise
 from htjax.types import Array, PRNGKey
 
@@ -44,6 +44,9 @@ class Study(NamedTuple):
       control.
     at_once: replicas per batch: 1 is best on a CPU.
     mesh: devices over which the replicas are split evenly.
+    batch_size: data that the drift of a system's step uses, drawn without
+      replacement anew in each step, for all systems alike; the process that
+      they are compared with uses all data, as None does.
   """
 
   num_replicas: int = 64
@@ -51,6 +54,7 @@ class Study(NamedTuple):
   common_noise: bool = True
   at_once: int = 1
   mesh: Mesh | None = None
+  batch_size: int | None = None
 
 
 STUDY = Study()
@@ -110,8 +114,8 @@ def over_replicas(f: Callable, key: PRNGKey, study: Study) -> Any:
   )
 
 
-def check_replicas(study: Study) -> None:
-  """Raise unless the replicas can be spread like that."""
+def check_study(study: Study, problem: Problem) -> None:
+  """Raise unless the replicas can be made and spread like that."""
   if not isinstance(study, Study):
     raise ValueError(f'study must be a mean_field.Study, got {study!r}')
   num, mesh = study.num_replicas, study.mesh
@@ -122,12 +126,21 @@ def check_replicas(study: Study) -> None:
       f'num_replicas must be a multiple of the {mesh.size} devices of mesh, '
       f'got {num}'
     )
+  if study.batch_size is not None:
+    check_batch(problem, study.batch_size)
 
 
 def own_drift(problem: Problem, theta: Array) -> Array:
   """The drift of every particle of a system."""
   slopes = loss_slopes(problem, mean_output(problem, theta))
   return velocity(problem, theta, slopes)
+
+
+def data_of(study: Study, problem: Problem, step_key: PRNGKey) -> Problem:
+  """The data of one step of the systems; as in `simulate`."""
+  if study.batch_size is None:
+    return problem
+  return batch_of(jax.random.fold_in(step_key, 1), problem, study.batch_size)
 
 
 def norm(x: Array) -> Array:

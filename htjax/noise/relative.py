@@ -12,6 +12,12 @@ momentum changes is how soon the gradients undo them: against a curvature h the
 noise of old steps fades like exp(-eta h k / (1 - momentum)) after k more. r is
 therefore what noise amounts to in directions that the loss does not see, and
 more than that in no direction.
+
+r is a share of a unit's weights, not of its output. Against inputs whose mean
+is not zero, as behind a ReLU, a shift that a unit's weights share (Type I)
+moves the output sqrt(p) times as far as independent noise of the same r.
+BatchNorm takes that away where its statistics follow, and not where they are
+fixed.
 """
 
 from collections.abc import Callable

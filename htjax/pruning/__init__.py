@@ -28,6 +28,7 @@ from htjax.pruning.magnitudes import (
   rows,
 )
 from htjax.pruning.networks import Compacted, compact
+from htjax.pruning.per_layer import per_layer
 from htjax.pruning.randomized import (
   gaussian_replacement,
   keep_probability,
@@ -75,6 +76,7 @@ __all__ = [
   'multiply_adds',
   'nnx_apply',
   'nnx_module',
+  'per_layer',
   'random_columns',
   'randomized_magnitude',
   'rows',

@@ -16,8 +16,9 @@ import numpy as np
 
 from htjax.pruning.costs import trace
 from htjax.units import jaxprs
-from htjax.units.jaxprs import Followed, Labels, is_variable
-from htjax.units.ties import Resolved
+from htjax.units.following.known import is_variable
+from htjax.units.jaxprs import Followed
+from htjax.units.ties import Labels, Resolved
 
 _NUMBER = 'a number in the computation depends on how many units there are'
 _SHAPE = 'an array of fixed size, or a fixed part of one, holds units'

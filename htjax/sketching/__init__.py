@@ -16,12 +16,15 @@ from htjax.sketching.sizes import (
   sketch_dimension,
   useful_sparsity,
 )
+from htjax.sketching.trials import Trials, recovery_trials
 
 __all__ = [
   'Recovery',
+  'Trials',
   'bipartite_ensemble',
   'distributed_sparsity',
   'recover',
+  'recovery_trials',
   'sketch',
   'sketch_dimension',
   'sparse_mask',

@@ -5,6 +5,7 @@ has characteristic function E exp(itX) = exp(-|t|^alpha), so that alpha = 2 is
 the normal law of variance 2 and alpha = 1 the standard Cauchy law.
 """
 
+from htjax.stable.autoregression import autoregression
 from htjax.stable.distribution import (
   LogMoment,
   cdf,
@@ -22,10 +23,13 @@ from htjax.stable.draws import (
   sample_positive,
   sample_vectors,
 )
+from htjax.stable.moments import absolute_moment
 
 __all__ = [
   'KINDS',
   'LogMoment',
+  'absolute_moment',
+  'autoregression',
   'cdf',
   'characteristic_function',
   'levy_increments',

@@ -2,7 +2,8 @@
 
 Three forms of one law have the same methods: of an alpha that is one known
 number, a table; of 2, the normal law; of any other, traced or an array, the
-integrals point by point.
+integrals point by point. Laws of alpha below 0.5, and skewed ones, are in
+`htjax.laws.skewed`.
 """
 
 from collections.abc import Callable

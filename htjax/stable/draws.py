@@ -101,7 +101,7 @@ def _sample(
   dtype: np.dtype,
 ) -> Float[Array, '...']:
   alpha = _alpha(key, alpha, 2.0, shape, dtype)
-  sign, near, far, w = _angle_and_exponential(key, shape, dtype)
+  sign, near, far, w = angle_and_exponential(key, shape, dtype)
   # |U| = near in (0, pi/2); far = pi/2 - |U|, both to full precision.
   near, far = near * _HALF_PI, far * _HALF_PI
   gap = 2.0 - alpha
@@ -167,7 +167,7 @@ def _sample_positive(
 ) -> Float[Array, '...']:
   """A^exponent, which may be in range where A is not."""
   alpha = _alpha(key, alpha, 1.0, shape, dtype)
-  _, near, far, w = _angle_and_exponential(key, shape, dtype)
+  _, near, far, w = angle_and_exponential(key, shape, dtype)
   # The angle pi * near in (0, pi), and its distance from pi.
   near, far = near * np.pi, far * np.pi
   rest = 1.0 - alpha
@@ -424,7 +424,7 @@ def _spread(x: Array, shape: _Shape) -> Array:
   return x if x.ndim == 0 else jnp.broadcast_to(x, shape)
 
 
-def _angle_and_exponential(
+def angle_and_exponential(
   key: PRNGKey, shape: _Shape, dtype: np.dtype
 ) -> tuple[
   UInt[Array, '*shape'],

@@ -9,6 +9,13 @@ is not clamped at 2, and says how well its model fits. Which to use: `mmo` and
 
 from htjax.tail_index.block_sums import max_ratio, mmo, mmo_univariate
 from htjax.tail_index.estimate import TailEstimate
+from htjax.tail_index.gradient_noise import GradientNoise, gradient_noise
+from htjax.tail_index.homogeneity import (
+  Dependence,
+  Halves,
+  halves,
+  magnitude_dependence,
+)
 from htjax.tail_index.layers import (
   layer_protocol,
   layer_samples,
@@ -37,8 +44,13 @@ from htjax.tail_index.stable_fit import stable_mle
 
 __all__ = [
   'Comparison',
+  'Dependence',
+  'GradientNoise',
+  'Halves',
   'TailEstimate',
   'de_haan_resnick',
+  'gradient_noise',
+  'halves',
   'hill',
   'hill_plot',
   'layer_protocol',
@@ -46,6 +58,7 @@ __all__ = [
   'layer_table',
   'least_squares_chain',
   'least_squares_index',
+  'magnitude_dependence',
   'max_ratio',
   'mmo',
   'mmo_univariate',

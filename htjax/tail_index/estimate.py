@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from htjax.checks import check_finite, check_range, is_concrete
-from htjax.floats import as_floating, as_working
+from htjax.floats import as_working
 from htjax.host import Working, is_spread, placed_freely, to_device
 from htjax.types import Array, ArrayLike
 
@@ -148,13 +148,6 @@ def _count(num: ArrayLike) -> Array:
   if is_concrete(num):
     return to_device(num, np.int32)
   return jnp.asarray(num, jnp.int32)
-
-
-def check_samples(name: str, x: ArrayLike, ndim: int, least: int) -> Array:
-  """`working_samples` as an array of JAX."""
-  x = as_floating(name, x)
-  checked = working_samples(name, x, ndim, least)
-  return x.reshape(checked.shape)
 
 
 def working_samples(

@@ -223,7 +223,8 @@ def layer_protocol(
     cap: None, or the largest alpha to return (the papers take 2), static.
 
   Returns:
-    TailEstimate. `num_used` is the number of samples; the standard error and
+    TailEstimate. `num_used` is the number of samples, of a prime number all but
+    the last, since none divides it; the standard error and
     `p_value` are the medians over block sizes and permutations of what the
     estimator says. It says nothing of how the estimates change with the block
     size, which they do unless the law is stable.
@@ -255,6 +256,7 @@ def layer_protocol(
   vectors, _ = to_unit_peak(vectors)
   if estimator != 'mmo':
     vectors = _entries(vectors)
+  vectors = _with_divisors(vectors)
   blocks = protocol_blocks(vectors.shape[0])
   if protocol == 'paper':
     root = math.isqrt(vectors.shape[0])
@@ -267,8 +269,16 @@ def layer_protocol(
 def _of_vectors(key: PRNGKey, vectors: Any) -> TailEstimate:
   """`layer_protocol` of vectors that are known, as it is by default."""
   vectors, _ = to_unit_peak(working_samples('leaf', vectors, 2, 4))
+  vectors = _with_divisors(vectors)
   blocks = protocol_blocks(len(vectors))
   return _over_blocks(key, vectors, 'mmo', blocks, _PERMUTATIONS)
+
+
+def _with_divisors(vectors: Working) -> Working:
+  """Without the last of a prime number of samples, which has no blocks."""
+  num = len(vectors)
+  is_prime = all(num % d for d in range(2, math.isqrt(num) + 1))
+  return vectors[:-1] if is_prime else vectors
 
 
 def _over_blocks(
@@ -358,12 +368,14 @@ def permutations(key: PRNGKey, num: int, count: int) -> list[np.ndarray]:
 def _bits(key: PRNGKey, count: int, size: int) -> Array:
   """Random bits of `count` permutations of up to 2^31 things, in 3 rounds."""
 
+  def drawn(own: PRNGKey, _: None) -> tuple[PRNGKey, Array]:
+    own, once = jax.random.split(own)
+    return own, jax.random.bits(once, (size,), jnp.uint32)
+
   def lines(index: Array) -> Array:
-    own, drawn = jax.random.fold_in(key, index), []
-    for _ in range(3):
-      own, once = jax.random.split(own)
-      drawn.append(jax.random.bits(once, (size,), jnp.uint32))
-    return jnp.stack(drawn)
+    # Rolled up, since these rounds are slow to compile.
+    own = jax.random.fold_in(key, index)
+    return jax.lax.scan(drawn, own, None, length=3)[1]
 
   return jax.lax.map(lines, jnp.arange(count))
 
@@ -679,9 +691,13 @@ def _largest_eigenvalue(gram: np.ndarray) -> Any:
 
   if len(gram) >= _LANCZOS:
     start = np.random.default_rng(0).standard_normal(len(gram))
+    # Threads of a product with one vector wait longer than they work.
+    product = linalg.LinearOperator(
+      gram.shape, lambda v: np.einsum('ij,j->i', gram, v.ravel()), dtype=float
+    )
     try:
       return linalg.eigsh(
-        gram, 1, which='LA', v0=start, tol=1e-9, return_eigenvectors=False
+        product, 1, which='LA', v0=start, tol=1e-9, return_eigenvectors=False
       )[0]
     except linalg.ArpackNoConvergence:
       pass

@@ -47,6 +47,8 @@ from htjax.types import Array, ArrayLike, PRNGKey
 _EXACT = 2048
 # Beyond, distances are compared at this many quantiles of each tail.
 _NUM_QUANTILES = 2048
+# On the host: quantiles of a first look, and candidates looked at together.
+_GLANCE, _TOGETHER = 64, 16
 ALTERNATIVES = ('exponential', 'lognormal')
 
 
@@ -383,19 +385,34 @@ def _host_search(y: Any, min_tail: int, num_candidates: int) -> tuple[int, Any]:
     xmins = y[ranks - 1].astype(np.float64)
     nums = y.size - np.searchsorted(y[::-1], y[ranks - 1], side='left')
     alphas = nums / log_excess_sums_at(y, nums)
-    distances = np.empty(len(ranks))
-    quantile = np.arange(1, num_quantiles + 1)[None, :]
-    for part in chunks(len(ranks), num_quantiles):
-      num = nums[part, None]
-      rank = -(-num * quantile // num_quantiles)
-      excess = np.log(y[rank - 1] / xmins[part, None])
-      above = np.exp(-alphas[part, None] * excess)
-      gap = np.abs(above - rank / num)
-      before = np.abs(above - (rank - 1) / num)
-      distances[part] = np.max(np.maximum(gap, before), axis=1)
-    usable = (xmins > 0) & np.isfinite(alphas) & np.isfinite(distances)
-    best = np.argmin(np.where(usable, distances, np.inf))
-  return int(nums[best]), xmins[best] if usable[best] else np.float64(np.nan)
+
+    def distances(which: Any, quantile: Any) -> np.ndarray:
+      found = np.empty(which.size)
+      for part in chunks(which.size, quantile.size):
+        num, xmin, alpha = (a[which[part], None] for a in (nums, xmins, alphas))
+        rank = -(-num * quantile // num_quantiles)
+        above = np.exp(-alpha * np.log(y[rank - 1] / xmin))
+        gap = np.abs(above - rank / num)
+        before = np.abs(above - (rank - 1) / num)
+        found[part] = np.max(np.maximum(gap, before), axis=1)
+      return np.where(np.isfinite(found), found, np.inf)
+
+    quantile = np.arange(1, num_quantiles + 1)
+    usable = np.flatnonzero((xmins > 0) & np.isfinite(alphas))
+    # At some of the quantiles no distance is larger: nearly all candidates are
+    # out of the question before they are looked at in full.
+    least = distances(usable, quantile[:: max(1, num_quantiles // _GLANCE)])
+    order = np.argsort(least, kind='stable')
+    full = np.full(usable.size, np.inf)
+    for start in range(0, usable.size, _TOGETHER):
+      some = order[start : start + _TOGETHER]
+      if least[some[0]] > np.min(full):
+        break
+      full[some] = distances(usable[some], quantile)
+  if not np.any(np.isfinite(full)):
+    return int(nums[0]), np.float64(np.nan)
+  best = usable[np.argmin(full)]
+  return int(nums[best]), xmins[best]
 
 
 def _host_fit(y: Any, num: int, xmin: Any, xp: Any) -> dict[str, Any]:

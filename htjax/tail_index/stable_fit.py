@@ -10,6 +10,7 @@ their standard error ~ n^(-1/2).
 
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -20,12 +21,14 @@ from jaxtyping import Float, Int
 
 from htjax.checks import check_count, checked
 from htjax.floats import times_power_of_two, to_unit_peak
+from htjax.host import chunks, on_host, sum_of_squares
 from htjax.tail_index import stable_slopes
 from htjax.tail_index.estimate import (
   TailEstimate,
-  check_samples,
+  host_estimate,
   kolmogorov_p_value,
   make_estimate,
+  working_samples,
 )
 from htjax.tail_index.stable_slopes import HIGH, LOW, TOUCH
 from htjax.types import Array, ArrayLike
@@ -33,7 +36,13 @@ from htjax.types import Array, ArrayLike
 # Below e^-8 times the scale the density is flat to 1e-5, even at alpha = 0.5.
 _FLAT = 8.0
 _NODES_PER_ROOT = 30.0
-_MAX_STEPS = 40
+_MAX_STEPS = 200
+# Of a step in standard errors, to be the last one.
+_ENOUGH = 1e-3
+# After a step that did not turn back, the next may be so much longer.
+_LONGER = 1.5
+# Arrays that are made of the samples on their way into the histogram.
+_NUM_BESIDE = 8
 # Of the differences that make the observed information: their error is of
 # second order, and in float32 the scores are good to about 1e-6.
 _RELATIVE_STEP, _LEAST_STEP, _SCALE_STEP = 0.05, 2e-3, 0.01
@@ -45,6 +54,24 @@ class _Histogram(NamedTuple):
   u: Array
   share: Array
   below: Array
+
+
+class _Search(NamedTuple):
+  """State of the search for the maximum.
+
+  Attributes:
+    theta: alpha and log(scale).
+    step: the last one in full.
+    rate: the part of it that was made.
+    length: of the full step, in standard errors.
+    count: of the steps made.
+  """
+
+  theta: Any
+  step: Any
+  rate: Any
+  length: Any
+  count: Any
 
 
 @checked
@@ -64,8 +91,9 @@ def stable_mle(x: ArrayLike, *, num_nodes: int | None = None) -> TailEstimate:
     likelihood need not be flat, it is the distance below 2 at which the
     likelihood has fallen as it does within one standard error elsewhere; the
     interval is then one-sided. Near 2 the law of the estimate is not normal
-    unless n is large: see the note. `ks_distance` is taken at the nodes, and
-    `p_value` is Kolmogorov's, too large because the law was fitted.
+    unless n is large: see the note; NaN where the search for the maximum has
+    not ended. `ks_distance` is taken at the nodes, and `p_value` is
+    Kolmogorov's, too large because the law was fitted.
 
   Raises:
     ValueError: fewer than 10 samples, num_nodes < 32; concrete x with NaN or
@@ -87,15 +115,59 @@ def stable_mle(x: ArrayLike, *, num_nodes: int | None = None) -> TailEstimate:
     >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
     True
   """
-  x = check_samples('x', x, 1, 10)
+  x = working_samples('x', x, 1, 10)
   if num_nodes is None:
     least = max(64, _NODES_PER_ROOT * x.size**0.25)
     # Few sizes, so that layers of many shapes share one program.
     num_nodes = 2 ** math.ceil(math.log2(least))
   check_count('num_nodes', num_nodes, 32)
+  if on_host(x):
+    return host_estimate(
+      *(_host_fit, x, int(num_nodes)), num_used=x.size, dtype=x.dtype
+    )
   histogram, start, peak, exponent = _histogram(x, int(num_nodes))
   fit = _maximise(histogram, start, peak, jnp.asarray(x.size, jnp.int32))
   return fit._replace(scale=times_power_of_two(fit.scale, exponent))
+
+
+def _host_fit(x: Any, num_nodes: int, xp: Any) -> dict[str, Any]:
+  """The fit by NumPy, from the histogram on in float64."""
+  del xp  # the device has a way of its own
+  peak = max(np.max(x), -np.min(x))
+  histogram, start = _host_histogram(x, peak, num_nodes)
+  search = _begun(start, np)
+  while _unfinished(search):
+    search = _improved(histogram, search, x.size, np)
+  known = _known(histogram, search, x.size, np)
+  return known | {'scale': np.float64(peak) * np.exp(search.theta[1])}
+
+
+def _host_histogram(
+  x: Any, peak: Any, num_nodes: int
+) -> tuple[_Histogram, Any]:
+  """Histogram of |x| over the largest, and the start of the search."""
+
+  def all_logs() -> Iterator[Any]:
+    parts = chunks(x.size, _NUM_BESIDE)
+    return (np.log(np.abs(x[part]) / peak) for part in parts)
+
+  num, total, squares = 0, 0.0, 0.0
+  for logs in all_logs():
+    known = logs if np.min(logs) > -np.inf else logs[logs > -np.inf]
+    num, total = num + known.size, total + float(np.sum(known))
+    squares += float(sum_of_squares(known))
+  mean = np.float64(total / num)
+  start = _start(mean, np.maximum(squares / num - mean**2, 0), np)
+  low = start[1] - _FLAT
+  step = -low / (num_nodes - 1)
+  counts, upper = np.zeros((2, num_nodes))
+  for logs in all_logs():
+    place = np.clip((logs - low.astype(x.dtype)) / step, 0, num_nodes - 1)
+    cell = np.minimum(place.astype(np.int32), num_nodes - 2)
+    counts += np.bincount(cell, minlength=num_nodes)
+    upper += np.bincount(cell, place - cell, num_nodes)
+  u = low + step * np.arange(num_nodes)
+  return _shared(u, counts / x.size, upper / x.size, np), start
 
 
 @functools.partial(jax.jit, static_argnames='num_nodes')
@@ -108,9 +180,9 @@ def _histogram(x: Float[Array, ' n'], num_nodes: int) -> Any:
   size = jnp.abs(x)
   peak = jnp.max(size)
   # Relative to the largest, so that the unit of x does not matter.
-  alpha, log_scale = _start(size / peak)
-  histogram = _count(size / peak, log_scale - _FLAT, num_nodes)
-  start = jnp.stack([alpha, log_scale])
+  size = size / peak
+  start = _start(*_moments(size), jnp)
+  histogram = _count(size, start[1] - _FLAT, num_nodes)
   return histogram, start, peak, exponent
 
 
@@ -122,64 +194,72 @@ def _maximise(
   num: Int[Array, ''],
 ) -> TailEstimate:
   """The fit to `num` samples, apart because it is slow to compile."""
-
   count = num.astype(peak.dtype)
 
-  def unfinished(state: Any) -> Array:
-    _, step, i = state
-    return (step > 1e-3) & (i < _MAX_STEPS)
-
-  def improve(
-    state: tuple[Array, Array, int],
-  ) -> tuple[Array, Array, int]:
-    theta, _, i = state
-    gradient, information = _scores(histogram, *theta)
-    free = _step(gradient, information)
-    alone = jnp.stack([0 * free[0], gradient[1] / information[1, 1]])
-    at_bound = (theta[0] == HIGH) | ((theta[0] <= LOW) & (free[0] < 0))
-    step = jnp.clip(jnp.where(at_bound, alone, free), -0.3, 0.3)
-    # The likelihood is singular at 2: come near it by parts of the way.
-    step = step.at[0].min(0.8 * (HIGH - theta[0]))
-    moved = jnp.maximum(theta[0] + step[0], LOW)
-    moved = jnp.where(moved > HIGH - TOUCH, HIGH, moved)
-    moved = jnp.stack([moved, theta[1] + step[1]])
-    # In standard errors of the estimates.
-    length = jnp.max(
-      jnp.abs(moved - theta) * jnp.sqrt(jnp.diag(information) * count)
-    )
-    return moved, length, i + 1
-
-  state = (start, jnp.full_like(peak, jnp.inf), 0)
-  theta = lax.while_loop(unfinished, improve, state)[0]
-  error, ks_distance = _error_and_distance(histogram, theta, count)
+  search = lax.while_loop(
+    _unfinished,
+    lambda search: _improved(histogram, search, count, jnp),
+    _begun(start, jnp),
+  )
+  known = _known(histogram, search, count, jnp)
+  known['scale'] = peak * jnp.exp(search.theta[1])
   valid = jnp.isfinite(peak) & (peak > 0)
-  theta, error, ks_distance = jax.tree.map(
-    lambda a: jnp.where(valid, a, jnp.nan), (theta, error, ks_distance)
-  )
-  return make_estimate(
-    theta[0],
-    error,
-    num,
-    scale=peak * jnp.exp(theta[1]),
-    ks_distance=ks_distance,
-    p_value=kolmogorov_p_value(ks_distance, num),
-  )
+  known = {n: jnp.where(valid, a, jnp.nan) for n, a in known.items()}
+  return make_estimate(**known, num_used=num)
 
 
-def _start(
-  size: Float[Array, ' n'],
-) -> tuple[Float[Array, ''], Float[Array, '']]:
-  """alpha and log(scale) from the mean and the variance of log|x|."""
+def _begun(start: Any, xp: Any) -> _Search:
+  far = xp.asarray(np.inf, start.dtype)
+  return _Search(start, 0 * start, xp.ones_like(far), far, 0)
+
+
+def _unfinished(search: _Search) -> Any:
+  return (search.length > _ENOUGH) & (search.count < _MAX_STEPS)
+
+
+def _improved(
+  histogram: _Histogram, search: _Search, num: Any, xp: Any
+) -> _Search:
+  """The search after a step of Fisher's scoring, or a part of it.
+
+  The products of scores are the information if the law holds. Where it does
+  not, steps may be several times too long and go to and fro for ever, so that
+  each that turns back halves the part that is made.
+  """
+  theta = search.theta
+  gradient, information = _scores(histogram, theta, xp)
+  weight = xp.diag(information)
+  free = _step(gradient, information, xp)
+  alone = xp.stack([0 * free[0], gradient[1] / weight[1]])
+  at_bound = (theta[0] == HIGH) | ((theta[0] <= LOW) & (free[0] < 0))
+  step = xp.clip(xp.where(at_bound, alone, free), -0.3, 0.3)
+  turned = xp.sum(weight * step * search.step) < 0
+  longer = xp.minimum(_LONGER * search.rate, 1)
+  rate = xp.where(turned, search.rate / 2, longer)
+  # The likelihood is singular at 2: come near it by parts of the way.
+  alpha = theta[0] + xp.minimum(rate * step[0], 0.8 * (HIGH - theta[0]))
+  alpha = xp.maximum(alpha, LOW)
+  alpha = xp.where(alpha > HIGH - TOUCH, HIGH, alpha)
+  moved = xp.stack([alpha, theta[1] + rate * step[1]])
+  lengths = xp.abs(moved - theta) * xp.sqrt(weight * num)
+  return _Search(moved, step, rate, xp.max(lengths) / rate, search.count + 1)
+
+
+def _moments(size: Float[Array, ' n']) -> tuple[Array, Array]:
+  """Mean and variance of the logarithms of what is not zero."""
   known = size > 0
   num = jnp.sum(known, dtype=size.dtype)
   logs = jnp.log(jnp.where(known, size, 1))
   mean = jnp.sum(logs) / num
-  variance = jnp.sum(jnp.where(known, (logs - mean) ** 2, 0)) / num
+  return mean, jnp.sum(jnp.where(known, (logs - mean) ** 2, 0)) / num
+
+
+def _start(mean: Any, variance: Any, xp: Any) -> Any:
+  """alpha and log(scale) from the mean and the variance of log|x|."""
   inverse_square = 6 * variance / math.pi**2 - 0.5
-  alpha = jnp.clip(
-    lax.rsqrt(jnp.maximum(inverse_square, 0.25)), LOW + 0.1, HIGH - 0.05
-  )
-  return alpha, mean - np.euler_gamma * (1 / alpha - 1)
+  alpha = 1 / xp.sqrt(xp.maximum(inverse_square, 0.25))
+  alpha = xp.clip(alpha, LOW + 0.1, HIGH - 0.05)
+  return xp.stack([alpha, mean - np.euler_gamma * (1 / alpha - 1)])
 
 
 def _count(
@@ -198,51 +278,66 @@ def _count(
     .add(place - cell.astype(size.dtype))
   )
   count = count.astype(size.dtype) / size.size
-  upper = upper / size.size
+  u = low + step * jnp.arange(num_nodes, dtype=size.dtype)
+  return _shared(u, count, upper / size.size, jnp)
+
+
+def _shared(u: Any, count: Any, upper: Any, xp: Any) -> _Histogram:
+  """The histogram of counts in cells, and their sums of places there."""
+  below = xp.cumsum(count[:-1])
   return _Histogram(
-    low + step * jnp.arange(num_nodes, dtype=size.dtype),
-    count - upper + jnp.roll(upper, 1),
-    jnp.roll(jnp.cumsum(count), 1).at[0].set(0),
+    u,
+    count - upper + xp.roll(upper, 1),
+    xp.concatenate([xp.zeros_like(below[:1]), below]),
   )
 
 
-def _scores(
-  histogram: _Histogram, alpha: Float[Array, ''], log_scale: Float[Array, '']
-) -> tuple[Float[Array, '2'], Float[Array, '2 2']]:
+def _scores(histogram: _Histogram, theta: Any, xp: Any) -> tuple[Any, Any]:
   """Mean of the scores in (alpha, log scale), and of their products."""
-  slopes = stable_slopes.slopes(histogram.u - log_scale, alpha)
-  score = jnp.stack([slopes.by_alpha, -1 - slopes.by_log_x])
+  alpha, log_scale = theta
+  slopes = stable_slopes.slopes(histogram.u - log_scale, alpha, xp)
+  score = xp.stack([slopes.by_alpha, -1 - slopes.by_log_x])
   # A node without samples may lie where the density underflows.
-  score = jnp.where(histogram.share > 0, score, 0)
+  score = xp.where(histogram.share > 0, score, 0)
   weighted = histogram.share[None, :] * score
-  return jnp.sum(weighted, axis=1), jnp.matmul(
-    weighted, score.T, precision=lax.Precision.HIGHEST
-  )
+  products = weighted[:, None, :] * score[None, :, :]
+  return xp.sum(weighted, axis=1), xp.sum(products, axis=2)
 
 
-def _step(
-  gradient: Float[Array, '2'], information: Float[Array, '2 2']
-) -> Float[Array, '2']:
+def _step(gradient: Any, information: Any, xp: Any) -> Any:
   (a, b), (_, c) = information
-  return jnp.stack(
+  return xp.stack(
     [c * gradient[0] - b * gradient[1], a * gradient[1] - b * gradient[0]]
   ) / (a * c - b**2)
 
 
+def _known(
+  histogram: _Histogram, search: _Search, num: Any, xp: Any
+) -> dict[str, Any]:
+  """The end of the search: all of the estimate but its scale."""
+  error, distance = _error_and_distance(histogram, search.theta, num, xp)
+  return {
+    'alpha': search.theta[0],
+    'standard_error': xp.where(search.length > _ENOUGH, np.nan, error),
+    'ks_distance': distance,
+    'p_value': kolmogorov_p_value(distance, num, xp),
+  }
+
+
 def _error_and_distance(
-  histogram: _Histogram, theta: Array, num: Array
-) -> tuple[Array, Array]:
+  histogram: _Histogram, theta: Any, num: Any, xp: Any
+) -> tuple[Any, Any]:
   """Standard error of alpha, and the distance of the fitted law.
 
   The error is the distance below alpha at which the log-likelihood has fallen
   by one half, to second order; inside the range, one over the root of the
   information.
   """
-  alpha, log_scale = jnp.minimum(theta[0], HIGH - TOUCH), theta[1]
+  alpha, log_scale = xp.minimum(theta[0], HIGH - TOUCH), theta[1]
   # The scores change over distances of 2 - alpha.
-  width = jnp.maximum(_RELATIVE_STEP * (HIGH - alpha), _LEAST_STEP)
-  low = jnp.maximum(alpha - width, LOW)
-  high = jnp.minimum(alpha + width, HIGH - TOUCH)
+  width = xp.maximum(_RELATIVE_STEP * (HIGH - alpha), _LEAST_STEP)
+  low = xp.maximum(alpha - width, LOW)
+  high = xp.minimum(alpha + width, HIGH - TOUCH)
   points = [
     (theta[0], log_scale),
     (alpha, log_scale),
@@ -251,26 +346,28 @@ def _error_and_distance(
     (alpha, log_scale - _SCALE_STEP),
     (alpha, log_scale + _SCALE_STEP),
   ]
+
+  def at(point: Any) -> tuple[Any, Any]:
+    gradient, _ = _scores(histogram, point, xp)
+    return gradient, _distance(histogram, point, xp)
+
   # One after another, which compiles once.
-  gradients, distances = lax.map(
-    lambda point: (
-      _scores(histogram, *point)[0],
-      _distance(histogram, *point),
-    ),
-    jnp.stack([jnp.stack(point) for point in points]),
-  )
+  stacked = xp.stack([xp.stack(point) for point in points])
+  if xp is np:
+    gradients, distances = zip(*map(at, stacked), strict=True)
+  else:
+    gradients, distances = lax.map(at, stacked)
   _, gradient, *scores = gradients
   a, b = (scores[0] - scores[1]) / (high - low)
   c = (scores[2][1] - scores[3][1]) / (2 * _SCALE_STEP)
   curvature = (a - b**2 / c) * num
   slope = (gradient[0] - b / c * gradient[1]) * num
-  slope = jnp.where(theta[0] >= HIGH, jnp.maximum(slope, 0), 0)
-  error = 1 / (slope + jnp.sqrt(slope**2 + curvature))
+  slope = xp.where(theta[0] >= HIGH, xp.maximum(slope, 0), 0)
+  error = 1 / (slope + xp.sqrt(slope**2 + curvature))
   return error, distances[0]
 
 
-def _distance(
-  histogram: _Histogram, alpha: Float[Array, ''], log_scale: Float[Array, '']
-) -> Float[Array, '']:
-  tail = stable_slopes.slopes(histogram.u - log_scale, alpha).tail
-  return jnp.max(jnp.abs(1 - 2 * tail - histogram.below)[1:])
+def _distance(histogram: _Histogram, theta: Any, xp: Any) -> Any:
+  alpha, log_scale = theta
+  tail = stable_slopes.slopes(histogram.u - log_scale, alpha, xp).tail
+  return xp.max(xp.abs(1 - 2 * tail - histogram.below)[1:])

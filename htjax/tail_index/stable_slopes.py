@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
-from htjax.types import Array
+from htjax.host import Working
 
 LOW, HIGH = 0.5, 2.0
 # Closer to 2 than this is 2.
@@ -38,9 +37,9 @@ class Slopes(NamedTuple):
     tail: P(X > x).
   """
 
-  by_alpha: Array
-  by_log_x: Array
-  tail: Array
+  by_alpha: Working
+  by_log_x: Working
+  tail: Working
 
 
 class Coefficients(NamedTuple):
@@ -79,26 +78,28 @@ def points(place: np.ndarray) -> np.ndarray:
   return np.concatenate([0.5 * _FIRST * (1.0 + place)[None], x])
 
 
-def slopes(log_x: Float[Array, ' n'], alpha: Float[Array, '']) -> Slopes:
+def slopes(log_x: Working, alpha: Working, xp: Any = jnp) -> Slopes:
   """Slopes at points of one alpha in [0.5, 2 - TOUCH], or 2.
 
   Args:
-    log_x: any finite numbers.
-    alpha: traced.
+    log_x: [n], any finite numbers.
+    alpha: [], traced.
+    xp: `jax.numpy` or `numpy`.
 
   Returns:
     Slopes. At alpha = 2 `by_alpha` is that of 2 - TOUCH.
   """
-  below = jnp.minimum(alpha, HIGH - TOUCH)
-  table, by_alpha = _at(below)
+  below = xp.minimum(alpha, HIGH - TOUCH)
+  table, by_alpha = _at(below, xp)
   within = log_x < TOP * math.log(2.0)
-  inside = _inside(jnp.where(within, log_x, 0.0), table, by_alpha)
-  outside = _outside(
-    jnp.where(within, TOP * math.log(2.0), log_x), below, table, by_alpha
-  )
+  inside = _inside(xp.where(within, log_x, 0.0), table, by_alpha, xp)
+  far = xp.where(within, TOP * math.log(2.0), log_x)
+  outside = _outside(far, below, table, by_alpha, xp)
   found = Slopes(
-    *(jnp.where(within, a, b) for a, b in zip(inside, outside, strict=True))
+    *(xp.where(within, a, b) for a, b in zip(inside, outside, strict=True))
   )
+  if xp is np:
+    return _host_normal(log_x, found) if alpha == HIGH else found
   x = jnp.exp(jnp.minimum(log_x, 40.0))
   is_normal = alpha == HIGH
   return Slopes(
@@ -108,28 +109,37 @@ def slopes(log_x: Float[Array, ' n'], alpha: Float[Array, '']) -> Slopes:
   )
 
 
-def _at(alpha: Array) -> tuple[Coefficients, Coefficients]:
+def _host_normal(log_x: Any, found: Slopes) -> Slopes:
+  """Slopes of the normal law in place of those found just below alpha = 2."""
+  from scipy import special
+
+  x = np.exp(np.minimum(log_x, 40.0))
+  return found._replace(by_log_x=-0.5 * x * x, tail=0.5 * special.erfc(0.5 * x))
+
+
+def _at(alpha: Working, xp: Any) -> tuple[Coefficients, Coefficients]:
   """The coefficients at alpha, and their derivatives by alpha."""
-  edges = jnp.asarray(_BANDS, alpha.dtype)
-  z = jnp.log(HIGH - alpha) - jnp.log(alpha)
-  band = jnp.clip(jnp.sum(z >= edges) - 1, 0, NUM_BANDS - 1)
+  edges = xp.asarray(_BANDS, alpha.dtype)
+  z = xp.log(HIGH - alpha) - xp.log(alpha)
+  band = xp.clip(xp.sum(z >= edges) - 1, 0, NUM_BANDS - 1)
   width = (edges[1:] - edges[:-1])[band]
   place = 2.0 * (z - edges[band]) / width - 1.0
   numbers = Coefficients(
-    *(jnp.asarray(a, alpha.dtype)[band] for a in coefficients())
+    *(xp.asarray(a)[band].astype(alpha.dtype) for a in coefficients())
   )
   num = numbers.series.shape[0]
-  power = jnp.cumprod(jnp.full(num, place).at[0].set(1.0))
-  times = jnp.arange(1, num, dtype=power.dtype)
-  by_place = jnp.concatenate([jnp.zeros_like(times[:1]), power[:-1] * times])
+  rising = xp.where(xp.arange(num) > 0, place, 1.0)
+  power = xp.cumprod(rising.astype(alpha.dtype))
+  times = xp.arange(1, num, dtype=power.dtype)
+  by_place = xp.concatenate([xp.zeros_like(times[:1]), power[:-1] * times])
   by_z = by_place * (2.0 / width)
   by_alpha = by_z * (-HIGH / (alpha * (HIGH - alpha)))
 
-  def combined(weight: Array) -> Coefficients:
+  def combined(weight: Working) -> Coefficients:
     # No matrix product, which an accelerator may round to few digits.
     return Coefficients(
       *(
-        jnp.sum(weight.reshape((num,) + (1,) * (a.ndim - 1)) * a, axis=0)
+        xp.sum(weight.reshape((num,) + (1,) * (a.ndim - 1)) * a, axis=0)
         for a in numbers
       )
     )
@@ -138,29 +148,33 @@ def _at(alpha: Array) -> tuple[Coefficients, Coefficients]:
 
 
 def _inside(
-  log_x: Array, table: Coefficients, by_alpha: Coefficients
+  log_x: Working, table: Coefficients, by_alpha: Coefficients, xp: Any
 ) -> Slopes:
   height = (log_x - math.log(_FIRST)) / _WIDTH
-  cell = jnp.clip(jnp.floor(height), -1, NUM_PIECES - 2)
-  x = jnp.exp(log_x)
+  cell = xp.clip(xp.floor(height), -1, NUM_PIECES - 2)
+  x = xp.exp(log_x)
   is_first = height < 0
-  t = jnp.where(is_first, 2.0 * x / _FIRST, 2.0 * (height - cell)) - 1.0
-  rate = jnp.where(is_first, 2.0 * x / _FIRST, 2.0 / _WIDTH)
-  piece = cell.astype(jnp.int32) + 1
+  t = xp.where(is_first, 2.0 * x / _FIRST, 2.0 * (height - cell)) - 1.0
+  rate = xp.where(is_first, 2.0 * x / _FIRST, 2.0 / _WIDTH)
+  piece = cell.astype(np.int32) + 1
   return Slopes(
     _value_and_slope(by_alpha.log_density[:, piece], t)[0],
     _value_and_slope(table.log_density[:, piece], t)[1] * rate,
-    jnp.exp(_value_and_slope(table.log_tail[:, piece], t)[0]),
+    xp.exp(_value_and_slope(table.log_tail[:, piece], t)[0]),
   )
 
 
 def _outside(
-  log_x: Array, alpha: Array, table: Coefficients, by_alpha: Coefficients
+  log_x: Working,
+  alpha: Working,
+  table: Coefficients,
+  by_alpha: Coefficients,
+  xp: Any,
 ) -> Slopes:
-  y = jnp.exp(-alpha * log_x)
+  y = xp.exp(-alpha * log_x)
   value, slope = _value_and_slope(table.series, y)
   change, _ = _value_and_slope(by_alpha.series, y)
-  terms = alpha * jnp.arange(1, len(table.series) + 1, dtype=y.dtype)
+  terms = alpha * xp.arange(1, len(table.series) + 1, dtype=y.dtype)
   tail, _ = _value_and_slope(table.series / terms, y)
   return Slopes(
     (change - slope * y * log_x) / value - 1.0 / (HIGH - alpha) - log_x,
@@ -169,9 +183,9 @@ def _outside(
   )
 
 
-def _value_and_slope(numbers: Array, t: Array) -> tuple[Array, Array]:
+def _value_and_slope(numbers: Working, t: Working) -> tuple[Working, Working]:
   """Polynomials of coefficients along the first axis, and derivatives by t."""
-  value, slope = numbers[-1], jnp.zeros_like(t)
+  value, slope = numbers[-1], 0 * t
   for i in range(len(numbers) - 2, -1, -1):
     slope = slope * t + value
     value = value * t + numbers[i]

@@ -65,7 +65,8 @@ def train_batches(
     mesh: with axes of 'data' and 'model', over which the examples of a step,
       and weights with their optimizer state, are split; needed on several
       hosts.
-    rule: as in `train`.
+    rule: (shape of a weight, devices of 'model') -> PartitionSpec; None splits
+      the last axis that can be, of leaves of 2^14 entries and more.
 
   Returns:
     Finished, with lane_index 0; split over 'model', its weights stay so.

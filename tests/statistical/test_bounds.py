@@ -384,6 +384,30 @@ def test_binomial_inversion_covers():
   refused(check_at_most, wrong, draws, delta)
 
 
+def test_the_size_of_a_compressed_sample_bounds_the_risk():
+  """An interval is learnt from the points outside that it should hold."""
+  rng, n, delta, runs = seeds.generator(9), 40, 0.2, 2000
+  missed = below = 0
+  for x in rng.random((runs, n)):
+    inside = np.abs(x - 0.5) < 0.3
+
+    def learn(model, picked, x=x):
+      return (x[picked].min(), x[picked].max()) if len(picked) else (0.5, 0.5)
+
+    def margins(model, x=x, inside=inside):
+      outer = np.maximum(model[0] - x, x - model[1])
+      return np.where(inside & (outer > 0), -outer, 1.0)
+
+    found = certificates.pick_to_learn(learn, margins)
+    risk = 0.6 - (found.model[1] - found.model[0])
+    bound = certificates.compression_certificate(found.size, n, delta)
+    missed += risk > bound.value
+    below += risk > found.size / n
+  check_at_most(missed, runs, delta)
+  # Negative control: the share of picked examples is the risk, not its bound.
+  refused(check_at_most, below, runs, delta)
+
+
 def test_probed_cushions_approach_the_exact_ones():
   layers, x = random_layers(5), random_inputs(6, (3, 6))
   exact = cushions.interlayer_cushions(layers, x)

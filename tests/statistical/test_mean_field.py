@@ -8,7 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import integrate, stats
-from test_mean_field_chaos import mean_problem, scalar_normal, tanh_problem
+from test_mean_field_chaos import (
+  mean_problem,
+  scalar_normal,
+  tanh_problem,
+  tanh_regularity,
+)
 
 from htjax import mean_field, stable
 from htjax.mean_field import Problem, fit_rate
@@ -204,7 +209,7 @@ def test_typical_particles_approach_their_limits_like_the_root_of_the_width():
 
 def test_errors_lie_below_the_theorems_constants():
   errors = np.asarray(tanh_errors().largest).mean(axis=1)
-  regularity = mean_field.regularity(tanh_problem())
+  regularity = tanh_regularity()
   for variant in ('sharp', 'corrected'):
     constant = mean_field.gronwall_constant(regularity, 4.0, variant=variant)
     assert constant.valid
@@ -294,7 +299,7 @@ def test_order_and_bound():
   steeper, _ = np.polyfit(np.log(STEPS), np.log(np.array(STEPS) - FINE), 1)
   check_slope(STEPS, found.largest, steeper, allowed=steeper - 1)
   refused(check_slope, STEPS, found.largest, 0.5)
-  regularity = mean_field.regularity(tanh_problem())
+  regularity = tanh_regularity()
   norms = {
     name: mean_field.mean_largest_norm(
       seeds.key(1), 1.5, n, 3, 'type3', num_samples=10**5
@@ -418,3 +423,54 @@ def test_mean_norm_of_one_vector(alpha):
   error = 0.032 * 0.001 ** (1 - 1 / alpha)
   check_within(found / exact, 1.0, error, allowed=5e-3)
   refused(check_within, found / exact, 1.2, error, allowed=5e-3)
+
+
+def pulled_problem(m=4):
+  """Drift -mean of the targets of the data at hand, wherever theta is."""
+  return Problem(
+    lambda theta, x: theta @ x,
+    lambda f, y: f * y,
+    jnp.ones((m, 1)),
+    2.0 ** jnp.arange(m),
+  )
+
+
+def test_batches_pull_particles_apart_as_sampling_says():
+  problem, horizon, size = pulled_problem(), 1.0, 3
+  targets = np.asarray(problem.targets)
+  settings = {'num_replicas': 2_000, 'batch_size': size, 'alpha': 1.5}
+  settings |= {'sigma': 0.3, 'initial': scalar_normal, 'at_once': 500}
+  chaos = mean_field.propagation_of_chaos(
+    seeds.key(61),
+    problem,
+    widths=(2,),
+    reference=4,
+    step_size=horizon,
+    num_steps=1,
+    **settings,
+  )
+  euler = mean_field.euler_error(
+    seeds.key(62),
+    problem,
+    step_sizes=(1 / 2, 1 / 8),
+    fine_step_size=1 / 8,
+    horizon=horizon,
+    num_particles=2,
+    **settings,
+  )
+  # A mean of 3 of 4 numbers, without replacement, in each step.
+  variance = targets.var() / size * (1 - (size - 1) / (len(targets) - 1))
+  moves = (targets.sum() - targets) / size - targets.mean()
+  fourth = np.mean(moves**4)  # a batch leaves one of the four out
+
+  def check(squares, num_steps, variance):
+    of_squares = (fourth - 3 * variance**2) / num_steps**3
+    of_squares += 2 * variance**2 / num_steps**2
+    check_mean(squares, variance / num_steps, of_squares)
+
+  # Every particle is moved alike.
+  np.testing.assert_allclose(chaos.typical, chaos.largest, rtol=1e-5, atol=1e-6)
+  check(chaos.typical[0] ** 2, 1, variance)
+  for distances, num_steps in zip(euler.typical, (2, 8), strict=True):
+    check(distances**2, num_steps, variance)
+    refused(check, distances**2, num_steps, targets.var() / size)

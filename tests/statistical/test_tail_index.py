@@ -62,7 +62,7 @@ def test_p_value_tells_power_laws_from_others():
   for i in range(20):
     body = seeds.generator(800 + i).uniform(0, 1, 150)
     x = np.concatenate([body, _pareto(900 + i, 1.5, 150)])
-    small += T.power_law_p_value(seeds.key(100 + i), x, 99) <= 0.1
+    small += T.power_law_p_value(seeds.key(100 + i), x, 49) <= 0.1
   # Under the law the p-value is uniform, up to what the search adds.
   check_at_most(small, 20, 0.15)
   light = seeds.generator(10).exponential(1, 6000) + 5

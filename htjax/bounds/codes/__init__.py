@@ -12,12 +12,18 @@ values they take, is coded with counts that the decoder keeps as well
 
 from htjax.bounds.codes.codebook import fit_codebook, tie, to_grid
 from htjax.bounds.codes.codeword import Code, Decoded, decode, encode
+from htjax.bounds.codes.differences import (
+  decode_difference,
+  encode_difference,
+)
 
 __all__ = [
   'Code',
   'Decoded',
   'decode',
+  'decode_difference',
   'encode',
+  'encode_difference',
   'fit_codebook',
   'tie',
   'to_grid',

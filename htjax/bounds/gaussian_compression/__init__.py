@@ -28,6 +28,11 @@ from htjax.bounds.gaussian_compression.kept_entries import (
   nonzero_tail,
   stable_density_tail,
 )
+from htjax.bounds.gaussian_compression.matrices import (
+  PowerBrackets,
+  power_brackets,
+  rebalance,
+)
 from htjax.bounds.gaussian_compression.output_error import (
   accumulated_error,
   margin_change,
@@ -42,6 +47,7 @@ from htjax.bounds.gaussian_compression.risk import compressed_risk
 
 __all__ = [
   'BracketTails',
+  'PowerBrackets',
   'accumulated_error',
   'balanced_norm',
   'bilinear_tail',
@@ -60,6 +66,8 @@ __all__ = [
   'margin_change',
   'noise_budget',
   'nonzero_tail',
+  'power_brackets',
+  'rebalance',
   'spectral_output_change',
   'stable_density_tail',
 ]

@@ -30,21 +30,35 @@ from htjax.bounds.heavy_tails.risk import (
   norm_quantile,
   uncompressed_risk,
 )
+from htjax.bounds.heavy_tails.runs import (
+  FailureRate,
+  compression_failure,
+  risk_table,
+)
 from htjax.bounds.heavy_tails.stable_weights import (
   normalized_scale,
   stable_compressed_risk,
   stable_norm_quantile,
 )
+from htjax.bounds.heavy_tails.tails import (
+  element_tail,
+  log_factorial_bounds,
+  sharp_norm_quantile,
+)
 
 __all__ = [
+  'FailureRate',
   'compressed_risk',
+  'compression_failure',
   'concentration_exponent',
   'covering_radius',
+  'element_tail',
   'entropy_excess',
   'kept_fraction',
   'log_binomial_bound',
   'log_covering_compressible',
   'log_covering_sparse',
+  'log_factorial_bounds',
   'log_gamma_ratio_bound',
   'log_lipschitz_constant',
   'norm_quantile',
@@ -53,6 +67,8 @@ __all__ = [
   'radius_output_change',
   'relative_errors',
   'relative_output_change',
+  'risk_table',
+  'sharp_norm_quantile',
   'stable_compressed_risk',
   'stable_norm_quantile',
   'uncompressed_risk',

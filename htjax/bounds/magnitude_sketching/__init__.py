@@ -15,12 +15,18 @@ from htjax.bounds.magnitude_sketching.budget import (
   Budget,
   least_factor,
 )
+from htjax.bounds.magnitude_sketching.concentration import (
+  pruning_error_tail,
+)
 from htjax.bounds.magnitude_sketching.counting import (
   naive_risk,
   prunable_tail,
   pruned_tail,
 )
-from htjax.bounds.magnitude_sketching.filters import filter_risk
+from htjax.bounds.magnitude_sketching.filters import (
+  filter_risk,
+  filter_sketch_dimension,
+)
 from htjax.bounds.magnitude_sketching.lottery import (
   lottery_parameters,
   lottery_risk,
@@ -47,20 +53,27 @@ from htjax.bounds.magnitude_sketching.sketches import (
   distributed_sparsity,
   sketched_risk,
 )
+from htjax.bounds.magnitude_sketching.subnetworks import (
+  Subnetwork,
+  lottery_subnetwork,
+)
 
 __all__ = [
   'Budget',
+  'Subnetwork',
   'affordable_strength',
   'balls_in_bins',
   'count_lengths_nats',
   'distributed_sparsity',
   'expected_nonzeros',
   'filter_risk',
+  'filter_sketch_dimension',
   'kept_probability',
   'latala_norm',
   'least_factor',
   'lottery_parameters',
   'lottery_risk',
+  'lottery_subnetwork',
   'low_rank_gain',
   'naive_risk',
   'narrowing_gain',
@@ -69,6 +82,7 @@ __all__ = [
   'pruned_output_error',
   'pruned_tail',
   'pruning_error',
+  'pruning_error_tail',
   'pruning_moment',
   'pruning_strength',
   'rounding_error',

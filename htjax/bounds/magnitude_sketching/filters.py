@@ -10,11 +10,12 @@ from htjax.bounds.logarithms import log
 from htjax.bounds.magnitude_sketching.premises import (
   check_values,
   constant_premise,
+  gaussian_premise,
 )
 from htjax.bounds.margins import empirical_margin_loss
 from htjax.bounds.premises import fixed_code, fixed_margin
 from htjax.bounds.result import VARIANTS, Assumption, Bound, make_bound
-from htjax.checks import check_choice
+from htjax.checks import check_choice, check_count, checked
 from htjax.types import ArrayLike
 
 
@@ -93,6 +94,8 @@ def filter_risk(
       f'gamma = {gamma:.4g} must be >= {needed:.4g}',
     ),
     Assumption('probability', None, 'the source gives none; failure is left 0'),
+    gaussian_premise(),
+    Assumption('recovery', None, 'one sketch serves the whole class'),
     constant_premise('C'),
     fixed_code(),
     fixed_margin(),
@@ -105,4 +108,52 @@ def filter_risk(
     },
     premises,
     details={'log_count': log(total)},
+  )
+
+
+@checked
+def filter_sketch_dimension(
+  *, in_channels: int, out_channels: int, side: int, exponent: float
+) -> float:
+  """Side m = p^2 sqrt((d_k - d_k^alpha) d_(k-1)) ln(p^2 d_k) of a sketch.
+
+  Of a convolution as the matrix [p^2 d_k, p^2 d_(k-1)], p the side of its maps,
+  after d_k^alpha of its d_k filters are gone. The sketch has m^2 entries, no
+  fewer than those p^4 d_(k-1) (d_k - d_k^alpha) that are left.
+
+  Args:
+    in_channels: d_(k-1) >= 1.
+    out_channels: d_k >= 1.
+    side: p >= 1.
+    exponent: alpha in [0, 1).
+
+  Returns:
+    float >= 0.
+
+  Raises:
+    ValueError: for numbers out of range.
+
+  Source: [SK], Theorem H.1 (size of the sketch).
+
+  Examples:
+    >>> from htjax.bounds import magnitude_sketching
+    >>> size = magnitude_sketching.filter_sketch_dimension(
+    ...   in_channels=16, out_channels=32, side=8, exponent=0.5
+    ... )
+    >>> round(size)
+    10018
+  """
+  for name, count in (
+    ('in_channels', in_channels),
+    ('out_channels', out_channels),
+    ('side', side),
+  ):
+    check_count(name, count)
+  alpha = number('exponent', exponent, 0, 1, open_high=True)
+  left = max(0.0, out_channels - out_channels**alpha)
+  return (
+    side**2
+    * math.sqrt(left)
+    * math.sqrt(in_channels)
+    * (2 * math.log(side) + math.log(out_channels))
   )

@@ -116,6 +116,12 @@ def lottery_risk(
       f'{np.max(entries * np.sqrt(sides)):.4g}',
     ),
     Assumption('wide network', None, 'D_G is the polynomial of the theorem'),
+    Assumption(
+      'random weights',
+      None,
+      'those of the random network are independent, uniform on [-1, 1]',
+    ),
+    Assumption('recovery', None, 'one sketch serves the whole class'),
     constant_premise('C'),
     fixed_code(),
     fixed_margin(),

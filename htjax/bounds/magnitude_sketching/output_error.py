@@ -8,6 +8,10 @@ from htjax.bounds.arguments import like, number, positive, vector
 from htjax.bounds.gaussian_compression.output_error import (
   spectral_output_change,
 )
+from htjax.bounds.magnitude_sketching.premises import (
+  constant_premise,
+  gaussian_premise,
+)
 from htjax.bounds.result import VARIANTS, Bound, make_bound
 from htjax.checks import check_choice, check_count
 from htjax.types import ArrayLike
@@ -87,8 +91,10 @@ def pruned_output_error(
     gain_failure: sum of the failures of `low_rank_gain`.
 
   Returns:
-    Bound with one term and one premise per layer; it fails with probability
-    sum_l 1 / epsilon_l + gain_failure.
+    Bound with one term and one premise per layer, and with multipliers those of
+    `pruning_error`, Gaussian weights and Latala's constant, which the risk
+    bounds take over; it fails with probability sum_l 1 / epsilon_l +
+    gain_failure.
 
   Raises:
     ValueError: for numbers out of range or different lengths.
@@ -99,7 +105,10 @@ def pruned_output_error(
   depth = spectral.size
   changes = like('pruning', pruning, depth)
   failure = number('gain_failure', gain_failure, 0, math.inf)
+  premises = []
   if multipliers is not None:
+    # Those of Gamma_l, on which everything from here on rests.
+    premises = [gaussian_premise(), constant_premise('C of Latala')]
     times = like('multipliers', multipliers, depth, low=1.0)
     changes = times * changes
     failure += float(np.sum(1 / times))
@@ -111,4 +120,6 @@ def pruned_output_error(
     lipschitz=lipschitz,
     gains=gains,
   )
-  return make_bound(bound.terms, bound.assumptions, failure=failure)
+  return make_bound(
+    bound.terms, [*bound.assumptions, *premises], failure=failure
+  )

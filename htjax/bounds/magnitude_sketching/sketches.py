@@ -183,8 +183,14 @@ def sketched_risk(
       failure += 1 / lam
     else:
       failure += distributed_sparsity(pair, kept=chi, factor=lam).failure
+  # Sparsity is that of Gaussian entries too, whatever the error rests on.
   premises = [
-    *(a for a in output_error.assumptions if a.name != 'confidence'),
+    *(
+      a
+      for a in output_error.assumptions
+      if a.name not in ('confidence', 'Gaussian weights')
+    ),
+    gaussian_premise(),
     margin_premise(gamma, output_error, variant),
     constant_premise('C'),
     Assumption('recovery', None, 'one sketch serves the whole class'),

@@ -1,0 +1,115 @@
+"""ResNet-20 with its trained weights and all of the noise in one step.
+
+  python -m experiments.any_model.shifted [--relative=0.01,0.03,0.1] [--seeds=2]
+
+Nothing is trained: what a size of noise does to the network at once, with the
+statistics of its BatchNorm as they were, and with those of 512 training
+pictures behind the noise.
+"""
+
+import argparse
+import itertools
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from htjax import data, noise, resnets, units
+from htjax.io import tables, weights
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Print a line for every size and kind of noise."""
+  parser = argparse.ArgumentParser(
+    prog='python -m experiments.any_model.shifted'
+  )
+  parser.add_argument('--relative', default='0.01,0.03,0.1')
+  parser.add_argument('--seeds', type=int, default=2)
+  flags = parser.parse_args(argv)
+  sizes = [float(r) for r in flags.relative.split(',')]
+  lines = [
+    (f'{row[0]:g}', row[1], f'{row[2]:g}', str(row[3]), *map(_percent, row[4:]))
+    for row in measured(sizes, range(flags.seeds))
+  ]
+  headers = ('relative', 'kind', 'alpha', 'seed', 'as they were', 'of 512')
+  print(tables.table(headers, lines))
+
+
+def measured(
+  sizes: Sequence[float], seeds: Sequence[int]
+) -> Iterator[tuple[float, str, float, int, float, float]]:
+  """(r, kind, alpha, seed) and the two accuracies on 500 test pictures."""
+  module, found = trained(), data.load('cifar10')
+  (few, _), test = _first(found.train, 512), _first(found.test, 500)
+  describe = units.infer(module)
+  split: Any = nnx.split(module, nnx.Param, nnx.BatchStat)
+  graph, params, stats = split
+
+  def logits(params: Any, stats: Any, x: Any) -> jax.Array:
+    ours = nnx.merge(graph, params, stats)
+    ours.eval()
+    return ours(x)
+
+  def refreshed(params: Any, stats: Any, x: Any) -> Any:
+    ours = nnx.merge(graph, params, stats)
+    for _, layer in nnx.iter_graph(ours):
+      if isinstance(layer, nnx.BatchNorm):
+        layer.momentum = 0.0
+    ours.train()
+    ours(x)
+    return nnx.state(ours, nnx.BatchStat)
+
+  call, refresh = jax.jit(logits), jax.jit(refreshed)
+
+  def accuracy(params: Any, stats: Any) -> float:
+    chosen = np.asarray(call(params, stats, test[0])).argmax(axis=-1)
+    return float(np.mean(chosen == test[1]))
+
+  cases = itertools.product(sizes, ('type1', 'type2'), (1.8, 2.0), seeds)
+  for r, kind, alpha, seed in [(0.0, 'type1', 2.0, 0), *cases]:
+    tx = noise.add_stable_noise(
+      1.0,
+      alpha,
+      relative=r,
+      num_steps=1,
+      key=jax.random.key(seed),
+      kind=kind,
+      units=describe,
+    )
+    still = jax.tree.map(jnp.zeros_like, params)
+    shift, _ = tx.update(still, tx.init(params), params)
+    moved = optax.apply_updates(params, shift)
+    again = refresh(moved, stats, few)
+    own = accuracy(moved, stats), accuracy(moved, again)
+    yield r, kind, alpha, seed, *own
+
+
+def trained() -> resnets.ResNet:
+  """The module ResNet-20 with the weights in HTJAX_PRETRAINED."""
+  folder = pathlib.Path(os.environ['HTJAX_PRETRAINED'])
+  (path,) = folder.glob('resnet20-*.npz')
+  _, params = resnets.from_torch(weights.load(path, nested=False))
+  module = resnets.ResNet(20, rngs=nnx.Rngs(0))
+  state = nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat))
+  nnx.replace_by_pure_dict(state, params)
+  nnx.update(module, state)
+  return module
+
+
+def _first(split: data.Split, count: int) -> tuple[np.ndarray, np.ndarray]:
+  few = data.Split(split.inputs[:count], split.labels[:count])
+  return resnets.normalise(data.pixels(few)), few.labels
+
+
+def _percent(share: float) -> str:
+  return f'{100 * share:.1f}'
+
+
+if __name__ == '__main__':
+  main()
