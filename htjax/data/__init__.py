@@ -5,13 +5,9 @@
 `svhn_cropped` are read through TensorFlow Datasets from `array_record` files,
 without TensorFlow, once `htjax data prepare NAME --data_dir=DIR` has
 written them. `pixels` gives back the integers of standardised pictures,
-<<<<<<< HEAD
-of which `edge_features` makes features that know no data. `batches` streams
-what need not fit in memory, for `training.train_batches`.
-=======
 of which `edge_features` makes features that know no data; `shifted` moves
-pictures at random.
->>>>>>> main
+pictures at random. `batches` streams what need not fit in memory, for
+`training.train_batches`.
 """
 
 from htjax.data.edges import edge_features
