@@ -48,6 +48,8 @@ OPTIONAL = {
   *('torch', 'torch_pruning', 'torchvision'),
   # Two of nine models are written with it.
   'equinox',
+  # Of `data.batches`, which says so where it is missing.
+  'grain',
 }
 
 

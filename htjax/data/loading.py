@@ -19,28 +19,39 @@ _NUM_ECG_CLASSES = 5
 _DIGITS_TEST_PER_CLASS = 36
 
 
-class _Images(NamedTuple):
+class Images(NamedTuple):
+  """Shape, classes and constants of a data set of pictures."""
+
   shape: tuple[int, int, int]
   num_classes: int
   mean: tuple[float, ...]
   std: tuple[float, ...]
 
+  def standardised(self, pixels: np.ndarray) -> np.ndarray:
+    """Integers [.., height, width, channels] as float32 that networks see."""
+    # In place: the CIFAR sets are 0.6 GB in float32.
+    x = pixels.astype(np.float32)
+    x /= 255.0
+    x -= np.asarray(self.mean, np.float32)
+    x /= np.asarray(self.std, np.float32)
+    return x
 
-_IMAGES = {
-  'mnist': _Images((28, 28, 1), 10, (0.1307,), (0.3081,)),
-  'cifar10': _Images(
+
+IMAGES = {
+  'mnist': Images((28, 28, 1), 10, (0.1307,), (0.3081,)),
+  'cifar10': Images(
     (32, 32, 3), 10, (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)
   ),
-  'cifar100': _Images(
+  'cifar100': Images(
     (32, 32, 3), 100, (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
   ),
   # The papers do not use it; per-channel statistics of its training set.
-  'svhn_cropped': _Images(
+  'svhn_cropped': Images(
     (32, 32, 3), 10, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)
   ),
 }
 
-NAMES = ('digits', 'ecg5000', *_IMAGES, 'synthetic')
+NAMES = ('digits', 'ecg5000', *IMAGES, 'synthetic')
 
 
 @checked
@@ -152,7 +163,7 @@ def _load_ecg5000(
     check_choice('split', split, ('ucr',))
   else:
     check_count('split', split, 0)
-  path = _prepared(name, data_dir)
+  path = prepared(name, data_dir)
   stored = [_read_series(path, s) for s in _NUM_SERIES]
   x, y = (np.concatenate(parts) for parts in zip(*stored, strict=True))
   if not isinstance(split, str):
@@ -209,17 +220,13 @@ _VARIANTS: dict[str, tuple[Callable[[np.ndarray, np.ndarray], Any], str]] = {
 
 def _load_images(name: str, data_dir: Any, *, flatten: bool = False) -> Dataset:
   _check_flag('flatten', flatten)
-  path = _prepared(name, data_dir)
-  images = _IMAGES[name]
+  path = prepared(name, data_dir)
+  images = IMAGES[name]
   fields = {'image': images.shape, 'label': ()}
   splits = []
   for split in ('train', 'test'):
     stored = store.read(path, split, fields, order='id')
-    # In place: the CIFAR sets are 0.6 GB in float32.
-    x = stored['image'].astype(np.float32)
-    x /= 255.0
-    x -= np.asarray(images.mean, np.float32)
-    x /= np.asarray(images.std, np.float32)
+    x = images.standardised(stored['image'])
     splits.append(
       _split(x.reshape(len(x), -1) if flatten else x, stored['label'])
     )
@@ -268,7 +275,8 @@ _LOADERS: dict[str, Callable[..., Dataset]] = {
 }
 
 
-def _prepared(name: str, data_dir: Any) -> Any:
+def prepared(name: str, data_dir: Any) -> Any:
+  """Directory of a data set, or an error that says how to prepare it."""
   path = store.find_prepared(name, data_dir)
   if path is None:
     raise FileNotFoundError(store.not_prepared(name, data_dir))

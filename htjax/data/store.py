@@ -1,8 +1,9 @@
 """Finding and reading prepared TFDS directories, without TensorFlow."""
 
+import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,18 +117,43 @@ def read(
   # Imported here: half a second, and only these data sets need it.
   import tensorflow_datasets as tfds
 
-  try:
-    builder = tfds.builder_from_directory(os.fspath(path))
-    _check_features(builder.info.features, fields)
-    source = builder.as_data_source(split)
+  keys: list[Any] = []
+  with as_damage(path, split):
+    source, builder = _opened(tfds, path, split, fields)
     arrays = {
       field: np.empty(
         (len(source), *shape), builder.info.features[field].np_dtype
       )
       for field, shape in fields.items()
     }
-    keys: list[Any] = []
     _fill(source, arrays, order, keys)
+  if keys:
+    ranks = np.argsort(np.asarray(keys), kind='stable')
+    arrays = {field: array[ranks] for field, array in arrays.items()}
+  return arrays
+
+
+def records_of(
+  path: Path, split: str, fields: Mapping[str, tuple[int, ...]]
+) -> Any:
+  """Records of a split by number, each read when it is asked for.
+
+  Arguments and errors are those of `read`.
+
+  Returns:
+    A sequence of dictionaries of field -> array, in stored order.
+  """
+  import tensorflow_datasets as tfds
+
+  with as_damage(path, split):
+    return _opened(tfds, path, split, fields)[0]
+
+
+@contextlib.contextmanager
+def as_damage(path: Path, split: str) -> Iterator[None]:
+  """Whatever goes wrong with files, as one line with the directory."""
+  try:
+    yield
   except NotImplementedError as error:
     raise ValueError(
       f'{path} is not stored as array_record, the format that can be read '
@@ -140,10 +166,12 @@ def read(
     raise ValueError(
       f'cannot read {split} of {path}: {_line(error)}'
     ) from error
-  if keys:
-    ranks = np.argsort(np.asarray(keys), kind='stable')
-    arrays = {field: array[ranks] for field, array in arrays.items()}
-  return arrays
+
+
+def _opened(tfds: Any, path: Path, split: str, fields: Any) -> tuple[Any, Any]:
+  builder = tfds.builder_from_directory(os.fspath(path))
+  _check_features(builder.info.features, fields)
+  return builder.as_data_source(split), builder
 
 
 def _check_features(

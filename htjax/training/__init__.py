@@ -9,7 +9,7 @@ that a network that has met the rule carries no noise after its last step.
 
 `make_program` takes any optax transformation, loss, stopping rule and order of
 the examples; `train` runs lanes to their rule, `epochs` one lane for given
-numbers of epochs.
+numbers of epochs, `train_batches` one on the batches of any iterator.
 """
 
 from htjax.training.evaluation import cross_entropy, evaluate
@@ -30,6 +30,7 @@ from htjax.training.lanes import (
 )
 from htjax.training.loop import epochs, train
 from htjax.training.programs import Program, make_program
+from htjax.training.streams import train_batches
 
 __all__ = [
   'AVERAGING',
@@ -53,4 +54,5 @@ __all__ = [
   'make_program',
   'named_key',
   'train',
+  'train_batches',
 ]

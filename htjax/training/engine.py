@@ -74,6 +74,23 @@ class Engine:
       state = self._call(_step, state, settings, self.data)
     return state
 
+  def step(self, state: LaneState, settings: Any, batch: Examples) -> LaneState:
+    """One step on a batch that is at hand."""
+    return self._call(_step, state, settings, batch)
+
+  def add(
+    self, totals: tuple[Array, Array], state: LaneState, batch: Examples
+  ) -> tuple[Array, Array]:
+    """Sums of losses and hits, with those over a batch that is at hand."""
+    num = batch.labels.shape[0]
+    return self._call(_add, totals, state.params, batch, 0, num)
+
+  def judge(
+    self, state: LaneState, totals: tuple[Array, Array], num: int
+  ) -> LaneState:
+    """Verdict of the sums over so many examples."""
+    return self._call(_judge, state, totals, num)
+
   def compiled_step(self, lane: Any) -> Any:
     """The program of one step of a lane, to be looked into and not run."""
     abstract = self.abstract([lane])

@@ -26,7 +26,7 @@ from htjax.training.lanes import (
 from htjax.training.layout import Rule, check_batches, layout_of
 from htjax.training.programs import Program
 
-_CHECKPOINTS = 'checkpoints'
+CHECKPOINTS = 'checkpoints'
 
 
 @checked
@@ -103,10 +103,10 @@ def train(
     settings = engine.arrays([lanes[i] for i in index])
     while waiting:
       state = engine.advance(state, settings)
-      _log(run, index, waiting, state)
+      log(run, index, waiting, state)
       for i, k in _stopped(index, waiting, state):
         waiting.discard(i)
-        yield _finished(i, lanes[i], engine.take(state, k))
+        yield finished(i, lanes[i], engine.take(state, k))
       if engine.is_sparse(index, waiting):
         index, state = engine.compact(index, waiting, state)
         settings = engine.arrays([lanes[i] for i in index])
@@ -183,7 +183,7 @@ def _start(
   index, waiting, steps = engine.padded(group), set(group), 0
   settings = [lanes[i] for i in index]
   saved = run and checkpoints.restore(
-    run.workdir / _CHECKPOINTS, engine.abstract(settings), strict_shapes=False
+    run.workdir / CHECKPOINTS, engine.abstract(settings), strict_shapes=False
   )
   if saved and saved[2]['group'] == group:
     state, steps, meta = saved
@@ -207,15 +207,16 @@ def _save(
 ) -> None:
   steps = int(np.max(np.asarray(multihost.local(state.steps))))
   meta = {'group': group, 'index': index, 'waiting': sorted(waiting)}
-  checkpoints.save(run.workdir / _CHECKPOINTS, steps, state, meta)
+  checkpoints.save(run.workdir / CHECKPOINTS, steps, state, meta)
 
 
-def _log(
+def log(
   run: records.Run | None,
   index: list[int],
   waiting: set[int],
   state: LaneState,
 ) -> None:
+  """Log the last evaluation of the lanes that are waited for."""
   if run is None:
     return
   columns = [
@@ -247,7 +248,8 @@ def _stopped(
   ]
 
 
-def _finished(i: int, lane: Any, state: LaneState) -> Finished:
+def finished(i: int, lane: Any, state: LaneState) -> Finished:
+  """The result of a lane that has stopped."""
   return Finished(
     lane_index=i,
     lane=lane,
