@@ -75,8 +75,10 @@ def test_drift_against_its_formula():
     np.testing.assert_allclose(mean_field.risk(problem, theta), risk)
 
 
+@pytest.mark.parametrize('devices', [1, 8])
 @pytest.mark.parametrize('n', [48, 47, 5, 1])
-def test_blocks_of_particles_change_nothing(monkeypatch, n):
+def test_blocks_of_particles_change_nothing(monkeypatch, n, devices):
+  monkeypatch.setattr(jax, 'device_count', lambda: devices)
   with jax.enable_x64(True):
     problem, theta = (
       make(two_outputs, cross_entropy, 9, 2, True),

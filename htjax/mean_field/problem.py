@@ -326,8 +326,9 @@ def _units(problem: Problem, particles: Array) -> Array:
 def _blocks(problem: Problem, particles: Array) -> tuple[Array, Array]:
   """Particles as [blocks, size, p], and which of them are not padding.
 
-  Block j holds the particles j, j + blocks, ..: where the particles are
-  sharded over devices, each device then works on its own part of every block.
+  On one device a block is a run of neighbours, which copies nothing. Of several
+  it holds the particles j, j + blocks, ..: where the particles are sharded,
+  each device then works on its own part of every block.
   """
   n, p = particles.shape
   outputs = jax.eval_shape(lambda x: _units(problem, x), particles)
@@ -335,12 +336,16 @@ def _blocks(problem: Problem, particles: Array) -> tuple[Array, Array]:
   size = -(-n // num)
   padded = jnp.pad(particles, ((0, size * num - n), (0, 0)))
   inside = jnp.arange(size * num) < n
+  if jax.device_count() == 1:
+    return padded.reshape(num, size, p), inside.reshape(num, size)
   split = padded.reshape(size, num, p)
   return jnp.swapaxes(split, 0, 1), inside.reshape(size, num).T
 
 
 def _join(blocks: Array, n: int) -> Array:
   """Undo `_blocks`."""
+  if jax.device_count() == 1:
+    return blocks.reshape(-1, blocks.shape[-1])[:n]
   return jnp.swapaxes(blocks, 0, 1).reshape(-1, blocks.shape[-1])[:n]
 
 
