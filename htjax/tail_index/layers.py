@@ -589,7 +589,7 @@ def _row(
 
 
 def _leaf_calls(leaf: Any) -> dict[str, Callable[[], Any]]:
-  """Calls for the columns of a leaf as it is."""
+  """Calls that make the columns of a leaf as it is."""
   return {
     'stable_rank': lambda: _stable_rank(leaf.reshape(-1, leaf.shape[-1])),
     'sq_mass_0.1': lambda: pruning_ratio(leaf, tolerance=0.1),
@@ -597,7 +597,7 @@ def _leaf_calls(leaf: Any) -> dict[str, Callable[[], Any]]:
 
 
 def _vector_calls(key: PRNGKey, vectors: Any) -> dict[str, Callable[[], Any]]:
-  """Calls for the columns of centred vectors."""
+  """Calls that make the columns of centred vectors."""
   return _cells(
     {
       'protocol': lambda: _of_vectors(key, vectors),
@@ -609,7 +609,7 @@ def _vector_calls(key: PRNGKey, vectors: Any) -> dict[str, Callable[[], Any]]:
 def _entry_calls(
   entries: Any, num_top: int | None
 ) -> dict[str, Callable[[], Any]]:
-  """Calls for the columns of single entries."""
+  """Calls that make the columns of single entries."""
   count = num_top or max(8, entries.size // 20)
   calls: dict[str, Callable[[], TailEstimate]] = {
     'mmo_univariate': lambda: mmo_univariate(entries),
