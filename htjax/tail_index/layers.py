@@ -440,8 +440,8 @@ def layer_table(
       embedding.
     inputs: of which leaves the rows are the vectors (the paper: the last
       layer); None is matrices with fewer than 128 columns.
-    num_top: largest values for `hill`, `moment` and `pickands`; None is 5 % of
-      the entries, at least 8.
+    num_top: largest values for `hill`, `moment`, `pickands` and
+      `de_haan_resnick`; None is 5 % of the entries, at least 8.
     units: what a unit is in each leaf, see `htjax.units`; None asks names. A
       leaf that stacks layers has a row for each, 'name[0]', 'name[1]', ..; an
       attention projection is the matrix [inputs, heads * dim].
@@ -450,16 +450,17 @@ def layer_table(
     A list of dicts with the same keys in the same order, of Python values:
     'layer', 'role' (see `htjax.units`), 'shape', 'size', 'num_vectors'; for
     each of 'protocol' (`mmo` by `layer_protocol`), 'mmo', 'mmo_univariate',
-    'hill', 'moment', 'pickands', 'power_law', 'stable_mle' its alpha, and its
-    standard error under that name with '_se'; 'mmo_p', 'power_law_ks',
-    'stable_ks'; 'stable_rank' =
-    |W|_F^2 / |W|_2^2 of the leaf as [.., fan_out], not centred;
+    'hill', 'moment', 'pickands', 'de_haan_resnick', 'max_ratio', 'power_law',
+    'stable_mle' its alpha, and its standard error under that name with '_se';
+    'mmo_p', 'power_law_ks', 'stable_ks'; 'stable_rank' = |W|_F^2 / |W|_2^2 of
+    the leaf as [.., fan_out], not centred;
     'rel_err_0.1', the fraction of centred entries that can go at a relative
     l_2 error of 0.1; 'sq_mass_0.1', the fraction of columns that can go at
     0.1 of the squared norm, not centred; 'note', why values are missing, or
     ''. Missing values are NaN. Print with
     `records.table(list(rows[0]), [list(r.values()) for r in rows])`.
-    `mmo_univariate` takes the entries in the order of the vectors.
+    `mmo_univariate` and `max_ratio` take the entries in the order of the
+    vectors.
 
   Raises:
     ValueError: no leaf selected, or a bad selection, key or num_top. What is
@@ -543,6 +544,8 @@ _NAMES = (
   'hill',
   'moment',
   'pickands',
+  'de_haan_resnick',
+  'max_ratio',
   'power_law',
   'stable_mle',
 )
@@ -617,6 +620,8 @@ def _entry_calls(
     'hill': lambda: hill(entries, count),
     'moment': lambda: moment(entries, count),
     'pickands': lambda: pickands(entries, count),
+    'de_haan_resnick': lambda: de_haan_resnick(entries, count),
+    'max_ratio': lambda: max_ratio(entries),
     'power_law': lambda: power_law(entries),
   }
 
@@ -642,7 +647,7 @@ def _of_one_sort(
     working_samples('x', entries, 1, 10)
     return power_law_of_sorted(sizes()[::-1])
 
-  names = ('hill', 'moment', 'pickands')
+  names = tuple(_OF_SORTED)
   return {n: functools.partial(at_top, _OF_SORTED[n]) for n in names} | {
     'power_law': searched
   }
