@@ -41,6 +41,8 @@ REGULARITY = mean_field.Regularity(
   *(np.full(3, 0.5) for _ in range(5)), True, ''
 )
 CODE = codes.encode([np.ones(3)])
+FIRST = np.ones(3)
+DIFFERENCE = codes.encode_difference([2 * FIRST], [FIRST])
 
 
 def loss(layers, x, y):
@@ -668,6 +670,14 @@ GOOD = [
   (
     codes.encode,
     {'layers': [np.ones(3)], 'settings': (1,), 'mantissa_bits': 3},
+  ),
+  (
+    codes.encode_difference,
+    {'layers': [2 * FIRST], 'reference': [FIRST], 'mantissa_bits': 3},
+  ),
+  (
+    codes.decode_difference,
+    {'bits': DIFFERENCE.bits, 'reference': [FIRST]},
   ),
   (codes.decode, {'bits': CODE.bits, 'shapes': lambda s: [(3,)]}),
   (codes.to_grid, {'x': np.ones(3), 'mantissa_bits': 3}),
