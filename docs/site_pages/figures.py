@@ -26,9 +26,12 @@ def kept(study: str) -> list[pathlib.Path]:
 
 
 def section(study: str) -> str:
-  """Markdown of the figures of a study; empty if no run of it is kept."""
+  """Markdown of the figures of a study; empty if no run that is kept has any."""
   parts = []
   for run in kept(study):
+    pictures = draw(run)
+    if not pictures:
+      continue
     rows = run.relative_to(ROOT)
     parts += [
       f'## Figures of the preset `{run.stem}`',
@@ -37,7 +40,7 @@ def section(study: str) -> str:
     ]
     parts += [
       f'![{name.replace("_", " ")}]({study}/{run.stem}/{name}.png)'
-      for name in draw(run)
+      for name in pictures
     ]
   return '\n\n'.join(['', *parts, '']) if parts else ''
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from experiments.certificates import rest
 from experiments.common import frames, published
 from experiments.common.cells import Report
 from experiments.common.figures import Axes, Figure, describe
@@ -20,7 +21,8 @@ _DRAWN = {
 
 def report(config: ConfigDict, rows: list[Row]) -> Report:
   """Each network, the tail indices at equal size, and the figures."""
-  del config
+  if config.num_first:
+    return rest.report(config, rows)
   noisy = where(rows, study='alpha')
   figures = {
     'bound_against_bits': bound_against_bits(rows),
