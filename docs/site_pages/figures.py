@@ -26,7 +26,7 @@ def kept(study: str) -> list[pathlib.Path]:
 
 
 def section(study: str) -> str:
-  """Markdown of the figures of a study; empty if no run that is kept has any."""
+  """Markdown of the figures of a study; empty if no kept run has any."""
   parts = []
   for run in kept(study):
     pictures = draw(run)
