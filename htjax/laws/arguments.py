@@ -1,13 +1,11 @@
 """Arguments of distribution functions: float64 on the host."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from htjax.checks import (
-  check_count,
   check_number,
   check_range,
   check_real,
@@ -52,11 +50,3 @@ def probabilities(name: str, value: Any) -> np.ndarray:
   array = numbers(name, value)
   check_range(name, array, 0.0, 1.0)
   return array
-
-
-def as_shape(shape: int | Sequence[int]) -> tuple[int, ...]:
-  """A shape as a tuple of counts, or a ValueError that names it."""
-  sides = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
-  for side in sides:
-    check_count('every entry of shape', side, 0)
-  return tuple(int(side) for side in sides)

@@ -15,7 +15,8 @@ import numpy as np
 
 from htjax import tail_index
 from htjax.checks import check_floating, check_key, check_range, checked
-from htjax.laws.arguments import as_shape, numbers, positive, probabilities
+from htjax.laws.arguments import numbers, positive, probabilities
+from htjax.stable.draws import as_shape
 from htjax.types import Array, ArrayLike, PRNGKey
 
 __all__ = ['cdf', 'fit', 'pdf', 'quantile', 'sample', 'sf']

@@ -20,8 +20,8 @@ import numpy as np
 
 from htjax.checks import check_floating, check_key, check_range, checked
 from htjax.laws import quadrature
-from htjax.laws.arguments import as_shape, numbers, parameter, positive
-from htjax.stable.draws import angle_and_exponential
+from htjax.laws.arguments import numbers, parameter, positive
+from htjax.stable.draws import angle_and_exponential, as_shape
 from htjax.types import Array, ArrayLike, PRNGKey
 
 __all__ = ['cdf', 'pdf', 'sample', 'sf']

@@ -25,7 +25,8 @@ from htjax.checks import (
   checked,
   is_concrete,
 )
-from htjax.laws.arguments import as_shape, numbers, parameter, positive
+from htjax.laws.arguments import numbers, parameter, positive
+from htjax.stable.draws import as_shape
 from htjax.types import Array, ArrayLike, PRNGKey
 
 __all__ = ['Moments', 'laplace', 'moments', 'sample']

@@ -16,7 +16,8 @@ import numpy as np
 
 from htjax import tail_index
 from htjax.checks import check_count, check_floating, check_key, checked
-from htjax.laws.arguments import as_shape, numbers, parameter
+from htjax.laws.arguments import numbers, parameter
+from htjax.stable.draws import as_shape
 from htjax.tail_index import discrete_power_laws
 from htjax.types import Array, ArrayLike, PRNGKey
 

@@ -339,6 +339,14 @@ def _levy_increments(
   return jax.vmap(increment)(jnp.arange(num_steps))
 
 
+def as_shape(shape: int | Sequence[int]) -> _Shape:
+  """A shape as a tuple of counts, or a ValueError that names it."""
+  sides = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+  for side in sides:
+    check_count('every entry of shape', side, 0)
+  return sides
+
+
 def _check(
   key: Any,
   alpha: ArrayLike,
@@ -349,9 +357,7 @@ def _check(
 ) -> tuple[PRNGKey, np.dtype, _Shape]:
   check_range('alpha', alpha, 0.0, highest, open_low=True)
   check_range('scale', scale, 0.0, np.inf, open_high=True)
-  shape = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
-  for size in shape:
-    check_count('every entry of shape', size, 0)
+  shape = as_shape(shape)
   for name, value in (('alpha', alpha), ('scale', scale)):
     _check_broadcast(name, np.shape(value), shape)
   return check_key(key), check_floating('dtype', dtype), shape
