@@ -188,15 +188,13 @@ def test_arrays_are_known_before_they_are_read(tmp_path):
     moved = found['a'].moveaxis((1,), (0,))
     assert moved.shape == (4, 3)
     assert_array_equal(moved, weights['a'].T)
-  # A flipped bit is noticed when the array is read, and the file is named.
+  # A flipped bit is noticed once the array is read.
   path = tmp_path / 'w.npz'
   data = bytearray(path.read_bytes())
   data[data.index(weights['a'].tobytes()) + 5] ^= 1
   path.write_bytes(data)
-  found = weight_files.unread(path)
   with pytest.raises(ValueError, match=r'w\.npz is damaged .* Bad CRC'):
-    found['a'].read()
-  assert_array_equal(found['b'], weights['b'])
+    weight_files.unread(path)['a'].read()
 
 
 # -- what is left out
