@@ -167,11 +167,11 @@ def _dependent(config: ConfigDict) -> Iterator[Row]:
     what = f'l1 error, kappa = 0.3, correlated by {_COEFFICIENT:g}'
     yield limit_row('section 3.3', what, alpha, interval, predicted)
   for alpha in (1.2, 1.5):
-    found = [
+    at_sizes = [
       errors(paths(alpha, size, i), 0.5, 2) for i, size in enumerate(sizes)
     ]
     what = f'd, correlated by {_COEFFICIENT:g}'
-    yield rate_row('section 3.3', what, alpha, sizes, found)
+    yield rate_row('section 3.3', what, alpha, sizes, at_sizes)
 
 
 def _ordering(config: ConfigDict) -> Iterator[Row]:

@@ -10,6 +10,7 @@ from experiments.common.cells import Row
 from experiments.mean_field.case import Case, value_row
 from htjax import mean_field
 from htjax.mean_field import Problem
+from htjax.types import Array
 
 _PAIRS = 20
 # Lengths of the shifts between pairs of systems.
@@ -117,8 +118,10 @@ def one_step(case: Case) -> Iterator[Row]:
   yield _at_most('eq. (14)', what, jnp.mean(errors), pieces.one_step)
 
 
-def _at_most(statement: str, what: str, value: float, bound: float) -> Row:
+def _at_most(
+  statement: str, what: str, value: Array | float, bound: float
+) -> Row:
   """A number and its bound."""
-  value = float(value)
-  row = value_row(statement, what, value, 0.0, bound, value <= bound)
+  found = float(value)
+  row = value_row(statement, what, found, 0.0, bound, found <= bound)
   return row | {'low': None, 'high': None}
