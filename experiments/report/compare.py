@@ -241,7 +241,7 @@ def _curves(item: Item, rows: list[Row]) -> Claims:
 
 
 def _statements(item: Item, rows: list[Row]) -> Claims:
-  """What a theorem gives beside what came out; controls are not claims.
+  """The number of a theorem beside what came out; controls are not claims.
 
   A row may say apart from its number whether the print's claim was found.
   """
