@@ -1,7 +1,7 @@
 """The pages of the report: Markdown, from `items.json` and the rows at hand.
 
 Every table and figure of the papers has an item; its verdict is computed from
-the rows of the first of its presets that is at hand.
+the first of its presets that has rows for it.
 """
 
 import json
@@ -70,11 +70,14 @@ class Entry(NamedTuple):
 
 
 def entry(item: Item, results: Mapping[tuple[str, str], list[Row]]) -> Entry:
-  """Compare an item with the first of its presets that has rows."""
+  """Compare an item with the first of its presets whose rows have it."""
   presets, study = item.get('presets', {}), item.get('study', '')
-  at_hand = [name for name in presets if (study, name) in results]
-  preset = next(iter(at_hand or presets), '')
-  compared = comparisons(item, results.get((study, preset), []))
+  found = {
+    name: comparisons(item, results.get((study, name), []))
+    for name in presets or ('',)
+  }
+  preset = next((name for name in found if found[name]), next(iter(found)))
+  compared = found[preset]
   if presets and 'measure' in item and not compared:
     verdict = f'not run: {item["missing"]}'
   else:
