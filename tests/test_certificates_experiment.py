@@ -63,7 +63,7 @@ def test_the_codeword_alone_gives_the_row_again(finished):
   wrong = decoder.evaluate(bits, test)[0]
   assert wrong / len(test.labels) == row['test_error']
   bound = certificates.certificate(
-    errors, len(train.labels), row['bits'], 0.05, log_settings=24 * np.log(2)
+    errors, len(train.labels), row['bits'], 0.05, log_settings=36 * np.log(2)
   )
   assert bound.value == row['bound']
   # The networks of two codewords are not the same.
@@ -249,5 +249,7 @@ def test_the_rest_is_not_trained_on():
 
 
 def test_unknown_preset():
-  with pytest.raises(ValueError, match='preset must be one of smoke, data_free, cpu'):
+  with pytest.raises(
+    ValueError, match='preset must be one of smoke, data_free, cpu'
+  ):
     configs.get_config('gpu')

@@ -145,10 +145,12 @@ class _Search:
     self.outputs = readout.T @ self.pooled.reshape(len(readout), -1)
 
   def cost(self, errors: int) -> float:
+    """What is to fall."""
     bits = string_bits(self.kernel) + string_bits(self.readout)
     return errors + self.price * bits
 
   def pass_over_readout(self, rng: np.random.Generator) -> None:
+    """Each weight of the last layer once, one class after another."""
     values = _values(self.readout)
     flat = self.pooled.reshape(len(self.readout), -1)
     for k in rng.permutation(self.readout.shape[1]):
@@ -185,6 +187,7 @@ class _Search:
     return np.where(own, largest, target), own | (target > others.max(0))
 
   def pass_over_kernel(self, rng: np.random.Generator) -> None:
+    """Each weight of the convolution once."""
     values = _values(self.kernel)
     best = self.cost(int(np.sum(_margins(self.outputs, self.labels) <= 0)))
     used = self.maps.shape[1]
