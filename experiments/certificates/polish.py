@@ -145,7 +145,7 @@ class _Search:
     self.outputs = readout.T @ self.pooled.reshape(len(readout), -1)
 
   def cost(self, errors: int) -> float:
-    """What is to fall."""
+    """Errors and the price of the bits, which are to fall."""
     bits = string_bits(self.kernel) + string_bits(self.readout)
     return errors + self.price * bits
 
@@ -177,7 +177,7 @@ class _Search:
       self.outputs[k] = self.readout[:, k] @ flat
 
   def _thresholds(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """What output k is compared with, and where it decides, [n] each."""
+    """Numbers that output k is compared with; where it decides, [n] each."""
     others, at = self.outputs.copy(), np.arange(len(self.labels))
     others[k] = -np.inf
     largest = others.max(0)

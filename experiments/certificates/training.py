@@ -23,7 +23,7 @@ STAGES = ('dense', 'prune', 'quantise')
 
 
 class Params(NamedTuple):
-  """What a network has while it trains."""
+  """A network while it trains."""
 
   layers: list[Array]  # weights, kept or not: those left out may come back
   kept: Array  # fraction of the weights that is kept, the largest ones
