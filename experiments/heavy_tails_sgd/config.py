@@ -8,7 +8,7 @@ from typing import Any
 from experiments.common import published
 from experiments.common.presets import getter
 
-STUDIES = ('training', 'networks', 'matrices', 'limits')
+STUDIES = ('training', 'networks', 'matrices', 'limits', 'theorems')
 
 # The pruned fractions of the authors' programs.
 _MAGNITUDE = (0.0, 0.1, 0.2, 0.3, 0.4, *(0.5 + i / 40 for i in range(21)))
@@ -58,7 +58,8 @@ BASE: dict[str, Any] = {
   },
   # Random matrices: entries, columns or the whole drawn independently.
   'matrices': {'draws': 250, 'low': 1.75, 'high': 2.0, 'size': 500},
-  # What theorems say of independent entries, each from so many repeats.
+  # What theorems say of independent entries, each from so many repeats; the
+  # settings of `theorems`, too.
   'limits': {
     'repeats': 40,
     'size': 500,
