@@ -10,6 +10,7 @@ import re
 import griffe
 import pytest
 from site_pages import docstrings, includes, made, names, references, statements
+from site_pages.elsewhere import ELSEWHERE
 
 import htjax
 
@@ -154,6 +155,45 @@ def test_sources_are_read():
   ]
   found = {(s.key, s.place): s.function for s in statements.collect()}
   assert found['HT', 'eq. (S43)'] == 'htjax.compressibility.compression_error'
+
+
+# All that the papers number, but for figures, tables and equations.
+NUMBERED = {
+  'HT': 'Condition 1; Theorems 1 to 4, S5, S6; Corollaries 1, S2; '
+  'Proposition S1; Lemmas S1, S2, S3, S4, S5, S6, S7, S8',
+  'IC': 'Assumption 1; Theorems 3.1, 4.1, 4.2, 4.3; Propositions A.1, B.1; '
+  'Lemmas C.1, C.2, C.3, D.1; Definition D.1',
+  'SH': 'Theorems 1, 2; Propositions 1.1, 1.2, 2.1; Lemmas 2.1, 2.2, 2.3, 2.4; '
+  'Algorithm 1; Remarks 1 to 3',
+  'SK': 'Assumption 3.1; Definitions 3.1, 5.1, F.1; Theorems 3.1, 5.1, 5.2, '
+  '6.1, E.1, F.1, H.1; Lemmas 4.1, 4.2, 5.1, C.1, C.2, C.3, C.4, C.5, D.1, '
+  'D.2, D.3, D.4, E.1, E.2, E.3, F.1; Condition D.1; Algorithm 1; '
+  'Remarks 4.1, 5.1',
+}
+PLURALS = {'Corollarie': 'Corollary'}
+NUMBER = r'[A-Z]?\.?\d+(?:\.\d+)*'
+
+
+def _numbers(place):
+  """Words with each number after them, ranges of whole numbers written out."""
+  listed = rf'([A-Z][a-z]+?)s? ((?:{NUMBER}(?:, | and | to )?)+)'
+  for word, text in re.findall(listed, place):
+    for first, last in re.findall(r'\b(\d) to (\d)\b', text):
+      text += ''.join(f', {i}' for i in range(int(first), int(last)))
+    for number in re.findall(NUMBER, text):
+      yield PLURALS.get(word, word), number
+
+
+def test_every_numbered_statement_has_a_line():
+  found = {
+    (s.key, *pair) for s in statements.collect() for pair in _numbers(s.place)
+  }
+  found |= {(e.key, *pair) for e in ELSEWHERE for pair in _numbers(e.place)}
+  asked = {
+    (key, *pair) for key, text in NUMBERED.items() for pair in _numbers(text)
+  }
+  assert len(asked) == 74
+  assert not asked - found
 
 
 def test_own_sections_are_laid_out():

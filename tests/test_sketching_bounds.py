@@ -129,7 +129,7 @@ def fake_row(width, dataset='mnist', dim=784, **more):
 
 
 def test_the_published_column_is_the_theorem_with_unit_factors():
-  """SK-X9: within 0.04 at all six widths, so it grows like the width."""
+  """Within 0.04 at all six widths, so it grows like the width."""
   rows = [fake_row(h) for h in WIDTHS]
   for row in rows:
     printed = published.value('SK-TB2', (row['width'],), 'reading')

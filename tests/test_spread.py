@@ -7,8 +7,10 @@ import several_hosts
 from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.benchmarks.scaling import transfers
-from htjax import host, pruning, tail_index
+from htjax import bounds, host, parts, pruning, tail_index
 from htjax.compressibility import costs, top_k
+from htjax.pruning import spectra
+from htjax.tail_index import block_sums, power_laws_of_parts, stable_fit
 
 SPECS = {
   'units': PartitionSpec(None, 'model'),
@@ -103,14 +105,81 @@ def test_estimates_are_those_of_one_device(name):
       jax.tree.map(np.testing.assert_array_equal, found, ESTIMATORS[name](x, k))
 
 
-def test_all_of_a_sample_is_looked_at_where_it_lies():
-  x = np.random.default_rng(0).standard_cauchy((64, 24)).astype(np.float32)
-  for estimate in (tail_index.mmo, tail_index.mmo_univariate):
-    jax.tree.map(
-      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4),
-      estimate(place(x, 'both'), 16),
-      estimate(x, 16),
-    )
+ALL_VALUES = {
+  'mmo': (lambda x: tail_index.mmo(x, 16), 5e-7),
+  'mmo_univariate': (tail_index.mmo_univariate, 5e-7),
+  'max_ratio': (tail_index.max_ratio, 1e-6),
+  'power_law': (tail_index.power_law, 0),
+  'power_law from 2': (lambda x: tail_index.power_law(x, 2.0), 0),
+  # Logarithms in float32, and a search that ends at 10^-3 standard errors.
+  'stable_mle': (tail_index.stable_mle, 1e-5),
+}
+
+
+@pytest.mark.parametrize('name', ALL_VALUES)
+def test_all_of_a_sample_is_looked_at_where_it_lies(name):
+  estimate, bound = ALL_VALUES[name]
+  rng = np.random.default_rng(0)
+  x = rng.standard_cauchy((64, 48)).astype(np.float32)
+  x[3] = 0
+  # Sums over parts are in float64, whatever the numbers are.
+  with jax.enable_x64(name.startswith('mmo')):
+    expected = estimate(x.astype(float))
+  found = estimate(place(x, 'both'))
+  for field, a, b in zip(found._fields, found, expected, strict=True):
+    # Distances of the stable law are taken at nodes, which move a little.
+    scale = 10 if field in ('p_value', 'ks_distance') else 1
+    np.testing.assert_allclose(a, b, rtol=scale * bound, err_msg=field)
+
+
+@pytest.mark.parametrize('spec', ['units', 'inputs'])
+def test_blocks_lie_across_parts(spec):
+  # 21 of 9: blocks end inside of rows, and three numbers are in none.
+  x = make_params(ties=True)['a'][:8]
+  for estimate in (tail_index.mmo_univariate, tail_index.max_ratio):
+    found, expected = estimate(place(x, spec)), estimate(x)
+    np.testing.assert_allclose(found.alpha, expected.alpha, rtol=3e-6)
+    assert int(found.num_used) == int(expected.num_used)
+
+
+@pytest.mark.parametrize('num', [3, 8])
+def test_parts_are_sorted_where_they_lie(num):
+  x = np.random.default_rng(0).standard_cauchy((num, 5)).astype(np.float32)
+  mesh = jax.make_mesh((num,), ('n',), devices=jax.devices()[:num])
+  rows = NamedSharding(mesh, PartitionSpec('n'))
+  found = parts.descending(jax.device_put(x, rows))
+  np.testing.assert_array_equal(found, np.sort(np.abs(x).ravel())[::-1])
+  assert {s.data.shape for s in found.addressable_shards} == {(5,)}
+
+
+def test_merges_sort_any_number_of_parts():
+  rng = np.random.default_rng(0)
+  for num in range(1, 20):
+    # Zeros and ones: what sorts these sorts everything.
+    values = rng.integers(0, 2, (num, 500))
+    for pairs in parts._rounds(num):
+      assert len({i for pair in pairs for i in pair}) == 2 * len(pairs)
+      for i, j in pairs:
+        values[[i, j]] = np.sort(values[[i, j]], axis=0)[::-1]
+    assert np.all(np.diff(values, axis=0) <= 0)
+
+
+@pytest.mark.parametrize('spec', SPECS)
+def test_singular_values_are_found_where_a_layer_lies(spec):
+  x = np.random.default_rng(0).normal(size=(16, 24)).astype(np.float32)
+  spread = place(x, spec)
+  options = {'center': 'median'} if spec == 'both' else {}
+  found, expected = (
+    pruning.singular_values({'w': w}, 0.5, **options) for w in (spread, x)
+  )
+  assert int(found.kept) == int(expected.kept)
+  many, one = found.params['w'], expected.params['w']
+  assert many.sharding.is_equivalent_to(spread.sharding, 2)
+  np.testing.assert_allclose(many, one, atol=1e-5)
+  # The negative control is what is left out.
+  assert np.max(np.abs(np.asarray(many) - x)) > 0.1
+  rank = bounds.spectral.stable_rank
+  np.testing.assert_allclose(rank(spread), rank(x), rtol=1e-5)
 
 
 def test_bad_samples_are_refused():
@@ -144,6 +213,34 @@ def test_only_counts_go_from_device_to_device():
     assert max(size for _, size in sent) >= x.size
 
 
+def test_parts_of_sums_go_from_device_to_device():
+  x = host.placed_freely(place(make_params()['a'], 'both'))
+  layout = parts.layout(x)
+  y, ranks = parts.descending(x), np.arange(10, 385, 40)
+  matrix = (x, np.zeros((1, 1), np.float32))
+  with jax.enable_x64(True):
+    programs = [
+      # 96 sums of four numbers, 24 of sixteen, and two more for each of these.
+      (168, block_sums._mmo_of_parts.lower(x, 16, 2, *layout)),
+      (128, stable_fit._histogram_of_parts.lower(x, 64, *layout)),
+      # A number of each of the candidates for a threshold.
+      (10, power_laws_of_parts._search.lower(y, ranks, 32, *parts.layout(y))),
+      # The square of the shorter side; a part goes once, too.
+      (256, spectra._gram_of_parts.lower(*matrix, x.sharding)),
+      (48, spectra._times.lower(*matrix, np.eye(16), x.sharding)),
+      # A part goes to one other device.
+      (48, parts._descending.lower(x, *layout)),
+    ]
+  for most, program in programs:
+    sent = transfers(program.compile().as_text())
+    assert 'all-gather' not in dict(sent), sent
+    assert max(size for _, size in sent) == most, sent
+  # Negative control: what is made for one device has the layer in one place.
+  flat = jax.jit(lambda x: block_sums._mmo(x.reshape(-1, 1), 16)).lower(x)
+  sent = transfers(flat.compile().as_text())
+  assert max(size for kind, size in sent if kind == 'all-gather') >= x.size / 2
+
+
 def on_hosts(path):
   """On each of two hosts: results of weights that none of them has whole."""
   jax.config.update('jax_enable_compilation_cache', False)
@@ -157,10 +254,18 @@ def on_hosts(path):
   }
   for method in ('global', 'centred', 'columns', 'to error'):
     check(params, spread, method)
-  found = tail_index.hill(spread['a'], 40)
-  jax.tree.map(
-    np.testing.assert_array_equal, found, tail_index.hill(params['a'], 40)
+  for estimate in (lambda x: tail_index.hill(x, 40), tail_index.power_law):
+    found, expected = estimate(spread['a']), estimate(params['a'])
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+  for estimate in (tail_index.mmo_univariate, tail_index.stable_mle):
+    found, expected = estimate(spread['a']), estimate(params['a'])
+    np.testing.assert_allclose(found.alpha, expected.alpha, rtol=1e-5)
+  found, expected = (
+    pruning.singular_values({'w': w['a']}, 0.5) for w in (spread, params)
   )
+  expected = np.asarray(expected.params['w'])
+  for shard in found.params['w'].addressable_shards:
+    np.testing.assert_allclose(shard.data, expected[shard.index], atol=1e-3)
 
 
 @pytest.mark.slow

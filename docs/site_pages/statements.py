@@ -10,6 +10,7 @@ import re
 import griffe
 
 from site_pages import names, references
+from site_pages.elsewhere import ELSEWHERE
 
 _SOURCE = re.compile(r'^Source:[ \n](.*(?:\n[ ]+\S.*)*)', re.MULTILINE)
 _PAPERS = ('HT', 'IC', 'SH', 'SK')
@@ -57,13 +58,20 @@ def parse(text: str) -> list[tuple[str, str]]:
 
 
 def collect() -> list[Statement]:
-  """Every statement that a public function or class names as its source."""
+  """Every statement that a public function or class names as its source.
+
+  A function that has two addresses is there by the outer one.
+  """
+  addresses: dict[str, tuple[str, str]] = {}
+  for room in names.rooms():
+    for module in room.walk():
+      for name in module.names:
+        target, text = _documented(module.path, name)
+        addresses.setdefault(target, (f'{module.path}.{name}', text))
   return [
-    Statement(key, place, f'{module.path}.{name}')
-    for room in names.rooms()
-    for module in room.walk()
-    for name in module.names
-    for key, place in parse(source(_docstring(module.path, name)) or '')
+    Statement(key, place, function)
+    for function, text in addresses.values()
+    for key, place in parse(source(text) or '')
   ]
 
 
@@ -83,6 +91,9 @@ def page() -> str:
     lines += [f'## {entries[key]["title"]}', '', references.link(f'[{key}]')]
     lines += ['', '| statement | function |', '| --- | --- |']
     lines += _rows([s for s in statements if s.key == key], key=False)
+    lines += ['', 'Without a function of their own:', '']
+    lines += ['| what | where, or why not |', '| --- | --- |']
+    lines += [f'| {e.place} | {e.text} |' for e in ELSEWHERE if e.key == key]
     lines.append('')
   lines += ['## Other sources', '', '| source | function |', '| --- | --- |']
   for key in keys[len(_PAPERS) :]:
@@ -113,8 +124,9 @@ def _rank(statement: Statement) -> tuple:
   return (place, letter, [int(n or 0) for n in numbers], statement.place)
 
 
-def _docstring(module: str, name: str) -> str:
+def _documented(module: str, name: str) -> tuple[str, str]:
+  """The path of a definition, and its docstring."""
   member = names.package()[f'{module.removeprefix("htjax.")}.{name}']
   target = member.final_target if member.is_alias else member
   assert isinstance(target, griffe.Object)
-  return target.docstring.value if target.docstring else ''
+  return target.path, target.docstring.value if target.docstring else ''

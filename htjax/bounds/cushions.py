@@ -46,7 +46,7 @@ def layer_cushions(
   Raises:
     ValueError: if shapes do not fit.
 
-  Source: [SH], eq. (50).
+  Source: [SH], eqs. (17) and (50).
   """
   layers, x = check_network(layers, x)
   states = pre_activations(layers, x, activation=activation)

@@ -55,8 +55,7 @@ def best_margin(
     ValueError: for numbers out of range, or `bound_at` that is no function or
       returns no Bound.
 
-  Source: union bound over the margins of [SK], Theorem 5.2, and [HT],
-    Theorem 4.
+  Source: [SK], Theorem 5.2; [HT], Theorem 4; by a union over margins.
 
   Examples:
     >>> import numpy as np

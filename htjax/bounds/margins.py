@@ -74,7 +74,7 @@ def margin_loss(
     ValueError: for other shapes or types, labels out of range, logits that are
       not finite, or if gamma is concrete and negative.
 
-  Source: [HT], eq. (6).
+  Source: [HT], eq. (6); [SH], eq. (1).
   """
   distance = margins(logits, labels)
   gamma = _threshold('gamma', gamma, distance.dtype)

@@ -24,6 +24,7 @@ from htjax.checks import (
   check_key,
   check_range,
 )
+from htjax.host import is_spread, placed_freely
 from htjax.types import Array, ArrayLike, PRNGKey
 
 PADDINGS = ('CIRCULAR', 'SAME', 'VALID')
@@ -73,7 +74,7 @@ def spectral_norm(
   Raises:
     ValueError: if `matrix` is not a non-empty floating matrix.
   """
-  matrix = check_matrix('matrix', matrix)
+  matrix = _matrix(matrix)
   tolerance = _check_stopping(tolerance, max_iterations, matrix.dtype)
   return _spectral_norm(_start_key(key), matrix, tolerance, max_iterations)
 
@@ -260,7 +261,7 @@ def stable_rank(matrix: ArrayLike) -> Array:
   Raises:
     ValueError: if `matrix` is not a non-empty floating matrix.
   """
-  matrix = _scaled(check_matrix('matrix', matrix))[0]
+  matrix = _scaled(_matrix(matrix))[0]
   return (jnp.linalg.norm(matrix) / spectral_norm(matrix).value) ** 2
 
 
@@ -342,6 +343,12 @@ def _all_norms(
     (jnp.linalg.norm(whole), peak),
     (jnp.linalg.norm(moved), moved_peak, sums),
   )
+
+
+def _matrix(matrix: ArrayLike) -> Array:
+  """One that is spread over devices stays; vectors alone are sent."""
+  matrix = check_matrix('matrix', matrix)
+  return placed_freely(matrix) if is_spread(matrix) else matrix
 
 
 def _scaled(matrix: Array) -> tuple[Array, Array]:

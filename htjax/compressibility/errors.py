@@ -44,7 +44,8 @@ def best_k(x: ArrayLike, k: ArrayLike) -> Array:
 
   Values: NaN ranks above everything. A traced k out of range gives NaN.
 
-  Source: [HT], section 2; [Gribonval2012], section I.
+  Source: [HT], section 3.2; [IC], Definition D.1;
+    [Gribonval2012], section I.
 
   Examples:
     >>> import jax.numpy as jnp

@@ -37,7 +37,8 @@ def error_rate(alpha: float, *, p: float = 2.0) -> float:
   Raises:
     ValueError: numbers out of range.
 
-  Source: [HT], Theorems 1 to 3 (rate); [Gribonval2012], Proposition 1.2.
+  Source: [HT], Theorems 1 to 3 (rate); [IC], Theorem 3.1 (rate);
+    [Gribonval2012], Proposition 1.2.
 
   Examples:
     >>> from htjax import compressibility

@@ -85,7 +85,7 @@ def euler_step(
   Values: as `htjax.noise.StableNoise.draw` for traced alpha and sigma out of
     range.
 
-  Source: [IC], eqs. (2) and (3).
+  Source: [IC], eqs. (2) to (4).
 
   Examples:
     >>> import jax
@@ -150,7 +150,7 @@ def simulate(
     ValueError: as `euler_step`; num_steps or save_every not a positive
       integer, or one not dividing the other; batch_size not in [1, m].
 
-  Source: [IC], eqs. (2) and (3).
+  Source: [IC], eqs. (2) to (4).
 
   Examples:
     >>> import jax

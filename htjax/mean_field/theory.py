@@ -323,7 +323,8 @@ def norm_tail_constant(alpha: float, dim: int, kind: str) -> float:
   Raises:
     ValueError: alpha outside (0, 2], bad dim or kind.
 
-  Source: [Samorodnitsky1994], property 1.2.15 and section 2.5.
+  Source: [IC], Theorem 4.3 (the tail of its particles);
+    [Samorodnitsky1994], property 1.2.15 and section 2.5.
 
   Examples:
     >>> from htjax import mean_field

@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
+from htjax import parts
 from htjax.checks import checked, is_concrete
 from htjax.compressibility import AllBut, Kept, check_kappa, kept_count
 from htjax.compressibility.counts import kept_fraction
 from htjax.floats import times_power_of_two, to_unit_peak
-from htjax.host import on_host, to_device
+from htjax.host import is_spread, on_host, placed_freely, to_device
 from htjax.pruning.centers import check_center, find_center, stored_medians
 from htjax.pruning.magnitudes import CountKept
 from htjax.pruning.results import (
@@ -309,11 +311,15 @@ def prune_values(
   check_center(center, protocol)
   chosen = choose(params, select, units=units)
   values, shapes, ranks = [], [], []
-  for leaf in chosen.wide:
+  for given in chosen.wide:
+    leaf = placed_freely(given) if is_spread(given) else given
     scaled, exponent = to_unit_peak(leaf)
     middle = find_center(scaled, center, protocol, 'singular_values')
     shapes.append(_matrix_shape(leaf.shape, protocol))
-    matrix, kept = _leading(scaled, middle, protocol, rank)
+    if _stays(leaf, amount):
+      matrix, kept = _of_parts(scaled, middle, count)
+    else:
+      matrix, kept = _leading(scaled, middle, protocol, rank)
     if matrix is None:
       u, s, vt = _svd(scaled, middle, protocol)
       kept = jnp.asarray(count(s), jnp.int32)
@@ -321,13 +327,16 @@ def prune_values(
     ranks.append(kept)
     approximation = _from_matrix(matrix, leaf.shape, protocol) + middle
     approximation = times_power_of_two(approximation, exponent)
-    values.append(jnp.where(kept == min(shapes[-1]), leaf, approximation))
+    value = jnp.where(kept == min(shapes[-1]), leaf, approximation)
+    if is_spread(given):
+      value = jax.device_put(value, given.sharding)
+    values.append(value)
   counts = _counts(shapes, ranks)
   kept = counts.vectors if protocol == 'authors' else counts.triples
   lost = [k < min(shape) for k, shape in zip(ranks, shapes, strict=True)]
   return chosen.rewritten(
     values,
-    [jnp.ones(w.shape, bool) for w in chosen.wide],
+    [jnp.ones_like(w, bool) for w in chosen.wide],
     kept + stored_medians(center, protocol, lost),
     in_unit_interval(amount),
   )
@@ -413,6 +422,69 @@ def _leading(
     return None, None
   near = np.matmul(vectors, np.matmul(vectors.T, wide))
   return to_device(near.T if tall else near, matrix.dtype), jnp.int32(k)
+
+
+def _stays(leaf: Array, amount: Kept) -> bool:
+  """Whether a leaf is pruned where it lies, in parts on several devices.
+
+  Its longer side has to divide among them. What Gram matrices lose in float64
+  is less than float32 resolves.
+  """
+  if not (is_spread(leaf) and is_concrete(kept_fraction(amount))):
+    return False
+  if leaf.ndim != 2 or leaf.dtype != jnp.float32:
+    return False
+  mesh, spec = parts.layout(leaf)
+  num = math.prod(mesh.shape[name] for name in parts.axes_of(spec))
+  return max(leaf.shape) % num == 0
+
+
+def _of_parts(leaf: Array, middle: Array, count: CountKept) -> Any:
+  """The matrix of the leading values, in place, and how many they are.
+
+  Rows of the longer side are brought together, each device having as many
+  entries as before; the Gram matrix of the shorter side is on all of them.
+  """
+  with jax.enable_x64(True):
+    gram = parts.here(_gram_of_parts(leaf, middle, leaf.sharding))
+    xp: Any = np if on_host(gram) else jnp
+    squares, vectors = xp.linalg.eigh(gram)
+  values = xp.sqrt(xp.maximum(squares[::-1], 0)).astype(leaf.dtype)
+  kept = jnp.asarray(count(jnp.asarray(values)), jnp.int32)
+  with jax.enable_x64(True):
+    vectors = vectors[:, len(gram) - int(kept) :]
+    near = xp.matmul(vectors, vectors.T)
+    return _times(leaf, middle, near, leaf.sharding), kept
+
+
+@functools.partial(jax.jit, static_argnames='place')
+def _gram_of_parts(leaf: Array, middle: Array, place: NamedSharding) -> Array:
+  """The Gram matrix of the shorter side, float64, on all devices."""
+  matrix = _by_longer_side(leaf - middle, place).astype(jnp.float64)
+  form = 'ni,nj->ij' if leaf.shape[0] >= leaf.shape[1] else 'in,jn->ij'
+  gram = jnp.einsum(form, matrix, matrix)
+  whole = NamedSharding(place.mesh, PartitionSpec())
+  return lax.with_sharding_constraint(gram, whole)
+
+
+@functools.partial(jax.jit, static_argnames='place')
+def _times(
+  leaf: Array, middle: Array, near: Array, place: NamedSharding
+) -> Array:
+  """The matrix times a square one on its shorter side, where it lies."""
+  matrix = _by_longer_side(leaf - middle, place).astype(jnp.float64)
+  tall = leaf.shape[0] >= leaf.shape[1]
+  found = jnp.matmul(*((matrix, near) if tall else (near, matrix)))
+  found = _by_longer_side(found.astype(leaf.dtype), place)
+  return lax.with_sharding_constraint(found, place)
+
+
+def _by_longer_side(matrix: Array, place: NamedSharding) -> Array:
+  """Split along the longer side alone, over the devices that have it."""
+  names = parts.axes_of(place.spec)
+  tall = matrix.shape[0] >= matrix.shape[1]
+  spec = PartitionSpec(*((names, None) if tall else (None, names)))
+  return lax.with_sharding_constraint(matrix, NamedSharding(place.mesh, spec))
 
 
 @jax.jit

@@ -51,7 +51,7 @@ def autoregression(
 
   Values: traced numbers out of range give NaN.
 
-  Source: [HT], supplement S3.3 (ergodic entries).
+  Source: [HT], section 3.3 (ergodic entries).
 
   Examples:
     >>> import jax

@@ -15,11 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Float, Shaped
 
+from htjax import parts
 from htjax.checks import check_count, check_finite, checked, is_concrete
 from htjax.floats import split, times_power_of_two, to_unit_peak
-from htjax.host import Working, on_host
+from htjax.host import Working, is_spread, on_host, to_device
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_cap,
@@ -87,7 +89,10 @@ def mmo(
   """
   check_cap(cap)
   x = working_samples('x', x, 2, 4 if block else 16, finite=False)
-  return _cap(_checked_mmo(x, check_block(block, x.shape[0])), cap)
+  block = check_block(block, x.shape[0])
+  if is_spread(x):
+    return _cap(_spread_mmo(x, block, 1), cap)
+  return _cap(_checked_mmo(x, block), cap)
 
 
 @checked
@@ -131,8 +136,11 @@ def mmo_univariate(
     True
   """
   check_cap(cap)
-  x = working_samples('x', x, 1, 4 if block else 16, finite=False)
-  return _cap(_checked_mmo(x[:, None], check_block(block, x.size)), cap)
+  x = working_samples('x', x, 1, 4 if block else 16, finite=False, stays=True)
+  block = check_block(block, x.size)
+  if is_spread(x):
+    return _cap(_spread_mmo(x, block, x.ndim), cap)
+  return _cap(_checked_mmo(x[:, None], block), cap)
 
 
 @checked
@@ -170,10 +178,13 @@ def max_ratio(
     >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
     True
   """
-  x = working_samples('x', x, 1, 4 if block else 16)
+  x = working_samples('x', x, 1, 4 if block else 16, stays=True)
   block = check_block(block, x.size)
   num = x.size // block
-  if on_host(x):
+  if is_spread(x):
+    known = _max_ratio_of_parts(to_unit_peak(x)[0], block, *parts.layout(x))
+    estimate = make_estimate(**parts.here(known), num_used=num)
+  elif on_host(x):
     estimate = host_estimate(
       *(host_max_ratio, x, block), num_used=num, dtype=x.dtype
     )
@@ -226,6 +237,24 @@ def _checked_mmo(x: Working, block: int) -> TailEstimate:
   return check_determined('x', estimate, x)
 
 
+def _spread_mmo(x: Array, block: int, num_axes: int) -> TailEstimate:
+  """`_checked_mmo` of an array that is spread over devices, where it lies.
+
+  Args:
+    x: [K, d], or numbers of any shape.
+    block: samples in a block.
+    num_axes: axes of x that count samples; the others are those of a vector.
+  """
+  check_finite('x', x)
+  scaled = _in_range(x)
+  with jax.enable_x64(True):
+    known = _mmo_of_parts(scaled, block, num_axes, *parts.layout(x))
+  num = math.prod(x.shape[:num_axes])
+  known = {n: to_device(a, x.dtype) for n, a in parts.here(known).items()}
+  estimate = make_estimate(**known, num_used=num // block)
+  return check_determined('x', estimate)
+
+
 def _limits(dtype: Any) -> tuple[float, float]:
   """Between these the squares of sums of the largest entries are in range."""
   limits = jnp.finfo(dtype)
@@ -267,6 +296,54 @@ def _mmo(x: Array, block: int) -> tuple[dict[str, Array], tuple[Array, Array]]:
   return _growth(one, some, all_, block), (jnp.min(norms), peak)
 
 
+@functools.partial(
+  jax.jit, static_argnames=('block', 'num_axes', 'mesh', 'spec')
+)
+def _mmo_of_parts(
+  x: Array, block: int, num_axes: int, mesh: Mesh, spec: PartitionSpec
+) -> dict[str, Array]:
+  """The estimate, in float64; sums of the parts of blocks are sent."""
+  num_blocks = math.prod(x.shape[:num_axes]) // block
+  over, across = spec[:num_axes], parts.axes_of(spec[num_axes:])
+  names, inner = parts.axes_of(over), _middle_divisor(block)
+
+  def kernel(part: Array) -> dict[str, Array]:
+    vectors = part.reshape(*part.shape[:num_axes], -1)
+    place = parts.places(vectors[..., 0], PartitionSpec(*over)).reshape(-1)
+    vectors = vectors.reshape(place.size, -1).astype(jnp.float64)
+
+    def sums(size: int) -> Array:
+      num = num_blocks * block // size
+      return parts.sums(vectors, place // size, num, names)
+
+    def norms(vectors: Array) -> Array:
+      return jnp.sqrt(lax.psum(jnp.sum(vectors**2, axis=1), across))
+
+    def logs(norms: Array, place: Array, size: int) -> Array:
+      """Mean over each block of the logarithms of its norms."""
+      known = norms != 0
+      values = jnp.log(jnp.where(known, norms, 1))
+      both = jnp.stack([values, known.astype(values.dtype)], axis=1)
+      spread = names if size == 1 else ()
+      in_block = parts.sums(both, place * size // block, num_blocks, spread)
+      total, num = in_block[:, 0], in_block[:, 1]
+      # A zero gets the mean of the others.
+      mean = jnp.sum(total) / jnp.sum(num)
+      per_block = block // size
+      return (total + (per_block - num) * mean) / per_block
+
+    def of_sums(size: int) -> Array:
+      return logs(
+        norms(sums(size)), jnp.arange(num_blocks * block // size), size
+      )
+
+    one = logs(norms(vectors), place, 1)
+    some = one if inner == 1 else of_sums(inner)
+    return _growth(one, some, of_sums(block), block)
+
+  return parts.on_parts(kernel, mesh, spec, x)
+
+
 def _growth(
   one: Any, some: Any, all_: Any, block: int, xp: Any = jnp
 ) -> dict[str, Any]:
@@ -303,18 +380,21 @@ def mmo_at(x: Any, blocks: Sequence[int]) -> list[dict[str, Any]]:
   if not low < np.max(norms) < high:
     x = np.asarray(_in_range(x))
     norms = _host_norms(x)
-  sums, logs = {1: x}, {1: _logarithms(norms, np)}
+  sums, logs = {1: x}, {1: np.log(norms)}
 
   def logs_at(size: int) -> np.ndarray:
     if size not in logs:
       part = max(s for s in sums if size % s == 0)
       sums[size] = _host_sums(sums[part], size // part)
-      logs[size] = _logarithms(_host_norms(sums[size]), np)
+      logs[size] = np.log(_host_norms(sums[size]))
     return logs[size]
 
   def means(size: int, block: int) -> Any:
     num = x.shape[0] // block
     used = logs_at(size)[: num * block // size]
+    known = used > -np.inf
+    if not np.all(known):
+      used = np.where(known, used, np.mean(used[known]))
     return np.mean(used.reshape(num, -1), axis=1, dtype=np.float64)
 
   found = {}
@@ -356,6 +436,33 @@ def _max_ratio(x: Float[Array, ' n'], block: int) -> dict[str, Array]:
   return _ratio_of_pairs(lax.top_k(blocks, 2)[0])
 
 
+@functools.partial(jax.jit, static_argnames=('block', 'mesh', 'spec'))
+def _max_ratio_of_parts(
+  x: Array, block: int, mesh: Mesh, spec: PartitionSpec
+) -> dict[str, Array]:
+  """`_max_ratio`; three numbers of each block are sent."""
+  num_blocks, names = x.size // block, parts.axes_of(spec)
+
+  def kernel(part: Array) -> dict[str, Array]:
+    segment = parts.places(part, spec).reshape(-1) // block
+    sizes = jnp.abs(part.reshape(-1))
+
+    def largest(values: Array) -> Array:
+      own = jax.ops.segment_max(
+        values, segment, num_segments=num_blocks, indices_are_sorted=True
+      )
+      return lax.pmax(jnp.maximum(own, 0), names)
+
+    first = largest(sizes)
+    is_first = sizes == first[jnp.minimum(segment, num_blocks - 1)]
+    num = parts.sums(is_first.astype(jnp.int32), segment, num_blocks, names)
+    second = largest(jnp.where(is_first, 0, sizes))
+    second = jnp.where(num > 1, first, second)
+    return _ratio_of_pairs(jnp.stack([first, second], axis=1))
+
+  return parts.on_parts(kernel, mesh, spec, x)
+
+
 def _ratio_of_pairs(pairs: Any, xp: Any = jnp) -> dict[str, Any]:
   """alpha and its standard error from the two largest of each block."""
   ratio, error = _mean_and_error(pairs[:, 1] / pairs[:, 0], xp)
@@ -390,14 +497,12 @@ def _norms(vectors: Float[Array, 'K d']) -> Float[Array, ' K']:
   )
 
 
-def _logarithms(norms: Any, xp: Any = jnp) -> Any:
+def _logarithms(norms: Array) -> Array:
   """log of each norm; a zero gets the mean of the others."""
   known = norms != 0
-  if xp is np and np.all(known):
-    return np.log(norms)
-  logs = xp.log(xp.where(known, norms, 1))
-  mean = xp.sum(xp.where(known, logs, 0)) / xp.sum(known, dtype=norms.dtype)
-  return xp.where(known, logs, mean)
+  logs = jnp.log(jnp.where(known, norms, 1))
+  mean = jnp.sum(jnp.where(known, logs, 0)) / jnp.sum(known, dtype=norms.dtype)
+  return jnp.where(known, logs, mean)
 
 
 def _mean_and_error(values: Any, xp: Any = jnp) -> tuple[Any, Any]:

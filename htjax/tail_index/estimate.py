@@ -151,7 +151,13 @@ def _count(num: ArrayLike) -> Array:
 
 
 def working_samples(
-  name: str, x: ArrayLike, ndim: int, least: int, *, finite: bool = True
+  name: str,
+  x: ArrayLike,
+  ndim: int,
+  least: int,
+  *,
+  finite: bool = True,
+  stays: bool = False,
 ) -> Working:
   """Return `x` as floating with `ndim` axes and enough, usable samples.
 
@@ -164,23 +170,25 @@ def working_samples(
     least: how many samples are needed.
     finite: whether to look for NaN and infinity; False leaves that to
       `check_determined`, where they would make alpha NaN.
+    stays: whether an array that is spread over devices keeps its shape, and
+      with it its place, though `ndim` is 1.
 
   Raises:
     ValueError: another rank, too few samples; concrete x that holds NaN or
       infinity, or has no two values of |x| that differ.
   """
   x = as_working(name, x)
-  if is_spread(x):
+  spread = is_spread(x)
+  if spread:
     x = placed_freely(x)
-  if ndim == 1:
+  if ndim == 1 and not (spread and stays):
     x = x.reshape(-1)
-  elif x.ndim != ndim or x.shape[-1] == 0:
+  elif ndim == 2 and (x.ndim != 2 or x.shape[-1] == 0):
     raise ValueError(f'{name} must be of shape [K, d], d >= 1, got {x.shape}')
-  if x.shape[0] < least:
-    raise ValueError(
-      f'{name} must have at least {least} samples, got {x.shape[0]}'
-    )
-  if is_spread(x):
+  num = x.size if ndim == 1 else x.shape[0]
+  if num < least:
+    raise ValueError(f'{name} must have at least {least} samples, got {num}')
+  if spread:
     # Looked at where it lies.
     if finite:
       check_finite(name, x)

@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Float
 
+from htjax import parts
 from htjax.checks import (
   check_choice,
   check_count,
@@ -25,8 +26,8 @@ from htjax.checks import (
   is_concrete,
 )
 from htjax.floats import as_floating, times_power_of_two, to_unit_peak
-from htjax.host import Working, chunks, on_host
-from htjax.tail_index import discrete_power_laws
+from htjax.host import Working, chunks, is_spread, on_host
+from htjax.tail_index import discrete_power_laws, power_laws_of_parts
 from htjax.tail_index.estimate import (
   TailEstimate,
   check_determined,
@@ -137,7 +138,11 @@ def power_law(
   check_count('min_tail', min_tail, 2)
   check_count('num_candidates', num_candidates, 2)
   discrete = _is_discrete(x, discrete)
-  x = working_samples('x', x, 1, min_tail if xmin is None else 2)
+  stays = not discrete and is_concrete(xmin)
+  least = min_tail if xmin is None else 2
+  x = working_samples('x', x, 1, least, stays=stays)
+  if stays and is_spread(x):
+    return _spread_power_law(x, xmin, min_tail, num_candidates)
   if on_host(x, xmin) and not discrete:
     start = None if xmin is None else _start(x, xmin)
     y_host = np.sort(np.abs(x))[::-1]
@@ -360,6 +365,23 @@ def _descending(x: Working) -> Array:
   return -jnp.sort(-jnp.abs(x))
 
 
+def _spread_power_law(
+  x: Array, xmin: ArrayLike | None, min_tail: int, num_candidates: int
+) -> TailEstimate:
+  """`power_law` of an array that is spread over devices, sorted there."""
+  x, start, exponent = _in_range(x, xmin, False)
+  y = parts.descending(x)
+  if start is None:
+    candidates = _candidates(y.size, min_tail, num_candidates)
+    fit = power_laws_of_parts.search(y, *candidates)
+  else:
+    fit = power_laws_of_parts.fit(y, start)
+  num = int(fit.num)
+  estimate = host_estimate(_known, *fit, num_used=num, dtype=x.dtype)
+  scale = times_power_of_two(estimate.scale, exponent)
+  return check_determined('x', estimate._replace(scale=scale))
+
+
 def power_law_of_sorted(
   y: Any,
   xmin: Any = None,
@@ -429,6 +451,13 @@ def _host_fit(y: Any, num: int, xmin: Any, xp: Any) -> dict[str, Any]:
     for part in chunks(num if valid else 0)
   ]
   ks_distance = np.max(gaps) if valid else alpha
+  return _known(alpha, num, xmin, ks_distance, xp)
+
+
+def _known(
+  alpha: Any, num: Any, xmin: Any, ks_distance: Any, xp: Any
+) -> dict[str, Any]:
+  """The fields of an estimate."""
   return {
     'alpha': alpha,
     'standard_error': alpha / np.sqrt(num),

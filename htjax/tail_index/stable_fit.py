@@ -17,11 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Float, Int
 
+from htjax import parts
 from htjax.checks import check_count, checked
 from htjax.floats import times_power_of_two, to_unit_peak
-from htjax.host import chunks, on_host, sum_of_squares
+from htjax.host import chunks, is_spread, on_host, sum_of_squares
 from htjax.tail_index import stable_slopes
 from htjax.tail_index.estimate import (
   TailEstimate,
@@ -115,12 +117,14 @@ def stable_mle(x: ArrayLike, *, num_nodes: int | None = None) -> TailEstimate:
     >>> bool(abs(estimate.alpha - 1.5) < 4 * estimate.standard_error)
     True
   """
-  x = working_samples('x', x, 1, 10)
+  x = working_samples('x', x, 1, 10, stays=True)
   if num_nodes is None:
     least = max(64, _NODES_PER_ROOT * x.size**0.25)
     # Few sizes, so that layers of many shapes share one program.
     num_nodes = 2 ** math.ceil(math.log2(least))
   check_count('num_nodes', num_nodes, 32)
+  if is_spread(x):
+    return _spread_fit(x, int(num_nodes))
   if on_host(x):
     return host_estimate(
       *(_host_fit, x, int(num_nodes)), num_used=x.size, dtype=x.dtype
@@ -130,15 +134,68 @@ def stable_mle(x: ArrayLike, *, num_nodes: int | None = None) -> TailEstimate:
   return fit._replace(scale=times_power_of_two(fit.scale, exponent))
 
 
+def _spread_fit(x: Array, num_nodes: int) -> TailEstimate:
+  """The fit to an array that is spread over devices: its histogram is sent."""
+  x, exponent = to_unit_peak(x)
+  with jax.enable_x64(True):
+    found = parts.here(_histogram_of_parts(x, num_nodes, *parts.layout(x)))
+  if on_host(found):
+    fit = host_estimate(
+      *(_host_maximise, *found, x.size), num_used=x.size, dtype=x.dtype
+    )
+  else:
+    narrow = jax.tree.map(lambda a: a.astype(x.dtype), found)
+    fit = _maximise(*narrow, jnp.asarray(x.size, jnp.int32))
+  return fit._replace(scale=times_power_of_two(fit.scale, exponent))
+
+
+@functools.partial(jax.jit, static_argnames=('num_nodes', 'mesh', 'spec'))
+def _histogram_of_parts(
+  x: Array, num_nodes: int, mesh: Mesh, spec: PartitionSpec
+) -> tuple[_Histogram, Array, Array]:
+  """Histogram of |x| over the largest, start of the search, the largest."""
+  names = parts.axes_of(spec)
+
+  def kernel(part: Array) -> tuple[_Histogram, Array, Array]:
+    size = jnp.abs(part.reshape(-1))
+    peak = lax.pmax(jnp.max(size), names)
+    known = size > 0
+    # As on one device, in the dtype of x.
+    logs = jnp.log(jnp.where(known, size / peak, 1)).astype(jnp.float64)
+    num, total = lax.psum((jnp.sum(known), jnp.sum(logs)), names)
+    mean = total / num
+    squares = jnp.sum(jnp.where(known, (logs - mean) ** 2, 0))
+    start = _start(mean, lax.psum(squares, names) / num, jnp)
+    low = start[1] - _FLAT
+    cell, place = _cells(jnp.where(known, logs, low), low, num_nodes)
+    counts, upper = (
+      jnp.zeros((2, num_nodes))
+      .at[:, cell]
+      .add(jnp.stack([jnp.ones_like(place), place]))
+    )
+    counts, upper = lax.psum((counts / x.size, upper / x.size), names)
+    u = low - low / (num_nodes - 1) * jnp.arange(num_nodes)
+    return _shared(u, counts, upper, jnp), start, peak
+
+  return parts.on_parts(kernel, mesh, spec, x)
+
+
 def _host_fit(x: Any, num_nodes: int, xp: Any) -> dict[str, Any]:
   """The fit by NumPy, from the histogram on in float64."""
-  del xp  # the device has a way of its own
   peak = max(np.max(x), -np.min(x))
   histogram, start = _host_histogram(x, peak, num_nodes)
+  return _host_maximise(histogram, start, peak, x.size, xp)
+
+
+def _host_maximise(
+  histogram: _Histogram, start: Any, peak: Any, num: int, xp: Any
+) -> dict[str, Any]:
+  """The fit to `num` samples by NumPy."""
+  del xp  # the device has a way of its own
   search = _begun(start, np)
   while _unfinished(search):
-    search = _improved(histogram, search, x.size, np)
-  known = _known(histogram, search, x.size, np)
+    search = _improved(histogram, search, num, np)
+  known = _known(histogram, search, num, np)
   return known | {'scale': np.float64(peak) * np.exp(search.theta[1])}
 
 
@@ -268,18 +325,20 @@ def _count(
   """Share the samples, |x| <= 1, among nodes between e^low and 1."""
   step = -low / (num_nodes - 1)
   tiny = jnp.finfo(size.dtype).tiny
-  place = (jnp.log(jnp.maximum(size, tiny)) - low) / step
-  place = jnp.clip(place, 0, num_nodes - 1)
-  cell = jnp.minimum(place.astype(jnp.int32), num_nodes - 2)
+  cell, place = _cells(jnp.log(jnp.maximum(size, tiny)), low, num_nodes)
   count = jnp.zeros(num_nodes, jnp.int32).at[cell].add(1)
-  upper = (
-    jnp.zeros(num_nodes, size.dtype)
-    .at[cell]
-    .add(place - cell.astype(size.dtype))
-  )
+  upper = jnp.zeros(num_nodes, size.dtype).at[cell].add(place)
   count = count.astype(size.dtype) / size.size
   u = low + step * jnp.arange(num_nodes, dtype=size.dtype)
   return _shared(u, count, upper / size.size, jnp)
+
+
+def _cells(logs: Array, low: Array, num_nodes: int) -> tuple[Array, Array]:
+  """The node at or below each of the logarithms, and the place above it."""
+  step = -low / (num_nodes - 1)
+  place = jnp.clip((logs - low) / step, 0, num_nodes - 1)
+  cell = jnp.minimum(place.astype(jnp.int32), num_nodes - 2)
+  return cell, place - cell.astype(place.dtype)
 
 
 def _shared(u: Any, count: Any, upper: Any, xp: Any) -> _Histogram:

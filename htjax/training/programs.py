@@ -235,7 +235,7 @@ def make_program(
   Raises:
     ValueError: a recipe with impossible entries.
 
-  Source: [IC], section 5 and appendix E.
+  Source: [HT], eq. (2); [IC], section 5 and appendix E; [SH], eq. (3).
   """
   check_recipe(recipe)
 

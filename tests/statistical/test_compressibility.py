@@ -51,7 +51,7 @@ def test_ratio_of_bare_initialisation(fan_in, uniform, num_units):
 
 
 def test_gaussian_limit_is_the_limit():
-  """HT-X1 and Proposition A.1: sums over draws against the closed form."""
+  """Proposition A.1: sums over draws against the closed form."""
   kappas = np.array([0.1, 0.25, 0.5, 0.75, 0.9])
   known = [0.7488, 0.5257, 0.2671, 0.0914, 0.0229]
   limit = C.gaussian_limit(kappas)
@@ -112,7 +112,7 @@ def test_stable_curve_below_alpha_tends_to_truncated_moment(kappa):
 
 
 def test_error_of_cauchy_entries_falls_like_root_n():
-  """HT-L2: slope 1/2 - 1/alpha of the median log error against log n."""
+  """Lemma S2: slope 1/2 - 1/alpha of the median log error against log n."""
 
   def slopes(alpha, number):
     """The least and the largest that two intervals of medians admit."""

@@ -82,7 +82,7 @@ def finite_class(
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
 
-  Source: [SK], Theorem E.1; [SH], eq. (2).
+  Source: [SK], Theorems 3.1 and E.1; [SH], Theorem 1, eq. (2).
   """
   gamma = number('gamma', gamma, 0, math.inf, open_high=True)
   empirical, n = empirical_margin_loss(margins, log(gamma))

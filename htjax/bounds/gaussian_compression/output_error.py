@@ -111,7 +111,7 @@ def margin_change(error: float, *, gamma: float) -> Bound:
   Raises:
     ValueError: for numbers out of range.
 
-  Source: [SH], Lemma 2.3.
+  Source: [SH], Lemma 2.3; [SK], Definition 3.1.
   """
   error = number('error', error, 0, math.inf)
   limit = positive('gamma', gamma) / math.sqrt(2)

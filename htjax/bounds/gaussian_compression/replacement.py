@@ -41,7 +41,7 @@ def bilinear_tail(
   Raises:
     ValueError: for numbers out of range.
 
-  Source: [SH], Proposition 1.1.
+  Source: [SH], Propositions 1.1 and 2.1.
   """
   check_choice('variant', variant, P1_VARIANTS)
   tau, t = positive('threshold', threshold), noise_variance

@@ -40,7 +40,7 @@ def relative_errors(
     ...   [np.array([0.0, 4.0])])
     array([0.6])
 
-  Source: [HT], Definition 8.
+  Source: [HT], section 3.2 (relative compression error).
   """
   p = number('p', p, 0, math.inf, open_low=True, open_high=True)
   pairs = [

@@ -58,7 +58,7 @@ def filter_risk(
   Raises:
     ValueError: for numbers out of range, or margins empty or not finite.
 
-  Source: [SK], Theorem H.1, with the premise of [Qian2021].
+  Source: [SK], Theorem H.1; its premise is that of [Qian2021].
   """
   check_choice('variant', variant, VARIANTS)
   gamma = positive('gamma', gamma)

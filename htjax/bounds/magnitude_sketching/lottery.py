@@ -33,7 +33,7 @@ def lottery_parameters(
   Raises:
     ValueError: for counts below 1.
 
-  Source: [SK], Appendix F.5, after [Malach2020], Theorem 2.1.
+  Source: [SK], Theorem F.1; [Malach2020], Theorem 2.1.
   """
   check_count('target_width', target_width)
   check_count('input_dimension', input_dimension)

@@ -106,7 +106,7 @@ def latala_norm(
   Raises:
     ValueError: for negative or non-finite moments, or different shapes.
 
-  Source: [Latala2005], Theorem 2.
+  Source: [SK], Lemma C.3; [Latala2005], Theorem 2.
   """
   moments = [as_numbers('second', second), as_numbers('fourth', fourth)]
   for name, moment in zip(('second', 'fourth'), moments, strict=True):

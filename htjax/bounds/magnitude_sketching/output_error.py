@@ -99,7 +99,7 @@ def pruned_output_error(
   Raises:
     ValueError: for numbers out of range or different lengths.
 
-  Source: [SK], Lemmas 4.1, 4.2, D.3, D.4.
+  Source: [SK], Lemmas 4.1, 4.2, C.5, D.3, D.4.
   """
   spectral = vector('spectral', spectral, open_low=True)
   depth = spectral.size
