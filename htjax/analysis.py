@@ -5,9 +5,9 @@
 `run` reads a `.safetensors` or `.npz` file or an Orbax directory, and gives a
 table (every tail index with its standard error, stable rank, pruning ratios),
 the same as `results.json`, and a figure of the compression curves. What it does
-not take for a weight it names, with the reason. Files of `.safetensors` are
-mapped into memory and worked on array by array, and a run that was killed goes
-on when the same command is given again.
+not take for a weight it names, with the reason. A file is read and worked on
+array by array, and a run that was killed goes on when the same command is given
+again.
 """
 
 import contextlib
@@ -33,6 +33,7 @@ from htjax import compressibility, host, tail_index, units
 from htjax.checks import check_choice, checked
 from htjax.io import files, records, safetensors, tables
 from htjax.io import weights as weight_files
+from htjax.io.unread import Unread
 
 if TYPE_CHECKING:
   from matplotlib.figure import Figure
@@ -63,19 +64,20 @@ class Choice(NamedTuple):
   """The part of a file that is analysed, and why the rest is not.
 
   Attributes:
-    layers: arrays of rank 2 and more by name, units along the last axis.
+    layers: arrays of rank 2 and more by name, units along the last axis; unread
+      where they were given so.
     left_out: shape and reason by name, of the other arrays of rank 2 and more.
     vectors: names of the arrays of rank 0 and 1: biases, norms, scales.
   """
 
-  layers: dict[str, np.ndarray]
+  layers: dict[str, Any]
   left_out: dict[str, tuple[tuple[int, ...], str]]
   vectors: tuple[str, ...]
 
 
 @checked
 def choose(
-  arrays: Mapping[str, np.ndarray],
+  arrays: Mapping[str, np.ndarray | Unread],
   layout: str = 'flax',
   *,
   select: Sequence[str] = (),
@@ -88,7 +90,8 @@ def choose(
   of an embedding are no units, and its name alone tells it from a linear layer.
 
   Args:
-    arrays: by name, the parts of a name between dots or slashes.
+    arrays: by name, the parts of a name between dots or slashes; of NumPy, or
+      of `htjax.io.weights.unread`.
     layout: 'flax' for [.., in, out]; 'torch' for [out, in, ..].
     select: patterns (`fnmatch`: *, ?, [..]) of the arrays to take; each stands
       for a whole name or for one part of it.
@@ -154,12 +157,12 @@ def load(
     warnings.warn(
       f'{path}: left out {"; ".join(left_out_lines(choice))}', stacklevel=2
     )
-  return choice.layers
+  return {name: np.asarray(array) for name, array in choice.layers.items()}
 
 
 @checked
 def analyse(
-  params: Mapping[str, np.ndarray],
+  params: Mapping[str, np.ndarray | Unread],
   progress: Progress = iter,
   layout: str = 'flax',
   *,
@@ -169,11 +172,11 @@ def analyse(
   """`layer_table` with compression curves; a layer that is degenerate says so.
 
   Beside the arrays a few copies of the largest in float32 are in memory, and
-  of a mapped file only the arrays that are worked on.
+  of a file only the arrays that are worked on.
 
   Args:
     params: a flat dictionary of arrays of rank 2 and more, units along the
-      last axis.
+      last axis. Those that are unread are read where they are worked on.
     progress: passes on the names of the layers, and may show how far it is:
       `tqdm.tqdm` does.
     layout: of the file: in 'torch', arrays of rank 3 and more are convolutions;
@@ -191,26 +194,28 @@ def analyse(
   key, rows, known = jax.random.key(0), list[Row](), known or {}
   check_choice('layout', layout, LAYOUTS)
   given = _convolutions(params) if layout == 'torch' else None
-  described = units.describe(given, dict(params))
+  abstract: dict[str, Any] = {
+    name: jax.ShapeDtypeStruct(array.shape, array.dtype)
+    for name, array in params.items()
+  }
+  described = units.describe(given, abstract)
   leaves = dict(
-    zip(
-      (n for n, _ in units.named_leaves(dict(params))), described, strict=True
-    )
+    zip((n for n, _ in units.named_leaves(abstract)), described, strict=True)
   )
   wide = jax.config.read('jax_enable_x64')
-  room = _Room(max((np.size(array) for array in params.values()), default=0))
+  room = _Room(max((a.size for a in abstract.values()), default=0))
 
   def rows_of(name: str) -> list[Row]:
     if name in known:
       return known[name]
-    array = params[name]
     # A thread does not know what was enabled around the call.
-    with room.taken(np.size(array)), jax.enable_x64(wide):
+    with room.taken(abstract[name].size), jax.enable_x64(wide):
       only = {other: other == name for other in params}
+      # The only one that is read.
+      array = np.asarray(params[name])
       found = tail_index.layer_table(
-        dict(params), key=key, select=only, units=given
+        abstract | {name: array}, key=key, select=only, units=given
       )
-      array = np.asarray(array)
       views = units.views_of(0, leaves[name], array.shape)
       parts: list[Any] = [array]
       if len(found) > 1:
@@ -254,7 +259,9 @@ class _Room:
         self._changed.notify_all()
 
 
-def _convolutions(params: Mapping[str, np.ndarray]) -> dict[str, units.Leaf]:
+def _convolutions(
+  params: Mapping[str, np.ndarray | Unread],
+) -> dict[str, units.Leaf]:
   """PyTorch's kernels of rank 3 and more, once their units are last."""
   return {
     name: units.Leaf(
@@ -427,8 +434,7 @@ def _choose_in(
   max_bytes: int | None,
 ) -> Choice:
   check_choice('layout', layout, LAYOUTS)
-  # Those of .safetensors are views of the file: a leaf is read when it is used.
-  arrays = dict(weight_files.stream(path, max_bytes=max_bytes))
+  arrays = weight_files.unread(path, max_bytes=max_bytes)
   try:
     return choose(arrays, layout, select=select, exclude=exclude)
   except ValueError as error:
@@ -484,13 +490,17 @@ def _curve(leaf: np.ndarray) -> list[float] | None:
   return np.asarray(errors).round(6).tolist()
 
 
-def _units_last(array: np.ndarray, layout: str) -> np.ndarray:
-  return np.moveaxis(array, (1, 0), (-2, -1)) if layout == 'torch' else array
+def _units_last(array: Any, layout: str) -> Any:
+  if layout != 'torch':
+    return array
+  if isinstance(array, Unread):
+    return array.moveaxis((1, 0), (-2, -1))
+  return np.moveaxis(array, (1, 0), (-2, -1))
 
 
 def _reason(
   name: str,
-  array: np.ndarray,
+  array: np.ndarray | Unread,
   layout: str,
   select: Sequence[str],
   exclude: Sequence[str],

@@ -1,7 +1,9 @@
 """The analysis of anyone's weights, from file to table."""
 
 import json
+import os
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -143,6 +145,56 @@ def test_a_mapped_file_is_forgotten_and_read_again(tmp_path):
   own = matrix(3, 3)
   safetensors.forget(own)
   assert_array_equal(own, matrix(3, 3))
+
+
+@pytest.mark.parametrize('name', ['w.npz', 'w', 'w.safetensors'])
+def test_a_file_is_read_array_by_array(tmp_path, monkeypatch, name):
+  weights = {f'{i}.kernel': matrix(8, 16) for i in range(12)}
+  checkpoints.save_weights(tmp_path / name, weights)
+  (row,) = tail_index.layer_table({'a': matrix(8, 16)}, key=jax.random.key(0))
+  seen, most = [], []
+
+  def noted(params, **options):
+    (array,) = [a for a in params.values() if isinstance(a, np.ndarray)]
+    (found,) = [n for n, chosen in options['select'].items() if chosen]
+    assert_array_equal(array, weights[found].swapaxes(0, 1))
+    seen.append(weakref.ref(array))
+    most.append(sum(there() is not None for there in seen))
+    return [row]
+
+  monkeypatch.setattr(tail_index, 'layer_table', noted)
+  monkeypatch.setattr(analysis, '_curve', lambda array: None)
+  analysis.run(tmp_path / name, layout='torch')
+  assert len(seen) == 12
+  # A thread may still hold what it has done.
+  assert max(most) <= os.cpu_count() + 1
+  # Negative control: what the caller holds is there.
+  seen.clear()
+  whole = analysis.load(tmp_path / name, 'torch')
+  analysis.analyse(whole, layout='torch')
+  assert max(most) == 12
+
+
+def test_arrays_are_known_before_they_are_read(tmp_path):
+  weights = {'a': matrix(3, 4), 'b': matrix(5, dtype=np.float16)}
+  for name in ('w.npz', 'w', 'w.safetensors'):
+    path = tmp_path / name
+    checkpoints.save_weights(path, weights)
+    found = weight_files.unread(path)
+    assert {n: (a.shape, a.dtype) for n, a in found.items()} == {
+      n: (a.shape, a.dtype) for n, a in weights.items()
+    }
+    assert (found['a'].ndim, found['a'].size, found['b'].nbytes) == (2, 12, 10)
+    moved = found['a'].moveaxis((1,), (0,))
+    assert moved.shape == (4, 3)
+    assert_array_equal(moved, weights['a'].T)
+  # A flipped bit is noticed once the array is read.
+  path = tmp_path / 'w.npz'
+  data = bytearray(path.read_bytes())
+  data[data.index(weights['a'].tobytes()) + 5] ^= 1
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match=r'w\.npz is damaged .* Bad CRC'):
+    weight_files.unread(path)['a'].read()
 
 
 # -- what is left out

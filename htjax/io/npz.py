@@ -1,11 +1,12 @@
 """Archives of arrays, `.npz`, written and read without pickling."""
 
+import contextlib
 import json
 import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from htjax.io.faults import Refused, check_size
 from htjax.io.files import size_of
+from htjax.io.unread import Unread
 
 # Kinds of numbers that a .npy file holds without pickling.
 _KINDS = 'biufc'
@@ -62,26 +64,27 @@ def write(
 
 def read(
   path: Path, max_bytes: int | None
-) -> tuple[list[str], dict[str, str], Iterator[tuple[str, np.ndarray]]]:
-  """Names, texts about them, and the arrays one by one; nothing is executed."""
+) -> tuple[dict[str, Unread], dict[str, str]]:
+  """The arrays by name, and texts about them; nothing is executed.
+
+  The archive stays open as long as one of them is there.
+  """
   size = size_of(path)
-  with zipfile.ZipFile(path) as archive:
+  with contextlib.ExitStack() as stack:
+    archive = stack.enter_context(zipfile.ZipFile(path))
     members = archive.infolist()
     about = _about(path, members)
     check_size(path, sum(m.file_size for m in members), size, max_bytes)
     _check_places(path, archive)
-  names = [m.filename.removesuffix('.npy') for m in members]
-  for i, name in enumerate(names):
-    if name in names[:i]:
-      raise Refused(f'{path} holds two arrays of the same name, {name}')
-  dtypes = json.loads(about.pop('dtypes', '{}'))
-
-  def arrays() -> Iterator[tuple[str, np.ndarray]]:
-    with zipfile.ZipFile(path) as archive:
-      for name, member in zip(names, members, strict=True):
-        yield name, _read_npy(path, archive, member, dtypes.get(name))
-
-  return names, about, arrays()
+    dtypes = json.loads(about.pop('dtypes', '{}'))
+    found: dict[str, Unread] = {}
+    for member in members:
+      name = member.filename.removesuffix('.npy')
+      if name in found:
+        raise Refused(f'{path} holds two arrays of the same name, {name}')
+      found[name] = _unread(path, archive, member, dtypes.get(name))
+    stack.pop_all()
+  return found, about
 
 
 def _put_about(archive: zipfile.ZipFile, texts: dict[str, str]) -> None:
@@ -125,12 +128,12 @@ def _check_places(path: Path, archive: zipfile.ZipFile) -> None:
     raise Refused(f'{path} is damaged: its directory lacks an array')
 
 
-def _read_npy(
+def _unread(
   path: Path,
   archive: zipfile.ZipFile,
   member: zipfile.ZipInfo,
   narrow: str | None,
-) -> np.ndarray:
+) -> Unread:
   """One array, if its header says what the archive does about its size."""
   with archive.open(member) as file:
     shape, dtype = _header(path, member.filename, file)
@@ -141,11 +144,15 @@ def _read_npy(
         f'{path} is damaged: {member.filename} has {member.file_size:,} bytes, '
         f'not {size:,}'
       )
-  with archive.open(member) as file:
-    array = np.lib.format.read_array(file, allow_pickle=False)
-  if dtype.kind == 'V':
-    return array.view(target)
-  return array.astype(target, copy=False)
+
+  def read() -> np.ndarray:
+    with archive.open(member) as file:
+      array = np.lib.format.read_array(file, allow_pickle=False)
+    if dtype.kind == 'V':
+      return array.view(target)
+    return array.astype(target, copy=False)
+
+  return Unread(shape, target, read)
 
 
 def _header(

@@ -6,12 +6,14 @@ description of each array, and each chunk, is looked at first.
 """
 
 import bz2
+import contextlib
+import functools
 import json
 import math
 import mmap
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import numpy as np
 from htjax.io.faults import Refused, allowed, check_size
 from htjax.io.files import size_of_directory
 from htjax.io.names import Names, named
+from htjax.io.unread import Unread, already
 
 _STEP = re.compile(r'(?:.*_)?(\d+)')
 _ITEM = '_METADATA'
@@ -57,29 +60,68 @@ def trees(path: Path) -> dict[str, Path]:
   )
 
 
-def read(path: Path, max_bytes: int | None) -> tuple[dict[Names, Any], Any]:
-  """Arrays of one tree by name, and the metadata that were given to `save`."""
-  import orbax.checkpoint as ocp
+def read(
+  path: Path, max_bytes: int | None, whole: bool
+) -> tuple[dict[Names, Unread], Any]:
+  """Arrays of one tree by name, and the metadata that were given to `save`.
 
+  Args:
+    path: directory of the tree.
+    max_bytes: more bytes of arrays are refused.
+    whole: whether to read all of them now, which is faster than one by one.
+  """
   on_disk = size_of_directory(path)
   check_chunks(path, allowed(on_disk, max_bytes))
+  with _handler() as handler:
+    stored = handler.metadata(path)
+  tree = stored.tree if hasattr(stored, 'tree') else stored
+  about = {
+    name: (tuple(getattr(x, 'shape', ())), np.dtype(getattr(x, 'dtype', None)))
+    for name, x in named(tree).items()
+  }
+  size = sum(math.prod(s) * dtype.itemsize for s, dtype in about.values())
+  check_size(path, size, on_disk, max_bytes)
+  if whole:
+    arrays = _restored(path, tree, None)
+    found = {name: already(np.asarray(a)) for name, a in arrays.items()}
+  else:
+    found = {
+      name: Unread(shape, dtype, functools.partial(_one_of, path, tree, name))
+      for name, (shape, dtype) in about.items()
+    }
+  return found, getattr(stored, 'custom_metadata', None)
+
+
+def _one_of(path: Path, tree: Any, name: Names) -> np.ndarray:
+  return _restored(path, tree, name)[name]
+
+
+def _restored(path: Path, tree: Any, only: Names | None) -> dict[Names, Any]:
+  """All arrays of a tree by name, or one of them, beside marks for the rest."""
+  import orbax.checkpoint as ocp
+
+  as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+  args: dict[str, Any] = {
+    'restore_args': jax.tree.map(lambda _: as_numpy, tree)
+  }
+  if only is not None:
+    leaves, treedef = jax.tree.flatten(tree)
+    chosen = [
+      leaf if name == only else ocp.PLACEHOLDER
+      for name, leaf in zip(named(tree), leaves, strict=True)
+    ]
+    args['item'] = jax.tree.unflatten(treedef, chosen)
+  with _handler() as handler:
+    return named(handler.restore(path, args=ocp.args.PyTreeRestore(**args)))
+
+
+@contextlib.contextmanager
+def _handler() -> Iterator[Any]:
+  import orbax.checkpoint as ocp
+
   handler = ocp.PyTreeCheckpointHandler()
   try:
-    stored = handler.metadata(path)
-    tree = stored.tree if hasattr(stored, 'tree') else stored
-    leaves = jax.tree.leaves(tree)
-    size = sum(
-      math.prod(x.shape) * x.dtype.itemsize
-      for x in leaves
-      if hasattr(x, 'shape') and x.dtype is not None
-    )
-    check_size(path, size, on_disk, max_bytes)
-    as_numpy = jax.tree.map(
-      lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
-    )
-    args = ocp.args.PyTreeRestore(restore_args=as_numpy)
-    arrays = named(handler.restore(path, args=args))
-    return arrays, getattr(stored, 'custom_metadata', None)
+    yield handler
   finally:
     handler.close()
 

@@ -5,11 +5,11 @@ no float8: the header is JSON and says where each array lies, so that a file
 is checked as a whole and mapped into memory.
 """
 
+import functools
 import math
 import mmap
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from numpy.lib.array_utils import byte_bounds
 from htjax.io.faults import Refused, check_size
 from htjax.io.files import read_bytes, size_of
 from htjax.io.strict_json import parse
+from htjax.io.unread import Unread
 
 INDEX = '.index.json'
 _MAX_HEADER = 10**8
@@ -63,8 +64,8 @@ def write(
 
 def read(
   path: Path, max_bytes: int | None, mapped: bool
-) -> tuple[list[str], dict[str, str], Iterator[tuple[str, np.ndarray]]]:
-  """Names, texts about them, and the arrays one by one.
+) -> tuple[dict[str, Unread], dict[str, str]]:
+  """The arrays by name, and texts about them.
 
   Args:
     path: of the file.
@@ -74,8 +75,7 @@ def read(
   entries, about = _header(path, max_bytes)
   # One map for all arrays: a process may have no more than some files open.
   whole = _mapped(path) if mapped else None
-  arrays = ((n, _array(path, e, whole)) for n, e in entries.items())
-  return list(entries), about, arrays
+  return {n: _unread(path, e, whole) for n, e in entries.items()}, about
 
 
 def is_index(path: Path) -> bool:
@@ -99,8 +99,8 @@ def in_folder(path: Path) -> Path | None:
 
 def read_shards(
   index: Path, max_bytes: int | None, mapped: bool
-) -> tuple[list[str], dict[str, str], Iterator[tuple[str, np.ndarray]]]:
-  """As `read`, of all arrays that an index names."""
+) -> dict[str, Unread]:
+  """All arrays that an index names, as `read` has them."""
   found = parse(read_bytes(index, _MAX_HEADER), str(index))
   places = found.get('weight_map') if isinstance(found, dict) else None
   if not isinstance(places, dict) or not places:
@@ -121,11 +121,10 @@ def read_shards(
   size = sum(size_of(index.parent / name) for name in shards)
   check_size(index, size, size, max_bytes)
   maps = {n: _mapped(index.parent / n) if mapped else None for n in shards}
-  arrays = (
-    (name, _array(index.parent / shard, shards[shard][name], maps[shard]))
+  return {
+    name: _unread(index.parent / shard, shards[shard][name], maps[shard])
     for name, shard in places.items()
-  )
-  return list(places), {}, arrays
+  }
 
 
 def _header(
@@ -185,6 +184,11 @@ def _num_bytes(entry: _Entry) -> int:
 
 def _mapped(path: Path) -> np.ndarray:
   return np.memmap(path, np.uint8, 'r')
+
+
+def _unread(path: Path, entry: _Entry, whole: np.ndarray | None) -> Unread:
+  read = functools.partial(_array, path, entry, whole)
+  return Unread(entry.shape, entry.dtype, read)
 
 
 def _array(path: Path, entry: _Entry, whole: np.ndarray | None) -> np.ndarray:

@@ -6,8 +6,9 @@ it is executed and its sizes are checked before memory is taken.
 """
 
 import contextlib
+import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from htjax.io.faults import Refused, check_size, first_line, naming
 from htjax.io.files import read_bytes, replacing, size_of
 from htjax.io.leaves import bits_of, check_leaves, leaf_of
 from htjax.io.names import joined
+from htjax.io.unread import Unread, already
 from htjax.types import PyTree
 
 _FORMATS = (
@@ -44,9 +46,8 @@ _ADVICE = {
 class _Stored(NamedTuple):
   """Arrays of a file, not yet read, and the paths that it keeps of them."""
 
-  names: Iterable[str]
+  arrays: dict[str, Unread]
   paths: Mapping[str, names.Path] | None
-  arrays: Iterator[tuple[str, np.ndarray]]
 
 
 @checked
@@ -144,10 +145,8 @@ def load(
   """
   path = _checked(path, separator, max_bytes)
   with _clear(path):
-    found = _open(path, max_bytes, mapped=False)
-    arrays = dict(found.arrays)
-    if not arrays:
-      raise Refused(f'{path} holds no arrays')
+    found = _open(path, max_bytes, whole=True)
+    arrays = {name: array.read() for name, array in found.arrays.items()}
     if not nested:
       return _flat(found.paths, arrays, separator)
     if separator is None and found.paths is not None:
@@ -166,7 +165,7 @@ def stream(
 
   Arrays of `.safetensors` files are views of the file, mapped into memory:
   only what is looked at is read, and they cannot be written to. Those of
-  `.npz` are read one by one; other formats are read as a whole.
+  `.npz` and of Orbax are read one by one; `.msgpack` is read as a whole.
 
   Args:
     path: as `load` takes it.
@@ -190,21 +189,55 @@ def stream(
     >>> [(name, array.shape) for name, array in weights.stream(path)]
     [('hidden.kernel', (2, 3))]
   """
+  arrays = unread(path, max_bytes=max_bytes)
+  return ((name, array.read()) for name, array in arrays.items())
+
+
+@checked
+def unread(
+  path: str | os.PathLike, *, max_bytes: int | None = None
+) -> dict[str, Unread]:
+  """Names, shapes and dtypes of weights, whose numbers stay in the file.
+
+  What is read of an array is not kept. In `.msgpack` files all arrays are read
+  at once, and stay.
+
+  Args:
+    path: as `load` takes it.
+    max_bytes: arrays of more bytes together are refused. None: 2^34, and of a
+      small file no more than 100 times its size or 2^28.
+
+  Returns:
+    Dictionary by flat names, in the file's order. `read()` gives an array, as
+    `stream` has it, and `numpy.asarray` does.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: a damaged file, or one that `load` refuses; some damage is
+      noticed only where an array is read.
+
+  Examples:
+    >>> import pathlib, tempfile
+    >>> import numpy as np
+    >>> from htjax.io import weights
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / 'model.npz'
+    >>> weights.save(path, {'hidden': {'kernel': np.ones((2, 3))}})
+    >>> array = weights.unread(path)['hidden.kernel']
+    >>> array.shape, array.dtype.name, array.read().sum().item()
+    ((2, 3), 'float64', 6.0)
+  """
   path = _checked(path, None, max_bytes)
   with _clear(path):
-    found = _open(path, max_bytes, mapped=True)
-    if not list(found.names):
-      raise Refused(f'{path} holds no arrays')
-  return _one_by_one(path, found)
+    found = _open(path, max_bytes, whole=False).arrays
 
+  def reader(array: Unread) -> Callable[[], np.ndarray]:
+    def read() -> np.ndarray:
+      with _clear(path):
+        return array.read()
 
-def _one_by_one(path: Path, found: _Stored) -> Iterator[tuple[str, np.ndarray]]:
-  while True:
-    with _clear(path):
-      pair = next(found.arrays, None)
-    if pair is None:
-      return
-    yield pair
+    return read
+
+  return {n: dataclasses.replace(a, read=reader(a)) for n, a in found.items()}
 
 
 def _as_path(path: Any) -> Path:
@@ -240,25 +273,38 @@ def _clear(path: Path) -> Iterator[None]:
     ) from error
 
 
-def _open(path: Path, max_bytes: int | None, mapped: bool) -> _Stored:
+def _open(path: Path, max_bytes: int | None, whole: bool) -> _Stored:
+  """The arrays of a file, which has some, and their paths if it keeps them.
+
+  Args:
+    path: which is there.
+    max_bytes: more bytes of arrays are refused.
+    whole: whether all of them are going to be read, and to be kept.
+  """
+  found = _stored(path, max_bytes, whole)
+  if not found.arrays:
+    raise Refused(f'{path} holds no arrays')
+  return found
+
+
+def _stored(path: Path, max_bytes: int | None, whole: bool) -> _Stored:
   if path.is_dir():
     if (index := safetensors.in_folder(path)) is None:
-      return _open_orbax(path, max_bytes)
+      return _open_orbax(path, max_bytes, whole)
     path = index
   size_of(path)
   if safetensors.is_index(path):
-    found, _, arrays = safetensors.read_shards(path, max_bytes, mapped)
-    return _Stored(found, None, arrays)
+    return _Stored(safetensors.read_shards(path, max_bytes, not whole), None)
   _check_suffix(path, ('.safetensors', '.npz', '.msgpack'))
   if path.suffix == '.msgpack':
     return _open_msgpack(path, max_bytes)
   if path.suffix == '.npz':
-    found, about, arrays = npz.read(path, max_bytes)
+    arrays, about = npz.read(path, max_bytes)
   else:
-    found, about, arrays = safetensors.read(path, max_bytes, mapped)
+    arrays, about = safetensors.read(path, max_bytes, not whole)
   text = about.get(names.METADATA)
-  paths = None if text is None else names.from_text(text, found, path)
-  return _Stored(found, paths, arrays)
+  paths = None if text is None else names.from_text(text, arrays, path)
+  return _Stored(arrays, paths)
 
 
 def _check_suffix(path: Path, suffixes: tuple[str, ...]) -> None:
@@ -308,18 +354,18 @@ def _write_orbax(
     saver.save(path.resolve(), args)
 
 
-def _open_orbax(path: Path, max_bytes: int | None) -> _Stored:
+def _open_orbax(path: Path, max_bytes: int | None, whole: bool) -> _Stored:
   """All trees of a directory; with several, by the item's name first."""
   path = path.resolve()
   kept = complete(path)
   if kept:
     path = kept[-1]
-  found: dict[str, np.ndarray] = {}
+  found: dict[str, Unread] = {}
   paths: dict[str, names.Path] = {}
   trees = orbax.trees(path)
   left = max_bytes
   for item, place in trees.items():
-    arrays, about = orbax.read(place, left)
+    arrays, about = orbax.read(place, left, whole)
     if left is not None:
       left = max(left - sum(a.nbytes for a in arrays.values()), 0)
     ours = paths_of(kept[-1]) if kept else _paths_in(about, arrays, place)
@@ -330,7 +376,7 @@ def _open_orbax(path: Path, max_bytes: int | None) -> _Stored:
       if name in found:
         raise Refused(f'{path} holds two arrays of the same name, {name}')
       found[name], paths[name] = array, inside
-  return _Stored(found, paths, iter(found.items()))
+  return _Stored(found, paths)
 
 
 def _paths_in(
@@ -354,5 +400,5 @@ def _open_msgpack(path: Path, max_bytes: int | None) -> _Stored:
   leaves = names.leaves_by_path(tree)
   found = {p: np.asarray(_weight(p, leaf)) for p, leaf in leaves.items()}
   chosen = {joined(n): p for p, n in names.stored(found).items()}
-  arrays = ((name, found[p]) for name, p in chosen.items())
-  return _Stored(chosen, chosen, arrays)
+  arrays = {name: already(found[p]) for name, p in chosen.items()}
+  return _Stored(arrays, chosen)
