@@ -227,7 +227,7 @@ def _in_blocks(
   if is_concrete(rows):
     found = jnp.stack([function(rows[part]) for part in index])
   else:
-    found = lax.map(lambda part: function(rows[part]), jnp.asarray(index))
+    found = lax.map(function, rows[index])
   return found.reshape(count * size, *found.shape[2:])[:n]
 
 
