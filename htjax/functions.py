@@ -8,6 +8,7 @@ change unseen: closures, defaults and the globals that it names.
 
 import builtins
 import collections
+import dis
 import threading
 import types
 from collections.abc import Callable, Iterator
@@ -27,6 +28,11 @@ _LIBRARIES = (
 )
 # Compiled once for good by whoever made them.
 _COMPILED = (np.ufunc, np.dtype, type(jax.jit(lambda: None)))
+# Through these, code reaches what it does not name.
+_DYNAMIC = {
+  *('__import__', 'compile', 'dir', 'eval', 'exec', 'getattr', 'globals'),
+  *('hasattr', 'locals', 'open', 'vars'),
+}
 _DEPTH = 20
 
 # The least recently asked for goes first.
@@ -122,6 +128,8 @@ def _of_function(function: Any, above: tuple[int, ...]) -> Any:
   except ValueError:  # a cell without a value yet
     raise _UnknownError from None
   names = tuple(_names(function.__code__))
+  if not _DYNAMIC.isdisjoint(names):
+    raise _UnknownError
   given = function.__defaults__, function.__kwdefaults__ or {}
   return (
     function.__code__,
@@ -140,6 +148,8 @@ def _of_function(function: Any, above: tuple[int, ...]) -> Any:
 def _names(code: types.CodeType) -> Iterator[str]:
   """Names of globals and of attributes, of the code and all within it."""
   yield from code.co_names
+  if any(one.opname == 'IMPORT_NAME' for one in dis.get_instructions(code)):
+    yield '__import__'
   for constant in code.co_consts:
     if isinstance(constant, types.CodeType):
       yield from _names(constant)

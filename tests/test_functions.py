@@ -18,6 +18,15 @@ def helper(x):
   return FACTOR * x
 
 
+def importing():
+  def power(x):
+    import os.path as settings
+
+    return x * len(settings.sep)
+
+  return power
+
+
 def times(c):
   return lambda x: c * x
 
@@ -71,6 +80,8 @@ def test_the_same_function_again_is_one_object(make):
     lambda: lambda x, s=LIST.copy: s()[0] * x,
     lambda: lambda x, a=ONES: a * x,
     lambda: lambda x: ONES * x,
+    lambda: lambda x: getattr(SETTINGS, 'factor') * x,  # noqa: B009
+    lambda: importing(),
     lambda: jnp.vectorize(lambda x: LIST[0] * x),
   ],
   ids=lambda f: f'line {f.__code__.co_firstlineno}',
