@@ -37,7 +37,7 @@ def command(workdir, preset='smoke', *more):
 
 
 def check_files(workdir, num_rows, printed):
-  """What a run leaves behind, and what it says at its end."""
+  """Files of a run are there, and its end is printed."""
   rows = json.loads((workdir / 'results.json').read_text())
   assert len(rows) == num_rows
   for row in rows:

@@ -58,7 +58,7 @@ def make_problem():
 
 
 def over_all_devices():
-  """What both studies of coupled systems take."""
+  """Options of both studies of coupled systems."""
   mesh = jax.make_mesh((jax.device_count(),), ('replicas',))
   return {'num_replicas': 24, 'mesh': mesh, 'alpha': 1.5, 'sigma': 0.1}
 

@@ -50,7 +50,7 @@ def _run(tx, num_steps, params, update=None):
 
 @functools.cache
 def _plain(kind):
-  """What the same key draws at sigma 1."""
+  """Draws of the same key at sigma 1."""
   given = {'relative': None, 'num_steps': None, 'sigma': 1.0}
   return _run(_add(1.0, kind=kind, **given), 4, _params())[0]
 

@@ -392,7 +392,8 @@ def mmo_at(x: Any, blocks: Sequence[int]) -> list[dict[str, Any]]:
   def means(size: int, block: int) -> Any:
     num = x.shape[0] // block
     used = logs_at(size)[: num * block // size]
-    known = used > -np.inf
+    # NaN stays, and is found where the estimate is NaN.
+    known = ~np.isneginf(used)
     if not np.all(known):
       used = np.where(known, used, np.mean(used[known]))
     return np.mean(used.reshape(num, -1), axis=1, dtype=np.float64)
