@@ -406,6 +406,23 @@ def test_linear_networks_are_smooth():
   assert float(rho) == math.inf
 
 
+def test_cushions_and_contraction_are_one_program_each():
+  compiled = []
+  jax.monitoring.register_event_duration_secs_listener(
+    lambda name, *_, **__: (
+      compiled.append(name)
+      if name.endswith('backend_compile_duration')
+      else None
+    )
+  )
+  layers = [jnp.ones((5, 7)), jnp.ones((7, 7)), jnp.ones((7, 3))]
+  x = jnp.ones((11, 5))
+  before = len(compiled)
+  cushions.layer_cushions(layers, x)
+  cushions.activation_contraction(layers, x)
+  assert len(compiled) - before <= 2
+
+
 def test_cushion_faults():
   layers, x = random_layers(1), random_inputs(2)
   with pytest.raises(ValueError, match='x must be'):

@@ -49,6 +49,14 @@ def layer_cushions(
   Source: [SH], eqs. (17) and (50).
   """
   layers, x = check_network(layers, x)
+  check_callable('activation', activation)
+  return _layer_cushions(layers, x, activation=activation)
+
+
+@functools.partial(jax.jit, static_argnames='activation')
+def _layer_cushions(
+  layers: list[Array], x: Array, *, activation: Activation
+) -> Array:
   states = pre_activations(layers, x, activation=activation)
   seen = [x, *(activation(s) for s in states[:-1])]
   return jnp.stack(
@@ -112,26 +120,38 @@ def interlayer_cushions(
     check_count('num_probes', num_probes)
   states = pre_activations(layers, x, activation=activation)
   depth, dtype = len(layers), x.dtype
-  pairs = np.full((depth, depth), None)
-  for i in range(depth):
-    pairs[i, i] = jnp.asarray(layers[i].shape[1], dtype) ** -0.5
+  found = {}
   for i, j in itertools.combinations(range(depth), 2):
     size = layers[j].shape[1]
     if key is None or num_probes is None:
       probes = jnp.eye(size, dtype=dtype)
     else:
       draw = jax.random.fold_in(key, i * depth + j)
-      probes = jax.random.normal(draw, (num_probes, size), dtype)
-      probes = probes / math.sqrt(num_probes)
-    pairs[i, j] = _cushion(
+      probes = _probes(draw, (num_probes, size), dtype)
+    found[i, j] = _cushion(
       layers[i + 1 : j + 1], states[i], probes, activation=activation
     )
-  minimal = jnp.stack(
-    [jnp.min(jnp.stack(list(pairs[i, i:]))) for i in range(depth)]
-  )
-  nan = jnp.asarray(jnp.nan, dtype)
-  table = [[nan if p is None else p for p in row] for row in pairs]
-  return InterlayerCushions(jnp.asarray(table), minimal)
+  return _table(found, tuple(w.shape[1] for w in layers), dtype)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _probes(key: PRNGKey, shape: tuple[int, int], dtype: np.dtype) -> Array:
+  return jax.random.normal(key, shape, dtype) / math.sqrt(shape[0])
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _table(
+  found: dict[tuple[int, int], Array],
+  fan_out: tuple[int, ...],
+  dtype: np.dtype,
+) -> InterlayerCushions:
+  pairs = jnp.full((len(fan_out),) * 2, jnp.nan, dtype)
+  for i, size in enumerate(fan_out):
+    pairs = pairs.at[i, i].set(jnp.asarray(size, dtype) ** -0.5)
+  for place, cushion in found.items():
+    pairs = pairs.at[place].set(cushion)
+  minimal = [jnp.min(pairs[i, i:]) for i in range(len(fan_out))]
+  return InterlayerCushions(pairs, jnp.stack(minimal))
 
 
 # One program for each pair of shapes: layers of one width share theirs.
@@ -173,9 +193,18 @@ def activation_contraction(
 
   Source: [SH], eq. (53).
   """
-  states = pre_activations(layers, x, activation=activation)[:-1]
-  if not states:
+  layers, x = check_network(layers, x)
+  check_callable('activation', activation)
+  if len(layers) < 2:
     raise ValueError('layers must have a hidden layer, got one matrix')
+  return _contraction(layers, x, activation=activation)
+
+
+@functools.partial(jax.jit, static_argnames='activation')
+def _contraction(
+  layers: list[Array], x: Array, *, activation: Activation
+) -> Array:
+  states = pre_activations(layers, x, activation=activation)[:-1]
   # No state is contracted if it is zero.
   ratios = [
     jnp.where(_norms(s) == 0, 0, _ratio(_norms(s), _norms(activation(s))))
@@ -246,9 +275,13 @@ def interlayer_smoothness(
       noise_scale,
       activation=activation,
     )
-    quantile = jnp.quantile(ratios, delta, axis=0, method='lower')
-    smallest.append(jnp.min(quantile))
+    smallest.append(_least_quantile(ratios, delta))
   return jnp.min(jnp.stack(smallest))
+
+
+@jax.jit
+def _least_quantile(ratios: Array, delta: ArrayLike) -> Array:
+  return jnp.min(jnp.quantile(ratios, delta, axis=0, method='lower'))
 
 
 @functools.partial(jax.jit, static_argnames='activation')
@@ -263,14 +296,14 @@ def _smoothness(
   def function(state: Array) -> Array:
     return _onward(between, state, activation)
 
-  images = function(states)
+  # The point of linearization is the same for all draws.
+  images, linear = jax.linearize(function, states)
 
   def ratios(key: PRNGKey) -> Array:
     noise = jax.random.normal(key, states.shape, states.dtype)
     noise *= noise_scale * _norms(states)[:, None] / math.sqrt(states.shape[1])
     moved = states + noise
-    linear = jax.jvp(function, (states,), (moved,))[1]
-    error = _norms(function(moved) - linear)
+    error = _norms(function(moved) - linear(moved))
     return _ratio(_norms(noise) * _norms(images), error * _norms(states))
 
   return lax.map(ratios, keys)

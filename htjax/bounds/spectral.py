@@ -315,9 +315,10 @@ def layer_norms(
     )
   rows = []
   for w, start in zip(layers, reference, strict=True):
-    if not bool(jnp.all(jnp.isfinite(w))):
+    found = _all_norms(w, start)
+    finite, top, (whole, peak), (moved, moved_peak, sums) = found
+    if not bool(finite):
       raise ValueError('layers must be finite, got NaN or infinity')
-    top, (whole, peak), (moved, moved_peak, sums) = _all_norms(w, start)
     rows.append(
       [
         float(top.value),
@@ -334,11 +335,12 @@ def layer_norms(
 @jax.jit
 def _all_norms(
   w: Array, start: Array
-) -> tuple[SpectralNorm, tuple[Array, ...], tuple[Array, ...]]:
+) -> tuple[Array, SpectralNorm, tuple[Array, ...], tuple[Array, ...]]:
   whole, peak = _scaled(w)
   moved, moved_peak = _scaled(w - start)
   sums = jnp.sum(jnp.linalg.norm(moved, axis=0))
   return (
+    jnp.all(jnp.isfinite(w)),
     spectral_norm(w),
     (jnp.linalg.norm(whole), peak),
     (jnp.linalg.norm(moved), moved_peak, sums),
