@@ -70,7 +70,7 @@ def start(function, *args, num=2, devices=1, timeout=100, flags=()):
 def ends(processes):
   """Wait for them all; none is left behind."""
   try:
-    return [End(*p.communicate(timeout=240), p.returncode) for p in processes]
+    return [End(*p.communicate(timeout=600), p.returncode) for p in processes]
   finally:
     for process in processes:
       process.kill()

@@ -125,6 +125,7 @@ FLOORS = {
   'checks': 0,
   'compiled': 0,
   'floats': 0,
+  'functions': 0,
   'host': 0,
   'multihost': 0,
   'parts': 0,

@@ -9,11 +9,11 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from experiments.certificates import cells, decoder, prior
+from experiments.certificates import cells, decoder, pictures, polish, prior
 from experiments.certificates import config as configs
-from htjax.bounds import certificates
+from htjax.bounds import certificates, codes
 
-DESIGN = decoder.Design(orientations=4, cell=2, channels=3, size=3, pool=2)
+DESIGN = decoder.Design(orientations=4, cells=9, channels=3, size=3, pool=2)
 
 
 def smoke():
@@ -63,7 +63,7 @@ def test_the_codeword_alone_gives_the_row_again(finished):
   wrong = decoder.evaluate(bits, test)[0]
   assert wrong / len(test.labels) == row['test_error']
   bound = certificates.certificate(
-    errors, len(train.labels), row['bits'], 0.05, log_settings=np.log(4)
+    errors, len(train.labels), row['bits'], 0.05, log_settings=36 * np.log(2)
   )
   assert bound.value == row['bound']
   # The networks of two codewords are not the same.
@@ -84,20 +84,103 @@ def test_a_second_start_trains_what_is_missing_bit_for_bit(finished):
 
 def test_the_network_is_a_convolution_with_pooling():
   keys = jax.random.split(jax.random.key(0), 3)
-  inputs = jax.random.normal(keys[0], (5, 7, 7, 5))
-  shapes = DESIGN.shapes(14)
+  inputs = jax.random.normal(keys[0], (5, 9, 9, 5))
+  shapes = DESIGN.shapes()
   assert shapes == [(3, 3, 5, 3), (27, 10)]
   layers = [
     jax.random.normal(k, s) for k, s in zip(keys[1:], shapes, strict=True)
   ]
   x = lax.conv_general_dilated(
-    *(inputs, layers[0], (1, 1), 'SAME'),
+    *(inputs, layers[0], (1, 1), 'VALID'),
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
   x = nnx.max_pool(nnx.relu(x), (2, 2), (2, 2))
   expected = jnp.transpose(x, (0, 3, 1, 2)).reshape(5, -1) @ layers[1]
   got = decoder.apply(DESIGN, layers, inputs)
   np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5)
+
+
+def bar(row, column, height, width, slope):
+  """A soft-edged upright or leaning bar, [28, 28]."""
+  down, right = np.meshgrid(
+    np.arange(28) - row, np.arange(28) - column, indexing='ij'
+  )
+  right = right - slope * down
+  return np.exp(-((down / height) ** 2 + (right / width) ** 2) / 2)
+
+
+def test_pictures_are_brought_upright_to_one_place_and_size():
+  one, other = bar(13.5, 13.5, 5, 3, 0), bar(13, 14.5, 3.5, 2.2, 0.3)
+  assert np.abs(one - other).max() > 0.5
+  found = pictures.straighten(np.float32([one, other, 0 * one]))
+  # Linear interpolation of what is curved: a second difference over 8.
+  assert np.abs(found[0] - found[1]).max() < 0.1
+  assert not np.any(found[2])
+  share = found / np.maximum(found.sum((1, 2)), 1e-6)[:, None, None]
+  at = np.arange(28)
+  for axis, size in ((1, pictures.WIDTH), (2, pictures.HEIGHT)):
+    line = np.asarray(share.sum(axis))[:2]
+    mean = line @ at
+    np.testing.assert_allclose(mean, 13.5, atol=0.02)
+    deviation = np.sqrt(line @ at**2 - mean**2)
+    # Interpolation adds a variance of at most 1/4 of a pixel of the old one.
+    np.testing.assert_allclose(deviation, size * 28, rtol=0.05)
+
+
+def test_windows_are_alike_on_both_sides():
+  picture = np.float32(bar(13.5, 13.5, 5, 3, 0))[None]
+  found = np.asarray(pictures.features(picture, 4, 8))
+  assert found.shape == (1, 8, 8, 5)
+  # The derivatives of a direction and of its opposite change places.
+  mirrored = found[:, :, ::-1][..., [2, 1, 0, 3, 4]]
+  np.testing.assert_allclose(found, mirrored, atol=1e-5)
+  assert found[..., 0].max() > 0.1
+
+
+@pytest.fixture(scope='module')
+def ternary():
+  """A network, its inputs, and labels that it has mostly right."""
+  rng = np.random.default_rng(0)
+  layers = [
+    np.float32(rng.choice([-0.5, 0, 0, 0.5], size=s)) for s in DESIGN.shapes()
+  ]
+  inputs = np.float32(rng.random((300, 9, 9, 5)))
+  outputs = np.asarray(decoder.apply(DESIGN, layers, jnp.asarray(inputs)))
+  noisy = outputs + rng.normal(size=outputs.shape) * outputs.std(1).mean() / 2
+  return layers, inputs, noisy.argmax(1), outputs
+
+
+def test_polishing_sees_the_network_that_is_decoded(ternary):
+  layers, inputs, labels, outputs = ternary
+  at = np.arange(len(labels))
+  others = outputs.copy()
+  others[at, labels] = -np.inf
+  expected = outputs[at, labels] - others.max(1)
+  got = polish.margins(DESIGN, layers, inputs, labels)
+  np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+  code = codes.encode(layers, mantissa_bits=0)
+  bits = sum(map(polish.string_bits, layers))
+  assert bits == pytest.approx(code.position_bits + code.value_bits, rel=1e-6)
+
+
+@pytest.mark.parametrize('price', [0.0, 0.6])
+def test_polishing_lowers_errors_and_bits(ternary, price):
+  layers, inputs, labels, _ = ternary
+
+  def cost(layers):
+    wrong = polish.margins(DESIGN, layers, inputs, labels) <= 0
+    return wrong.sum() + price * sum(map(polish.string_bits, layers))
+
+  how = {'price': price, 'share': 1.0, 'rounds': 1, 'seed': 0}
+  before = [w.copy() for w in layers]
+  better = polish.polish(DESIGN, layers, inputs, labels, **how)
+  assert cost(better) <= cost(layers) - 5
+  for old, kept, new in zip(before, layers, better, strict=True):
+    np.testing.assert_array_equal(old, kept)
+    assert set(np.unique(new)) <= {-0.5, 0, 0.5}
+  again = polish.polish(DESIGN, layers, inputs, labels, **how)
+  for one, other in zip(better, again, strict=True):
+    np.testing.assert_array_equal(one, other)
 
 
 def test_pixels_come_back_from_the_standardised_images():
@@ -166,5 +249,7 @@ def test_the_rest_is_not_trained_on():
 
 
 def test_unknown_preset():
-  with pytest.raises(ValueError, match='preset must be one of smoke, cpu'):
+  with pytest.raises(
+    ValueError, match='preset must be one of smoke, data_free, cpu'
+  ):
     configs.get_config('gpu')

@@ -57,6 +57,31 @@ def test_the_paper_setting():
     assert number in text
 
 
+def test_the_figure_as_the_program_has_it():
+  """(N p / k)^k (1 - p / (1 - k / N))^(N - k) of a bracket of one entry."""
+  config = configs.get_config('smoke')
+  scale = math.sin(0.875 * math.pi) * math.gamma(1.75) / math.pi
+  p = scale * 1.3 ** (-1.75 * 4) * (1 - 1.3**-1.75)
+  found = brackets.as_computed(config, 1.75, 5)
+  assert found == pytest.approx(64 * p * (1 - p / (1 - 1 / 64)) ** 63)
+  assert f'{found:.3g}' in brackets.bracket_table(config)
+  # A base below 0.
+  config.row_length = 4
+  assert math.isnan(brackets.as_computed(config, 1.0, 0))
+
+
+def test_a_given_number_of_lines():
+  config = configs.get_config('smoke')
+  config.num_lines = 2
+  axes = report.rank_axes(config)
+  x = np.arange(8.0)
+  y = np.where(x % 2 == 0, 3 * x, 30 - x)
+  rows = [dict(zip(axes, pair, strict=True)) for pair in zip(x, y, strict=True)]
+  found = report.fit_points(config, rows, axes)
+  np.testing.assert_allclose(found.slopes, [-1, 3], atol=0.05)
+  assert report.fit_points(config, rows[:6], axes) is None
+
+
 # Weights and pictures.
 
 

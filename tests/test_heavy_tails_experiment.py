@@ -11,7 +11,7 @@ from statistical.checks import check_within
 from experiments.common.cells import Report
 from experiments.heavy_tails_sgd import cells as study
 from experiments.heavy_tails_sgd import config as configs
-from experiments.heavy_tails_sgd import networks, synthetic
+from experiments.heavy_tails_sgd import limits, networks, synthetic, theorems
 from experiments.heavy_tails_sgd import report as reports
 from htjax import data, models, rank_correlation
 
@@ -20,6 +20,8 @@ from htjax import data, models, rank_correlation
 def smoke(tmp_path_factory):
   workdir = tmp_path_factory.mktemp('heavy_tails') / 'run'
   config = configs.get_config('smoke')
+  # The theorems are tested apart.
+  config.studies = configs.STUDIES[:-1]
   return config, workdir, study.run(config, workdir)
 
 
@@ -71,7 +73,8 @@ def test_what_is_done_is_not_done_again(smoke, monkeypatch):
     raise AssertionError('measured again')
 
   monkeypatch.setattr(study, 'make_row', fail)
-  monkeypatch.setattr(synthetic, '_matrix_ratios', fail)
+  for place in (limits, synthetic):
+    monkeypatch.setattr(place, 'matrix_ratios', fail)
   # The figures are drawn above.
   monkeypatch.setattr(study, 'report', lambda *_: Report([], {}))
   again = study.run(config, workdir)
@@ -95,19 +98,31 @@ def test_smoke_limits_hold(smoke):
     check_within(row['value'], row['predicted'], error, freedom=19)
 
 
+@pytest.mark.slow
+def test_theorems_on_small_sizes():
+  """Within a family, and against a law that the proposition leaves out."""
+  config = configs.get_config('smoke')
+  order = list(theorems.STATEMENTS['order of errors'](config))
+  assert [row['claim'] for row in order] == [True, True, False]
+  assert all(row['holds'] for row in order)
+  for row in theorems.STATEMENTS['columns'](config):
+    assert row['predicted'] == pytest.approx(0.5 - 1 / row['alpha'])
+    assert row['low'] < row['value'] < row['high'] < 0.05
+
+
 def test_a_wrong_limit_does_not_hold():
   values = np.random.default_rng(0).normal(0.5, 0.01, size=40)
 
   def holds(interval, predicted, slack=0.0):
-    return synthetic._row('', '', 1.5, interval, predicted, slack)['holds']
+    return limits.limit_row('', '', 1.5, interval, predicted, slack)['holds']
 
-  assert holds(synthetic._mean(values), 0.5)
-  assert not holds(synthetic._mean(values), 0.52)
-  assert holds(synthetic._median(values), 0.51, 0.05)
-  assert not holds(synthetic._median(values), 0.6, 0.05)
-  assert holds(synthetic._range(values), 0.51)
-  assert not holds(synthetic._range(values), 0.54)
-  assert holds(synthetic._mean(values), None) is None
+  assert holds(limits.mean_interval(values), 0.5)
+  assert not holds(limits.mean_interval(values), 0.52)
+  assert holds(limits.median_interval(values), 0.51, 0.05)
+  assert not holds(limits.median_interval(values), 0.6, 0.05)
+  assert holds(limits.range_interval(values), 0.51)
+  assert not holds(limits.range_interval(values), 0.54)
+  assert holds(limits.mean_interval(values), None) is None
 
 
 def test_the_authors_protocol_counts_an_output_that_it_leaves_alone():

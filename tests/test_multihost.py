@@ -1,13 +1,24 @@
 """Several processes that run one program, as several hosts do."""
 
+import contextlib
+import itertools
 import json
+from pathlib import Path
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 import several_hosts
+from numpy.testing import assert_allclose, assert_array_equal
 
+from experiments.common.cells import Report, run_cells
+from experiments.heavy_tails_sgd import cells as heavy_tails_cells
+from experiments.heavy_tails_sgd import config as heavy_tails_config
+from experiments.mean_field import cells as mean_field_cells
+from experiments.mean_field import config as mean_field_config
 from htjax import mean_field, models, multihost, records, training
+from htjax.io import checkpoints
 
 
 def train(workdir, **options):
@@ -77,6 +88,69 @@ def both(workdir):
   study(f'{workdir}/study')
 
 
+class Stopped(Exception):
+  """All hosts of a program end here."""
+
+
+def coupled(path, stops):
+  """The first of two studies of the mean-field program, and then the other."""
+  config = mean_field_config.get_config('smoke')
+  config.update(
+    studies=('chaos', 'euler'),
+    widths=(8, 32),
+    reference=256,
+    step_sizes=(1 / 4, 1 / 8),
+    fine_step_size=1 / 32,
+  )
+  plan = mean_field_cells.cells(config)
+  if stops:
+    plan[1] = plan[1]._replace(measure=stop)
+  run_cells(config, f'{path}/coupled', plan, no_report)
+
+
+def networks(path, stops):
+  """A batch of lanes of the program of heavy tails, which may stop half-way."""
+  config = heavy_tails_config.get_config('smoke')
+  (panel,) = config.to_dict()['panels']
+  rates = ((32, (0.1, 0.2)),)
+  config.update(
+    panels=(panel | {'limit': 200, 'width': 32, 'rates': rates},),
+    seeds=(0, 1),
+    at_once=4,
+    checkpoint_every=0.0,
+    eval_every=10,
+    max_steps=200,
+    target_accuracy=0.9,
+    target_loss=2.0,
+    average_steps=10,
+  )
+  plan = list(heavy_tails_cells.panel_cells(config, Path(path)))
+  save, saved = checkpoints.save, itertools.count(1)
+
+  def save_and_stop(*args, **options):
+    save(*args, **options)
+    if next(saved) == 2:
+      stop()
+
+  with mock.patch.object(checkpoints, 'save', save_and_stop if stops else save):
+    run_cells(config, f'{path}/networks', plan, no_report)
+
+
+def stop():
+  raise Stopped
+
+
+def no_report(*_):
+  return Report([], {})
+
+
+def experiments(path, stops):
+  """Both programs, which stop in the middle if there is something to stop."""
+  for program in (coupled, networks):
+    with contextlib.suppress(Stopped):
+      program(path, bool(stops))
+
+
 def other_config(workdir):
   """Host 1 was started with another config."""
   with records.open_run(workdir, {'a': jax.process_index()}):
@@ -109,10 +183,15 @@ def compare(one, many, name):
   assert len(found) == len(expected)
   for a, b in zip(found, expected, strict=True):
     assert a.keys() == b.keys()
-    flat = [
-      np.hstack([np.ravel(v) for v in jax.tree.leaves(r)]) for r in (a, b)
-    ]
-    np.testing.assert_allclose(*flat, rtol=1e-5, atol=1e-5)
+    for column, value in b.items():
+      flat = [
+        np.hstack([[]] + [np.ravel(v) for v in jax.tree.leaves(c)])
+        for c in (a[column], value)
+      ]
+      if flat[1].dtype.kind == 'U':
+        assert_array_equal(*flat, err_msg=column)
+      else:
+        assert_allclose(*flat, rtol=1e-5, atol=1e-5, err_msg=column)
 
 
 @pytest.fixture(scope='module')
@@ -137,6 +216,22 @@ def test_several_hosts_equal_one(tmp_path, alone, num, devices):
   logs = [records.read_metrics(p / 'train') for p in (alone, tmp_path)]
   assert [r['steps'] for r in logs[0]] == [r['steps'] for r in logs[1]]
   compare(alone, tmp_path, 'study')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('before', 'after'), [(2, 1), (1, 2)])
+def test_an_experiment_goes_on_on_another_number_of_hosts(
+  tmp_path, before, after
+):
+  several_hosts.run(experiments, tmp_path / 'b', 'stops', num=before)
+  kept = tmp_path / 'b'
+  studies = {row['study'] for row in records.read_results(kept / 'coupled')}
+  assert studies == {'chaos'}
+  assert not records.read_results(kept / 'networks')
+  several_hosts.run(experiments, kept, '', num=after)
+  experiments(tmp_path / 'whole', '')
+  for name in ('coupled', 'networks'):
+    compare(tmp_path / 'whole', kept, name)
 
 
 @pytest.mark.slow

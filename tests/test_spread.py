@@ -7,10 +7,15 @@ import several_hosts
 from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.benchmarks.scaling import transfers
-from htjax import bounds, host, parts, pruning, tail_index
+from htjax import bounds, compressibility, host, parts, pruning, tail_index
 from htjax.compressibility import costs, top_k
 from htjax.pruning import spectra
-from htjax.tail_index import block_sums, power_laws_of_parts, stable_fit
+from htjax.tail_index import (
+  block_sums,
+  layers,
+  power_laws_of_parts,
+  stable_fit,
+)
 
 SPECS = {
   'units': PartitionSpec(None, 'model'),
@@ -142,6 +147,38 @@ def test_blocks_lie_across_parts(spec):
     assert int(found.num_used) == int(expected.num_used)
 
 
+def test_the_table_of_a_model_is_that_of_one_device():
+  params = {'w': make_params()['a']}
+  spread = {'w': place(params['w'], 'both')}
+  key = jax.random.key(0)
+  (found,), (expected,) = (
+    tail_index.layer_table(p, key=key, num_top=20) for p in (spread, params)
+  )
+  assert found.keys() == expected.keys()
+  for name, value in expected.items():
+    if isinstance(value, float):
+      np.testing.assert_allclose(found[name], value, rtol=2e-5, err_msg=name)
+    else:
+      assert found[name] == value
+  for name in ('hill', 'power_law', 'power_law_ks', 'rel_err_0.1'):
+    assert found[name] == expected[name]
+  spread = {'w': place(np.ones((16, 24), np.float32))}
+  (row,) = tail_index.layer_table(spread, key=key)
+  assert row['note'] == 'leaf must not be constant, got only 1'
+
+
+def test_least_fractions_are_those_of_one_device():
+  x = make_params(ties=True)['a']
+  bounds = np.array([0.0, 0.01, 0.3, 1.0], np.float32)
+  for p in (1, 2):
+    found, expected = (
+      compressibility.smallest_kappa(w, bounds, p=p) for w in (place(x), x)
+    )
+    np.testing.assert_array_equal(found, expected)
+  x[3, 4] = np.nan
+  assert np.isnan(compressibility.smallest_kappa(place(x), 0.1))
+
+
 @pytest.mark.parametrize('num', [3, 8])
 def test_parts_are_sorted_where_they_lie(num):
   x = np.random.default_rng(0).standard_cauchy((num, 5)).astype(np.float32)
@@ -228,9 +265,15 @@ def test_parts_of_sums_go_from_device_to_device():
       # The square of the shorter side; a part goes once, too.
       (256, spectra._gram_of_parts.lower(*matrix, x.sharding)),
       (48, spectra._times.lower(*matrix, np.eye(16), x.sharding)),
+      # Coordinates of all vectors come together, and then their norms.
+      (48, layers._by_coordinates.lower(x, 1, x.sharding)),
       # A part goes to one other device.
       (48, parts._descending.lower(x, *layout)),
     ]
+  vectors = layers._vectors(x, 'inputs')
+  args = (vectors, 'mmo', (2, 4), 2)
+  # Norms of 16 vectors, twice, and of 8, 8 and 4 sums, for two block sizes.
+  programs.append((52, layers._protocol.lower(jax.random.key(0), *args)))
   for most, program in programs:
     sent = transfers(program.compile().as_text())
     assert 'all-gather' not in dict(sent), sent

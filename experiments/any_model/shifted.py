@@ -46,7 +46,7 @@ def measured(
 ) -> Iterator[tuple[float, str, float, int, float, float]]:
   """(r, kind, alpha, seed) and the two accuracies on 500 test pictures."""
   module, found = trained(), data.load('cifar10')
-  (few, _), test = _first(found.train, 512), _first(found.test, 500)
+  (few, _), test = first(found.train, 512), first(found.test, 500)
   describe = units.infer(module)
   split: Any = nnx.split(module, nnx.Param, nnx.BatchStat)
   graph, params, stats = split
@@ -102,7 +102,8 @@ def trained() -> resnets.ResNet:
   return module
 
 
-def _first(split: data.Split, count: int) -> tuple[np.ndarray, np.ndarray]:
+def first(split: data.Split, count: int) -> tuple[np.ndarray, np.ndarray]:
+  """Pictures of the first examples, as the network wants them, and labels."""
   few = data.Split(split.inputs[:count], split.labels[:count])
   return resnets.normalise(data.pixels(few)), few.labels
 

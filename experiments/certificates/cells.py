@@ -34,7 +34,8 @@ def make_lanes(config: ConfigDict) -> list[Lane]:
   """The main network, then the studies."""
   main = Lane('main', None, 0.0, config.kappa, 0, tuple(config.epochs))
   short = main._replace(epochs=tuple(config.study_epochs))
-  lanes = [main, short._replace(study='random')]
+  lanes = [main._replace(seed=seed) for seed in range(config.main_seeds)]
+  lanes.append(short._replace(study='random'))
   for seed in range(1, config.num_seeds + 1):
     clean = short._replace(study='alpha', seed=seed)
     noisy = clean._replace(sigma=config.sigma)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.certificates import pictures
 from htjax import data
 from htjax.bounds import codes
 from htjax.types import Array
@@ -21,14 +22,15 @@ class Design(NamedTuple):
   """Header that the decoder reads before a network, and builds it from."""
 
   orientations: int  # derivatives in the bank; a Gaussian comes with them
-  cell: int  # side of the squares over which the bank's outputs are averaged
+  cells: int  # windows along a side in which the bank's outputs are averaged
   channels: int  # filters of the convolution
   size: int  # side of a filter
   pool: int  # side of the squares over which the maximum is taken
 
-  def shapes(self, side: int) -> list[tuple[int, ...]]:
-    """Shapes of the two layers for pictures of side x side pixels."""
-    outputs = (side // self.cell // self.pool) ** 2 * self.channels
+  def shapes(self) -> list[tuple[int, ...]]:
+    """Shapes of the two layers."""
+    squares = (self.cells - self.size + 1) // self.pool
+    outputs = squares**2 * self.channels
     inputs = self.orientations + 1
     return [(self.size, self.size, inputs, self.channels), (outputs, 10)]
 
@@ -57,8 +59,7 @@ def load_images(name: str, num_levels: int) -> tuple[Images, Images]:
 
 def evaluate(bits: np.ndarray, images: Images) -> tuple[int, int]:
   """Errors, and nonzero weights, of the network with which the bits begin."""
-  side = images.pixels.shape[1]
-  decoded = codes.decode(bits, lambda settings: Design(*settings).shapes(side))
+  decoded = codes.decode(bits, lambda settings: Design(*settings).shapes())
   design = Design(*decoded.settings)
   layers = [jnp.asarray(w) for w in decoded.layers]
   inputs = features(design, images)
@@ -71,8 +72,8 @@ def evaluate(bits: np.ndarray, images: Images) -> tuple[int, int]:
 
 
 def features(design: Design, images: Images) -> Array:
-  """Inputs of a network, float32 [n, side / cell, side / cell, channels]."""
-  return data.edge_features(images.pixels, design.orientations, design.cell)
+  """Inputs of a network, float32 [n, cells, cells, orientations + 1]."""
+  return pictures.features(images.pixels, design.orientations, design.cells)
 
 
 def apply(design: Design, layers: Sequence[Array], inputs: Array) -> Array:
@@ -84,11 +85,9 @@ def apply(design: Design, layers: Sequence[Array], inputs: Array) -> Array:
   size, pool = design.size, design.pool
   x = jnp.transpose(inputs, (3, 1, 2, 0))
   c, side, _, n = x.shape
-  q = side // pool
+  q = (side - size + 1) // pool
   # What does not fill a square is not looked at.
   used = q * pool
-  edge = (size - 1) // 2, size // 2
-  x = jnp.pad(x, ((0, 0), edge, edge, (0, 0)))
   shifts = [
     x[:, i : i + used, j : j + used] for i in range(size) for j in range(size)
   ]

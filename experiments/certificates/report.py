@@ -24,11 +24,12 @@ def report(config: ConfigDict, rows: list[Row]) -> Report:
   if config.num_first:
     return rest.report(config, rows)
   noisy = where(rows, study='alpha')
-  figures = {
-    'bound_against_bits': bound_against_bits(rows),
-    'bound_against_alpha': bound_against_alpha(noisy),
-  }
-  return Report([table('', _COLUMNS, rows), alpha_table(noisy)], figures)
+  figures = {'bound_against_bits': bound_against_bits(rows)}
+  if noisy:
+    figures['bound_against_alpha'] = bound_against_alpha(noisy)
+  main = where(rows, study='main')
+  tables = [table('', _COLUMNS, rows), seed_table(main), alpha_table(noisy)]
+  return Report(tables, figures)
 
 
 _COLUMNS = columns(
@@ -39,19 +40,31 @@ _COLUMNS = columns(
 )
 
 
+def seed_table(rows: list[Row]) -> str:
+  """Mean +- sd of the certificate over seeds."""
+  shown = (Column('runs', len), *_spreads(_SHARES))
+  return table('Over seeds', shown, [rows] if len(rows) > 1 else [])
+
+
 def alpha_table(rows: list[Row]) -> str:
   """Mean +- sd over seeds at equal size; differences from no noise by seed."""
   clean = {row['seed']: row['bound'] for row in where(rows, alpha=None)}
   rows = [row | {'gain': row['bound'] - clean[row['seed']]} for row in rows]
-  shares = {'train err.': 'train_error', 'test err.': 'test_error'}
-  shares |= {'bound': 'bound', 'less no noise': 'gain'}
-  shown = (
-    *columns('alpha:tail'),
-    Column('runs', len),
-    *(spread(name, name, 0) for name in ('kept', 'bits')),
-    *(spread(header, name, unit=100) for header, name in shares.items()),
-  )
+  shares = _SHARES | {'less no noise': 'gain'}
+  shown = (*columns('alpha:tail'), Column('runs', len), *_spreads(shares))
   return table('', shown, frames.group(rows, 'alpha').values())
+
+
+_SHARES = {
+  'train err.': 'train_error',
+  'test err.': 'test_error',
+  'bound': 'bound',
+}
+
+
+def _spreads(shares: dict[str, str]) -> list[Column]:
+  counts = [spread(name, name, 0) for name in ('kept', 'bits')]
+  return counts + [spread(h, name, unit=100) for h, name in shares.items()]
 
 
 def _axes(xlabel: str, title: str) -> tuple[Figure, Axes]:

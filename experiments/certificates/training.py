@@ -10,18 +10,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 from ml_collections import ConfigDict
 
 from experiments.certificates.decoder import Design, Images, apply, features
+from experiments.certificates.polish import polish
 from htjax import noise, pruning, training
 from htjax.bounds import codes
 from htjax.types import Array, PRNGKey
 
 STAGES = ('dense', 'prune', 'quantise')
 
-# Layers, and for each the values that its weights will take. Pruned weights
-# are zero and stay it, others never are: masks need no place of their own.
-Params = tuple[list[Array], list[Array]]
+
+class Params(NamedTuple):
+  """A network while it trains."""
+
+  layers: list[Array]  # weights, kept or not: those left out may come back
+  kept: Array  # fraction of the weights that is kept, the largest ones
+  scale: Array  # logarithm of what outputs are multiplied with in the loss
+
+
+# Noise moves the layers alone.
+_NOISY: Any = (True, False, False)
 
 
 class Lane(NamedTuple):
@@ -68,7 +78,7 @@ def make_trainer(
   """A function that trains, prunes and quantises a network, to a codeword."""
   design = Design(*(config[name] for name in Design._fields))
   inputs = features(design, train)
-  shapes = design.shapes(train.pixels.shape[1])
+  shapes = design.shapes()
   programs = {s: _program(config, design, shapes, s) for s in STAGES}
   steps = len(train.labels) // config.batch_size
 
@@ -80,13 +90,24 @@ def make_trainer(
     knobs = Knobs(lane.seed, alpha, lane.sigma, lane.kappa, *times)
     state: Any = None
     for stage, end in zip(STAGES, ends, strict=True):
-      if stage == 'quantise':
-        state = state._replace(params=_with_books(config, state.params[0]))
       ((_, state),) = training.epochs(
         programs[stage], knobs, examples, [end], state=state
       )
-    layers = _all_tied(config, state.params)
-    return codes.encode(layers, design, mantissa_bits=config.mantissa_bits)
+    # The sizes of the values do not matter to which output is largest.
+    seen = _seen(state.params, 'quantise')
+    layers = [np.sign(np.asarray(w)) / np.float32(2) for w in seen]
+    if config.rounds:
+      layers = polish(
+        design,
+        layers,
+        np.asarray(inputs),
+        np.asarray(examples.labels),
+        price=config.price,
+        share=config.share,
+        rounds=config.rounds,
+        seed=lane.seed,
+      )
+    return codes.encode(layers, design, mantissa_bits=0)
 
   return train_lane
 
@@ -106,12 +127,11 @@ def _program(
       * math.sqrt(2 / math.prod(shape[:-1]))
       for i, shape in enumerate(shapes)
     ]
-    return layers, [jnp.zeros(config.num_values) for _ in layers]
+    return Params(layers, jnp.ones(()), jnp.zeros(()))
 
   def logits(params: Params, inputs: Array) -> Array:
-    tied = stage == 'quantise'
-    layers = _all_tied(config, params) if tied else params[0]
-    return apply(design, layers, inputs)
+    layers = _seen(params, stage)
+    return jnp.exp(params.scale) * apply(design, layers, inputs)
 
   recipe = training.Recipe(
     config.learning_rate, config.batch_size, kind=None, drop_last=True
@@ -135,30 +155,45 @@ def _optimizer(
   # Down to kappa in four fifths of the stage.
   start, steps = knobs.prune_start, knobs.prune_steps / 1.25
   kept = pruning.cubic_schedule(knobs.kappa, start=start, steps=steps)
-  prune = pruning.gradual_magnitude(
-    kept if stage == 'prune' else None, every=config.prune_every
-  )
   return optax.chain(
     optax.scale_by_adam(),
     optax.scale_by_learning_rate(step_size),
-    noise.add_stable_noise(
-      step_size, knobs.alpha, sigma, key=key, kind=config.kind
+    optax.masked(
+      noise.add_stable_noise(
+        step_size, knobs.alpha, sigma, key=key, kind=config.kind
+      ),
+      Params(*_NOISY),
     ),
-    # Layers, not the values that they will take.
-    optax.masked(prune, (True, False)),
+    _follow(kept),
   )
 
 
-def _all_tied(config: ConfigDict, params: Params) -> list[Array]:
-  pairs = zip(*params, strict=True)
-  return [codes.tie(*pair, config.mantissa_bits) for pair in pairs]
+def _follow(schedule: optax.Schedule) -> optax.GradientTransformation:
+  """The kept fraction as the schedule has it, not the optimizer."""
+
+  def update(updates, count, params):
+    step = schedule(count + 1) - params.kept
+    return updates._replace(kept=step), count + 1
+
+  return optax.GradientTransformation(lambda _: jnp.zeros((), 'i4'), update)
 
 
-def _with_books(config: ConfigDict, layers: list[Array]) -> Params:
-  """Values by k-means from the kept weights; a value too many is repeated."""
-  books = []
-  for layer in map(np.asarray, layers):
-    book = codes.fit_codebook(layer[layer != 0], config.num_values)
-    spare = config.num_values - len(book)
-    books.append(jnp.asarray(np.pad(book, (0, spare), mode='edge')))
-  return layers, books
+def _seen(params: Params, stage: str) -> list[Array]:
+  """Layers as the network has them, all gradients passed straight through.
+
+  The largest weights of both layers together are kept; in the last stage all of
+  a layer have one size, the mean of theirs.
+  """
+  if stage == 'dense':
+    return params.layers
+  sizes = [jnp.abs(w) for w in params.layers]
+  together = jnp.sort(jnp.concatenate([a.ravel() for a in sizes]))
+  left_out = ((1 - params.kept) * len(together)).astype(int)
+  least = together[jnp.minimum(left_out, len(together) - 1)]
+  layers = []
+  for w, size in zip(params.layers, sizes, strict=True):
+    flags = size >= least
+    mean = jnp.sum(size * flags) / jnp.maximum(jnp.sum(flags), 1)
+    value = mean * jnp.sign(w) if stage == 'quantise' else w
+    layers.append(w + lax.stop_gradient(jnp.where(flags, value, 0) - w))
+  return layers

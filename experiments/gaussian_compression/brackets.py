@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from experiments.common.figures import Figure, describe
 from experiments.common.frames import listing
 from htjax import plotting
+from htjax.bounds import gaussian_compression
 from htjax.bounds.gaussian_compression import BracketTails, bracket_tails
 
 
@@ -22,6 +23,18 @@ def bracket_values(
     top=config.top,
     row_length=config.row_length,
   )
+
+
+def as_computed(config: ConfigDict, alpha: float, index: float) -> float:
+  """The value that the paper's program draws for (16).
+
+  (N p / k)^k (1 - p / (1 - k / N))^(N - k), k = c^(M - i): not the text's
+  ((1 - p) / (1 - k / N))^(N - k). NaN where the last base is negative.
+  """
+  n, k = config.row_length, config.base ** (config.top - index)
+  p = gaussian_compression.bracket_rate(index, alpha, base=config.base)
+  rest = 1 - p / (1 - k / n)
+  return (n * p / k) ** k * rest ** (n - k) if rest >= 0 else float('nan')
 
 
 def bracket_table(config: ConfigDict, alpha: float = 1.75) -> str:
@@ -39,9 +52,12 @@ def bracket_table(config: ConfigDict, alpha: float = 1.75) -> str:
     f'{config.top}, N = {config.row_length}, alpha = {alpha:g}; * no bound: '
     'c^(M - i) <= N p'
   )
-  spec = 'i; c^(M - i):.2f; bound (16); binomial:.3f; and exact p:.3f'
+  spec = (
+    'i; c^(M - i):.2f; bound (16); program:.3g; binomial:.3f; and exact p:.3f'
+  )
   powers = config.base ** (config.top - indices)
-  lines = zip(indices, powers, starred, binomial, exact, strict=True)
+  drawn = [as_computed(config, alpha, int(i)) for i in indices]
+  lines = zip(indices, powers, starred, drawn, binomial, exact, strict=True)
   return listing(title, spec, lines)
 
 

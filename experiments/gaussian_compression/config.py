@@ -32,6 +32,7 @@ BASE: dict[str, Any] = {
   'exponents': 'absolute',
   'ranks': 'stable',
   'min_entries': 100,
+  'num_lines': 0,  # 0 chooses among up to `max_lines` by BIC; the program has 2
   'max_lines': 3,
   'num_restarts': 64,
   # Figures 1 and 2, at the alpha of the paper's program.

@@ -150,12 +150,18 @@ def rank_axes(config: ConfigDict) -> Axis:
 
 
 def fit_points(config: ConfigDict, points: list[Row], axes: Axis) -> Mixture:
-  """The mixture of lines with the smallest BIC, None for too few points."""
+  """The mixture of `num_lines` or, by BIC, up to `max_lines` lines.
+
+  None for too few points.
+  """
   x, y = _coordinates(points, axes)
-  if len(points) < 4 or np.ptp(x) == 0 or np.ptp(y) == 0:
+  least = 3 * max(config.num_lines, 1) + 1
+  if len(points) < least or np.ptp(x) == 0 or np.ptp(y) == 0:
     return None
   key, restarts = jax.random.key(config.seed), config.num_restarts
-  return line_mixture.choose(key, x, y, config.max_lines, num_restarts=restarts)
+  find = line_mixture.fit if config.num_lines else line_mixture.choose
+  lines = config.num_lines or config.max_lines
+  return find(key, x, y, lines, num_restarts=restarts)
 
 
 def mixture_text(points: list[Row], mixture: Mixture, axes: Axis) -> str:

@@ -13,7 +13,7 @@ from scipy import stats
 
 from experiments.common import tasks
 from experiments.common.cells import Cell, Row, cell, run_cells, train_lanes
-from experiments.heavy_tails_sgd import synthetic
+from experiments.heavy_tails_sgd import limits, synthetic, theorems
 from experiments.heavy_tails_sgd.report import report
 from htjax import (
   compressibility,
@@ -33,7 +33,12 @@ _OTHER_SETTINGS = ('preset', 'panels', 'studies', *synthetic.STUDIES)
 def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
   """Train, prune, simulate and report; returns the rows of results.json."""
   workdir = Path(workdir)
-  plan = [*synthetic.cells(config), *panel_cells(config, workdir)]
+  plan = [
+    *synthetic.cells(config),
+    *limits.cells(config),
+    *theorems.cells(config),
+    *panel_cells(config, workdir),
+  ]
   wanted = [own for own in plan if own.study in config.studies]
   return run_cells(config, workdir, wanted, report)
 

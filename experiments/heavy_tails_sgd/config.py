@@ -8,7 +8,7 @@ from typing import Any
 from experiments.common import published
 from experiments.common.presets import getter
 
-STUDIES = ('training', 'networks', 'matrices', 'limits')
+STUDIES = ('training', 'networks', 'matrices', 'limits', 'theorems')
 
 # The pruned fractions of the authors' programs.
 _MAGNITUDE = (0.0, 0.1, 0.2, 0.3, 0.4, *(0.5 + i / 40 for i in range(21)))
@@ -58,7 +58,8 @@ BASE: dict[str, Any] = {
   },
   # Random matrices: entries, columns or the whole drawn independently.
   'matrices': {'draws': 250, 'low': 1.75, 'high': 2.0, 'size': 500},
-  # What theorems say of independent entries, each from so many repeats.
+  # What theorems say of independent entries, each from so many repeats; the
+  # settings of `theorems`, too.
   'limits': {
     'repeats': 40,
     'size': 500,
@@ -174,6 +175,22 @@ PRESETS: dict[str, dict[str, Any]] = {
     'seeds': (0, 1, 2),
     'max_steps': 200_000,
     'networks': {'width': 512, 'num_inputs': 2000, 'repeats': 20},
+  },
+  # A small convolutional network, for the pruning of kernels.
+  'cpu_cnn': {
+    'panels': (
+      _panel(
+        *('cnn_mnist', 'cnn'),
+        (
+          (100, (0.05, 0.1, 0.2, 0.4)),
+          (50, (0.1, 0.15, 0.2, 0.3, 0.4)),
+        ),
+        limit=2000,
+        channels=(16, 'M', 32, 'M', 32),
+      ),
+    ),
+    'studies': ('training',),
+    'max_steps': 50_000,
   },
   # The six published networks with all their step sizes: for a GPU.
   'paper': {'panels': tuple(PANELS.values()), 'eval_batch': 1000},

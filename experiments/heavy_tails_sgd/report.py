@@ -32,7 +32,7 @@ def report(config: ConfigDict, rows: list[Row]) -> Report:
     survival_table(usable),
     networks_table(config, of.get('networks', [])),
     matrices_table(of.get('matrices', [])),
-    limits_table(of.get('limits', [])),
+    limits_table([*of.get('limits', []), *of.get('theorems', [])]),
   ]
   return Report(tables, figures.figures(config, of, usable))
 

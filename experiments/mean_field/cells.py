@@ -18,7 +18,7 @@ import jax
 from ml_collections import ConfigDict
 
 from experiments.common.cells import Cell, Row, cell, run_cells
-from experiments.mean_field import coupled, extremes, laws
+from experiments.mean_field import coupled, extremes, laws, lemmas
 from experiments.mean_field.case import Case, make_problem
 from experiments.mean_field.report import report
 from htjax import mean_field, training
@@ -71,6 +71,9 @@ def _plans(
     'gradient': (extremes.gradient, [config.gradient_alpha], first),
     'infinite_mean': (extremes.infinite_mean, config.mean_alphas, ['type1']),
     'largest_norm': (extremes.largest_norm, config.mean_alphas, kinds),
+    'drift': (lemmas.drift, light, last),
+    'largest_path': (lemmas.largest_path, alphas, last),
+    'one_step': (lemmas.one_step, alphas, last),
     'controls': (_controls, light, last),
   }
   return {

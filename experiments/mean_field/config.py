@@ -10,7 +10,8 @@ from experiments.common.presets import getter
 STUDIES = (
   *('chaos', 'euler', 'euler_width', 'linear', 'tail', 'second_moment'),
   *('compressibility', 'gaussian_limit', 'step_condition', 'gradient'),
-  *('infinite_mean', 'largest_norm', 'controls'),
+  *('infinite_mean', 'largest_norm', 'drift', 'largest_path', 'one_step'),
+  'controls',
 )
 
 BASE: dict[str, Any] = {
@@ -68,6 +69,9 @@ BASE: dict[str, Any] = {
   'mean_replicas': 400,
   'norm_widths': (1, 16, 256, 4096, 65536),
   'norm_samples': 10**6,
+  # Pieces of the proofs: the drift, and the largest norms along paths.
+  'drift_particles': 64,
+  'path_particles': 10**4,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -106,6 +110,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     'mean_replicas': 40,
     'norm_widths': (1, 16, 256),
     'norm_samples': 20_000,
+    'drift_particles': 16,
+    'path_particles': 1000,
   },
   # Everything, n to 10^6, tails of 10^7 particles: 25 min on 2 cores. Slopes of
   # -0.480 to -0.510 (chaos), 1.00 to 1.03 (Euler); the README has all numbers.

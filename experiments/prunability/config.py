@@ -288,7 +288,8 @@ PRESETS: dict[str, dict[str, Any]] = {
   },
   # Figure 2 of the IC paper, reduced: pictures of 16 x 16, 10,000 of them, a
   # width of 1,000 in place of 5,000, 1,000 steps, 5 seeds. Settings are those
-  # that were chosen on MNIST. Not run.
+  # that were chosen on MNIST. 6 CPU min: clean 45.2, at 10 % 30.2;
+  # contribution noise 45.6 and 44.2.
   'cifar10_fcn': {
     **_CIFAR10,
     'width': 1000,

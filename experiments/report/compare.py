@@ -240,6 +240,31 @@ def _curves(item: Item, rows: list[Row]) -> Claims:
     yield f'{alpha:g}', 'above no noise', text, bool(own.mean() > clean)
 
 
+def _statements(item: Item, rows: list[Row]) -> Claims:
+  """The number of a theorem beside what came out; controls are not claims.
+
+  A row may say apart from its number whether the print's claim was found.
+  """
+  for row in rows:
+    if (
+      row.get('statement') not in item['statements']
+      or row['study'] == 'controls'
+    ):
+      continue
+    what = f'{row["what"]}, alpha = {row["alpha"]:g}'
+    if kind := row.get('kind'):
+      what = f'{what}, {plotting.KINDS[kind]}'
+    value, expected = row.get('value', row.get('slope')), row['predicted']
+    ours = f'{value:.4g}'
+    if row.get('low') is not None:
+      ours = f'{ours} [{row["low"]:.4g}, {row["high"]:.4g}]'
+    text = '-' if expected is None else f'{expected:.4g}'
+    yield what, text, ours, row.get('claim', row['holds'])
+    if 'bound_holds' in row:
+      found = 'yes' if row['bound_holds'] else 'no'
+      yield f'{what}: below the bound', 'yes', found, row['bound_holds']
+
+
 def _epochs(item: Item, rows: list[Row]) -> Claims:
   del item
   trace = [row for row in where(rows, study='trace') if row['methods']]
@@ -266,4 +291,5 @@ CLAIMS: dict[str, Callable[[Item, list[Row]], Claims]] = {
   'pruning': _pruning,
   'curves': _curves,
   'epochs': _epochs,
+  'statements': _statements,
 }

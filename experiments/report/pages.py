@@ -1,7 +1,8 @@
 """The pages of the report: Markdown, from `items.json` and the rows at hand.
 
-Every table and figure of the papers has an item; its verdict is computed from
-the rows of the first of its presets that is at hand.
+Every table and figure of the papers has an item, and so have theorems that can
+be tested; the verdict is computed from the first of its presets that has rows
+for it.
 """
 
 import json
@@ -70,11 +71,14 @@ class Entry(NamedTuple):
 
 
 def entry(item: Item, results: Mapping[tuple[str, str], list[Row]]) -> Entry:
-  """Compare an item with the first of its presets that has rows."""
+  """Compare an item with the first of its presets whose rows have it."""
   presets, study = item.get('presets', {}), item.get('study', '')
-  at_hand = [name for name in presets if (study, name) in results]
-  preset = next(iter(at_hand or presets), '')
-  compared = comparisons(item, results.get((study, preset), []))
+  found = {
+    name: comparisons(item, results.get((study, name), []))
+    for name in presets or ('',)
+  }
+  preset = next((name for name in found if found[name]), next(iter(found)))
+  compared = found[preset]
   if presets and 'measure' in item and not compared:
     verdict = f'not run: {item["missing"]}'
   else:
@@ -117,19 +121,20 @@ def write(results: Results, folder: Path) -> str:
 
 
 _HEAD = """\
-# Report: every table and figure, printed and measured
+# Report: every table and figure, and theorems that a run can test
 
 Made by `make report` from the rows under `docs/results` and those of run
 folders that it is given; a paper's page has the commands. Numbers with a spread
 agree where they are at most three standard errors of the difference apart; in
 brackets stands from how many seeds, draws or networks ours come. Of each table
 or figure the number that is furthest off stands here, all of them on the page
-of the paper."""
+of the paper. Of a theorem "published" is what it gives, corrected where it is
+wrong unless the line says that it is as printed."""
 _COLUMNS = ('', 'what', 'number', 'published', 'ours', 'verdict', 'run')
 
 
 def summary(entries: list[Entry]) -> list[str]:
-  """A line for each table and figure."""
+  """A line for each item."""
   rows = []
   for own in entries:
     shown = max(own.compared, key=_off, default=Comparison('', '', ''))

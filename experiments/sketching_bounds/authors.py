@@ -2,7 +2,8 @@
 
 Dense layers with biases, initialised as in PyTorch, pixels in [-1, 1], SGD with
 a weight decay in the gradient, until the smallest margin of the training set is
-positive: until every example is right. Norms leave the biases out.
+positive: until every example is right, and the loss is below what the config
+asks. Norms leave the biases out.
 """
 
 import functools
@@ -47,6 +48,7 @@ def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
       kind=None,
       eval_every=per_epoch * config.epochs_between,
       target_accuracy=1.0,
+      target_loss=config.target_loss or None,
       max_steps=per_epoch * config.epochs,
     ),
     optimizer=lambda lane: optax.chain(

@@ -146,4 +146,6 @@ def _num_removable_of_spread(
     size,
   )
   more = jnp.minimum(more, jnp.sum(at, dtype=jnp.int32))
-  return jnp.where(jnp.isfinite(highest), num + more, 0).astype(jnp.int32)
+  # A largest one over devices may lose a NaN.
+  finite = jnp.all(jnp.isfinite(wide))
+  return jnp.where(finite, num + more, 0).astype(jnp.int32)

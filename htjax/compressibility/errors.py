@@ -10,6 +10,7 @@ from jax import lax
 from htjax.checks import (
   check_range,
   checked,
+  is_concrete,
 )
 from htjax.compressibility.arguments import (
   check_kappa,
@@ -17,12 +18,16 @@ from htjax.compressibility.arguments import (
   nonempty,
   or_nan,
 )
-from htjax.compressibility.costs import last_true, removal_cost
+from htjax.compressibility.costs import (
+  last_true,
+  num_removable_of_spread,
+  removal_cost,
+)
 from htjax.compressibility.counts import Kept, kept_count
 from htjax.compressibility.host_costs import Removal
 from htjax.compressibility.top_k import largest
 from htjax.floats import as_floating, to_unit_peak
-from htjax.host import on_host, to_device
+from htjax.host import is_spread, on_host, to_device
 from htjax.types import Array, ArrayLike
 
 
@@ -139,6 +144,10 @@ def smallest_kappa(x: ArrayLike, epsilon: ArrayLike, *, p: float = 2) -> Array:
   x = nonempty('x', x)
   check_order(p)
   check_range('epsilon', epsilon, 0.0, 1.0)
+  if is_spread(x) and is_concrete(epsilon):
+    return or_nan(
+      _kappas_of_spread(x, np.asarray(epsilon, x.dtype), p), epsilon
+    )
   if on_host(x, epsilon):
     bounds = np.asarray(epsilon, x.dtype)
     kappas = kappas_of(Removal(ascending(x), p), bounds)
@@ -168,6 +177,17 @@ def ascending(x: ArrayLike) -> np.ndarray:
   sizes = np.abs(x).reshape(-1)
   sizes.sort()
   return sizes
+
+
+def _kappas_of_spread(x: Array, bounds: np.ndarray, p: float) -> Array:
+  """`_smallest_kappa` of an array that is spread over devices, by counts."""
+  sizes = jnp.abs(x)
+  going = [num_removable_of_spread(sizes, b, False, p) for b in bounds.flat]
+  kept = [x.size - int(num) for num in going]
+  kappas = np.reshape(kept, bounds.shape) / x.size
+  # A largest one over devices may lose a NaN.
+  finite = bool(jnp.all(jnp.isfinite(x)))
+  return to_device(kappas if finite else np.full(bounds.shape, np.nan), x.dtype)
 
 
 @jax.jit

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from htjax import functions
 from htjax.checks import check_finite, checked
 from htjax.floats import result_dtype
 from htjax.types import Array, ArrayLike
@@ -40,9 +41,10 @@ class Problem:
 
   A pytree whose leaves are the data: it may be passed through jit, and vmapped
   over data sets. Unit and loss are static: steps compile once for each pair of
-  functions, and a lambda written out again is another function, since what it
-  reads may have changed. Make a problem once, or name its functions, and use
-  `dataclasses.replace` for other data.
+  functions. A lambda written out again counts as the same one where all that it
+  can reach is equal and cannot change unseen (`htjax.functions.shared`); one
+  that captures an array, a list or an object is another function each time,
+  and its problem is best made once, with `dataclasses.replace` for other data.
 
   Attributes:
     unit: `unit(theta, x)`, the function h_x(theta) of theta [p] and one input;
@@ -57,6 +59,10 @@ class Problem:
   loss: Loss = dataclasses.field(metadata={'static': True})
   inputs: Any
   targets: Any
+
+  def __post_init__(self) -> None:
+    for name in ('unit', 'loss'):
+      object.__setattr__(self, name, functions.shared(getattr(self, name)))
 
 
 @checked

@@ -13,11 +13,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Float
 
+from htjax import compressibility, parts
 from htjax.checks import (
   check_choice,
   check_count,
+  check_finite,
   check_key,
   checked,
   is_concrete,
@@ -26,7 +30,15 @@ from htjax.compressibility import pruning_ratio, smallest_kappa
 from htjax.compressibility.errors import ascending, kappas_of
 from htjax.compressibility.host_costs import Removal
 from htjax.floats import as_working, times_power_of_two, to_unit_peak
-from htjax.host import Working, median, on_host, to_device, top
+from htjax.host import (
+  Working,
+  is_spread,
+  median,
+  on_host,
+  placed_freely,
+  to_device,
+  top,
+)
 from htjax.selection import Selection, path_components, resolve
 from htjax.tail_index.block_sums import (
   host_max_ratio,
@@ -137,7 +149,14 @@ def layer_samples(
 def _vectors(leaf: ArrayLike, samples: str) -> Working:
   """`layer_samples`, of NumPy where that is to do the work."""
   leaf = _of_rank_2(as_working('leaf', leaf))
+  if is_spread(leaf):
+    leaf = placed_freely(leaf)
   leaf, exponent = to_unit_peak(leaf)
+  axis = 0 if samples == 'units' else 1
+  if _splits(leaf, axis):
+    return times_power_of_two(
+      _by_coordinates(leaf, axis, leaf.sharding), exponent
+    )
   if leaf.ndim == 2:
     vectors = leaf.T if samples == 'units' else leaf
   else:
@@ -150,6 +169,28 @@ def _vectors(leaf: ArrayLike, samples: str) -> Working:
   else:
     centred = vectors - jnp.median(vectors, axis=0)[None, :]
   return times_power_of_two(centred, exponent)
+
+
+def _splits(leaf: Working, axis: int) -> bool:
+  """Whether a matrix on several devices can be split along one of its axes."""
+  if not is_spread(leaf) or leaf.ndim != 2:
+    return False
+  mesh, spec = parts.layout(leaf)
+  num = math.prod(mesh.shape[name] for name in parts.axes_of(spec))
+  return leaf.shape[axis] % num == 0
+
+
+@functools.partial(jax.jit, static_argnames=('axis', 'place'))
+def _by_coordinates(leaf: Array, axis: int, place: NamedSharding) -> Array:
+  """Centred vectors, each device having some coordinates of all of them.
+
+  Medians, permutations and sums of vectors are then made where they lie.
+  """
+  names = parts.axes_of(place.spec)
+  spec = PartitionSpec(*((names, None) if axis == 0 else (None, names)))
+  leaf = lax.with_sharding_constraint(leaf, NamedSharding(place.mesh, spec))
+  vectors = leaf.T if axis == 0 else leaf
+  return vectors - jnp.median(vectors, axis=0)[None, :]
 
 
 def _of_rank_2(leaf: Working) -> Working:
@@ -260,7 +301,7 @@ def layer_protocol(
   vectors = working_samples('leaf', _vectors(leaf, samples), 2, 4)
   vectors, _ = to_unit_peak(vectors)
   if estimator != 'mmo':
-    vectors = _entries(vectors)
+    vectors = _entries(vectors).reshape(-1)
   vectors = _with_divisors(vectors)
   blocks = protocol_blocks(vectors.shape[0])
   if protocol == 'paper':
@@ -301,12 +342,16 @@ def _over_blocks(
     return make_estimate(**fields, num_used=num)
   # Every concrete fault has been found, and the rest is one program.
   alpha, numbers, valid = _protocol(key, vectors, *args)
+  if is_spread(vectors):
+    alpha, numbers, valid = parts.here((alpha, numbers, valid))
   numbers = {n: known_where(valid[n], x) for n, x in numbers.items()}
   return make_estimate(alpha, num_used=num, **numbers)
 
 
 def _entries(vectors: Working) -> Working:
-  """All entries less their median."""
+  """All entries less their median; on several devices, where they lie."""
+  if is_spread(vectors):
+    return vectors - compressibility.median(vectors)
   entries = vectors.reshape(-1)
   if on_host(entries):
     return entries - median(entries)
@@ -380,9 +425,9 @@ def _bits(key: PRNGKey, count: int, size: int) -> Array:
   def lines(index: Array) -> Array:
     # Rolled up, since these rounds are slow to compile.
     own = jax.random.fold_in(key, index)
-    return jax.lax.scan(drawn, own, None, length=3)[1]
+    return lax.scan(drawn, own, None, length=3)[1]
 
-  return jax.lax.map(lines, jnp.arange(count))
+  return lax.map(lines, jnp.arange(count))
 
 
 @functools.partial(
@@ -402,7 +447,7 @@ def _protocol(
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *estimates)
 
   if estimator in _BLOCK_SUMS and num_permutations:
-    table = jax.lax.map(
+    table = lax.map(
       lambda i: all_blocks(
         jax.random.permutation(jax.random.fold_in(key, i), vectors)
       ),
@@ -707,6 +752,13 @@ def _usable(leaf: Any, view: View) -> Any:
   leaf = view.of(as_working('leaf', leaf))
   if leaf.size == 0:
     raise ValueError(f'leaf must not be empty, got shape {leaf.shape}')
+  if is_spread(leaf):
+    leaf = placed_freely(leaf)
+    check_finite('leaf', leaf)
+    low, high = float(jnp.min(leaf)), float(jnp.max(leaf))
+    if low == high:
+      raise ValueError(f'leaf must not be constant, got only {low:g}')
+    return leaf
   values = np.asarray(leaf)
   if not np.all(np.isfinite(values)):
     raise ValueError('leaf must be finite, got NaN or infinity')
@@ -753,5 +805,5 @@ def _largest_eigenvalue(gram: np.ndarray) -> Any:
 def _device_stable_rank(matrix: Float[Array, 'm n']) -> Float[Array, '']:
   matrix = matrix / jnp.max(jnp.abs(matrix))
   wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-  gram = jnp.matmul(wide, wide.T, precision=jax.lax.Precision.HIGHEST)
+  gram = jnp.matmul(wide, wide.T, precision=lax.Precision.HIGHEST)
   return jnp.trace(gram) / jnp.linalg.eigvalsh(gram)[-1]

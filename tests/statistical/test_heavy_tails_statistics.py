@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.heavy_tails_sgd import synthetic
+from experiments.heavy_tails_sgd import limits
 from htjax import compressibility, stable
 from statistical import seeds
 from statistical.checks import check_count, check_mean, refused
@@ -18,7 +18,7 @@ def test_median_interval_covers():
   num = 40
   held = 0
   for _ in range(2000):
-    _, low, high = synthetic._median(generator.standard_cauchy(num))
+    _, low, high = limits.median_interval(generator.standard_cauchy(num))
     held += low <= 0 <= high
   reach = math.ceil(1.5 * math.sqrt(num))
   # As many as num // 2 - reach + 1 on either side make it miss.
