@@ -70,17 +70,18 @@ def particle_step(kind: str, small: bool, repeats: int) -> Measurement:
     repeats,
   )._replace(
     note='the products alone have neither tanh nor noise',
-    details=_parts(data, theta, kind, keys),
+    details=_parts(data, theta, kind, repeats),
   )
 
 
-def _parts(data, theta, kind, keys) -> dict[str, float]:
+def _parts(data, theta, kind, repeats) -> dict[str, float]:
   """Least CPU seconds of two parts of a step, each by itself.
 
   What the step takes beyond them is the second pass, over the drift.
   """
   size = theta.size if kind == 'type2' else len(theta)
   alpha = jnp.float32(_SETTINGS['alpha'])
+  keys = jax.random.split(jax.random.key(2), repeats + 1)
   calls = {
     'mean_output_cpu': (
       jax.jit(functools.partial(mean_field.predict, data)),
@@ -92,7 +93,7 @@ def _parts(data, theta, kind, keys) -> dict[str, float]:
     ),
   }
   return {
-    name: min(in_process(*call)(i).cpu for i in range(len(keys)))
+    name: min(in_process(*call)(i).cpu for i in range(repeats + 1))
     for name, call in calls.items()
   }
 
