@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
 INSTALL = $(BIN)/python -m pip install --quiet $(COMPILE)
 WORKERS ?= 2
+# What outlives a checkout, beside the compiled programs.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/htjax
 
 .PHONY: demo test slow seeds lint docs format bench report clean
 
@@ -41,7 +43,7 @@ seeds: $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --cache-dir $(CACHE)/mypy
 
 # The site, in build/site; a warning is an error.
 docs: $(VENV)/.installed-test

@@ -8,7 +8,6 @@ run to run. Statistical tests are in `statistical`, with a rate of false alarms
 that they share.
 """
 
-import functools
 import gc
 import os
 from importlib import metadata
@@ -17,9 +16,9 @@ from htjax import compiled
 
 # What the programs of the tests cost is to compile them, not to run them.
 QUICK = ['--xla_backend_optimization_level=0']
-KNOWN = metadata.version('jaxlib').startswith('0.10.')
+JAXLIB = metadata.version('jaxlib')
 # A flag that XLA does not know stops the process, so only where it is known.
-if KNOWN:
+if JAXLIB.startswith('0.10.'):
   QUICK += [
     '--xla_cpu_use_fusion_emitters=false',
     # Parts of a program that are compiled side by side: a fifth of the time,
@@ -41,18 +40,14 @@ os.environ['XLA_FLAGS'] = _xla_flags()
 
 import chex
 import jax
+import one_context
 import pytest
 import shape_checks
 
 # Before anything imports a room with shapes.
 shape_checks.install()
 
-if KNOWN:
-  from jax._src.interpreters import mlir
-
-  # One context for all programs: JAX makes one for each, which is half of what
-  # a small program costs that is already compiled.
-  mlir.make_ir_context = functools.cache(mlir.make_ir_context)
+one_context.install(JAXLIB)
 jax.config.update('jax_legacy_prng_key', 'error')
 jax.config.update('jax_debug_key_reuse', True)
 jax.config.update('jax_numpy_rank_promotion', 'raise')

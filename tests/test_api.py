@@ -389,8 +389,22 @@ def test_matplotlib_is_imported_late(name):
     assert not (at_top and imported.startswith('matplotlib')), imported
 
 
-def _loaded_by(statement):
-  code = f'{statement}; import sys; print(*sys.modules)'
+STATEMENTS = (
+  'import htjax',
+  'htjax.plotting',
+  'htjax.checkpoints, htjax.records',
+  'htjax.data',
+  "htjax.data.load('digits')",
+  'htjax.models',
+)
+
+
+@pytest.fixture(scope='module')
+def loaded():
+  """Roots of the modules that are there after each statement, one by one."""
+  code = '\n'.join(
+    ['import sys', *(f'{s}; print(*sys.modules)' for s in STATEMENTS)]
+  )
   done = subprocess.run(
     [sys.executable, '-c', code],
     capture_output=True,
@@ -398,7 +412,11 @@ def _loaded_by(statement):
     check=True,
     cwd=ROOT,
   )
-  return {m.partition('.')[0] for m in done.stdout.split()}
+  roots = [
+    {module.partition('.')[0] for module in line.split()}
+    for line in done.stdout.splitlines()
+  ]
+  return dict(zip(STATEMENTS, roots, strict=True))
 
 
 HEAVY = {
@@ -411,13 +429,18 @@ HEAVY = {
 }
 
 
-def test_import_is_light():
-  assert not _loaded_by('import htjax') & HEAVY
+def test_import_is_light(loaded):
+  assert not loaded['import htjax'] & HEAVY
 
 
-def test_the_check_of_light_imports_can_fail():
-  assert 'flax' in _loaded_by('import htjax; htjax.models')
+def test_the_check_of_light_imports_can_fail(loaded):
+  assert 'flax' in loaded['htjax.models']
 
 
-def test_plotting_waits_for_the_first_figure():
-  assert 'matplotlib' not in _loaded_by('import htjax; htjax.plotting')
+def test_what_is_heavy_waits_until_it_is_needed(loaded):
+  assert 'matplotlib' not in loaded['htjax.plotting']
+  assert (
+    not {'orbax', 'safetensors'} & loaded['htjax.checkpoints, htjax.records']
+  )
+  assert not {'tensorflow_datasets', 'sklearn', 'flax'} & loaded['htjax.data']
+  assert 'tensorflow_datasets' not in loaded["htjax.data.load('digits')"]

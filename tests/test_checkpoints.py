@@ -360,9 +360,6 @@ with records.open_run(workdir, {'a': 1}) as run:
 """
 
 
-LAST = 40
-
-
 def resume(workdir, last, seconds=None):
   """Go on to step `last`, or for some seconds; gives the first step."""
   command = [sys.executable, '-c', RESUMING, str(workdir), str(last)]
@@ -375,20 +372,19 @@ def resume(workdir, last, seconds=None):
   return first
 
 
-@pytest.mark.parametrize('kills', [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_kill_9_and_resume_end_in_the_same_files(tmp_path, kills):
+@pytest.mark.parametrize('kills', [1, pytest.param(4, marks=pytest.mark.slow)])
+def test_kill_9_and_resume_end_in_the_same_files(tmp_path, monkeypatch, kills):
   delays = random.Random(2)
-  resume(tmp_path / 'whole', LAST)
   starts = [
     resume(tmp_path / 'killed', 10**6, delays.uniform(0.1, 0.7))
     for _ in range(kills)
   ]
+  last = checkpoints.restore(tmp_path / 'killed' / 'state')[1] + 2
+  starts.append(resume(tmp_path / 'killed', last))
   assert starts == sorted(starts)
   assert starts[-1] > 0
-  last = max(LAST, checkpoints.restore(tmp_path / 'killed' / 'state')[1] + 2)
-  resume(tmp_path / 'killed', last)
-  if last > LAST:
-    resume(tmp_path / 'whole', last)
+  monkeypatch.setattr(sys, 'argv', ['-c', str(tmp_path / 'whole'), str(last)])
+  exec(RESUMING, {})
   for name in ('metrics.jsonl', 'results.json'):
     texts = [(tmp_path / d / name).read_text() for d in ('whole', 'killed')]
     assert texts[0] == texts[1]
@@ -437,15 +433,6 @@ def test_two_hosts_save_and_restore_one_state(tmp_path):
   state, step, _ = checkpoints.restore(tmp_path / 'run' / 'state')
   np.testing.assert_array_equal(state['x'], np.arange(12.0).reshape(4, 3))
   assert step == 2
-
-
-def test_orbax_is_not_imported_before_it_is_needed():
-  script = (
-    'import sys; from htjax import checkpoints, records; '
-    "bad = {'orbax', 'orbax.checkpoint', 'safetensors'} & set(sys.modules); "
-    'sys.exit(str(bad) if bad else 0)'
-  )
-  subprocess.run([sys.executable, '-c', script], cwd=ROOT, check=True)
 
 
 def make_params():

@@ -1,6 +1,7 @@
 """The documentation is whole: names, sections, sources, code blocks."""
 
 import ast
+import functools
 import importlib
 import inspect
 import pathlib
@@ -101,17 +102,20 @@ def test_a_section_without_a_blank_line_is_missed():
   assert found == {'Args': True, 'Returns': False}
 
 
+@functools.cache
 def _docstrings():
-  for folder in FOLDERS:
-    for path in sorted((ROOT / folder).rglob('*.py')):
-      for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(
-          node,
-          ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef,
-        ):
-          doc = ast.get_docstring(node)
-          if doc:
-            yield f'{path.relative_to(ROOT)}: {doc.splitlines()[0]}', doc
+  documented = (
+    *(ast.Module, ast.ClassDef),
+    *(ast.FunctionDef, ast.AsyncFunctionDef),
+  )
+  return [
+    (f'{path.relative_to(ROOT)}: {doc.splitlines()[0]}', doc)
+    for folder in FOLDERS
+    for path in sorted((ROOT / folder).rglob('*.py'))
+    for node in ast.walk(ast.parse(path.read_text()))
+    if isinstance(node, documented)
+    if (doc := ast.get_docstring(node))
+  ]
 
 
 def test_docstrings_say_on_their_own_what_they_describe():

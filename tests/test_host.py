@@ -178,7 +178,7 @@ def test_many_shapes_need_few_programs():
     )
   )
   generator = np.random.default_rng(1)
-  shapes = [(20 + i, 130 + i) for i in range(50)]
+  shapes = [(10 + i, 60 + i) for i in range(25)]
   params = {
     f'layer_{i}': generator.standard_normal(shape, np.float32)
     for i, shape in enumerate(shapes)

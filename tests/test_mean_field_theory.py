@@ -88,13 +88,10 @@ def test_suprema_of_two_outputs():
       lambda f, y: jnp.logaddexp(f - y, y - f),
       'the unit jumps',
     ),
-    *(
-      (lambda t, x: jnp.tanh(t @ x), loss, 'the slope of the loss jumps')
-      for loss in (
-        lambda f, y: jnp.abs(f - y),
-        lambda f, y: jnp.maximum(0.0, 1 - f * y),
-        lambda f, y: jnp.abs(f - y - 20.0),
-      )
+    (
+      lambda t, x: jnp.tanh(t @ x),
+      lambda f, y: jnp.abs(f - y - 20.0),
+      'the slope of the loss jumps',
     ),
     *(
       pytest.param(
@@ -102,6 +99,8 @@ def test_suprema_of_two_outputs():
         marks=pytest.mark.slow,
       )
       for loss in (
+        lambda f, y: jnp.abs(f - y),
+        lambda f, y: jnp.maximum(0.0, 1 - f * y),
         lambda f, y: jnp.maximum(0.3 * (f - y), -0.7 * (f - y)),
         lambda f, y: jnp.maximum(jnp.abs(f - y) - 0.1, 0.0),
         lambda f, y: jnp.minimum((f - y) ** 2, 1.0),

@@ -16,8 +16,11 @@ import pickle
 import sys
 from importlib import metadata
 
+from htjax import compiled
+
 ROOT = pathlib.Path(__file__).parents[2]
-KEPT = ROOT / 'build' / 'figures'
+# Of all figures that are kept: about forty times what one site has.
+MAX_BYTES = 2**27
 
 
 def kept(study: str) -> list[pathlib.Path]:
@@ -58,14 +61,16 @@ def images(study: str) -> dict[str, bytes]:
 def draw(run: pathlib.Path) -> dict[str, bytes]:
   """The figures of one run as PNG, by name, in their order.
 
-  Those drawn before are in `build/figures`; they are taken from there while
-  the rows, the code that draws and its packages stay what they were.
+  Those drawn before are in the user's cache folder; they are taken from there
+  while the rows, the code that draws and its packages stay what they were.
   """
-  place = KEPT / f'{_inputs(run)}.pickle'
+  folder = compiled.folder().with_name('figures')
+  place = folder / f'{_inputs(run)}.pickle'
   if place.exists():
     return pickle.loads(place.read_bytes())
   pictures = _drawn(run)
-  KEPT.mkdir(parents=True, exist_ok=True)
+  folder.mkdir(parents=True, exist_ok=True)
+  compiled.trim(folder, MAX_BYTES)
   half = place.with_suffix(f'.{os.getpid()}')
   half.write_bytes(pickle.dumps(pictures))
   half.replace(place)

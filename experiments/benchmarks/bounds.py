@@ -90,14 +90,16 @@ def _network(small: bool):
   """A network at He's scale and Gaussian inputs of the size of MNIST."""
   width = _SMALL_WIDTH if small else _WIDTH
   network = models.fcn(784, width, 10, hidden_layers=4)
-  first, second, data = jax.random.split(jax.random.key(0), 3)
-  params = jax.tree.map(lambda w: w * math.sqrt(6.0), network.init(first))
-  x = jax.random.normal(data, (_SMALL_SAMPLES if small else _SAMPLES, 784))
-  return (
-    networks.dense_layers(params),
-    networks.dense_layers(network.init(second)),
-    x,
-  )
+
+  @jax.jit
+  def make(key):
+    first, second, data = jax.random.split(key, 3)
+    params = jax.tree.map(lambda w: w * math.sqrt(6.0), network.init(first))
+    x = jax.random.normal(data, (_SMALL_SAMPLES if small else _SAMPLES, 784))
+    return params, network.init(second), x
+
+  params, start, x = make(jax.random.key(0))
+  return networks.dense_layers(params), networks.dense_layers(start), x
 
 
 def _loss(layers, x, label):
@@ -116,13 +118,10 @@ def _measurements(layers, start, x, found) -> Iterator[Step]:
 
     return call
 
-  forward = jax.jit(lambda part: networks.pre_activations(layers, part)[-1])
   yield (
     'outputs on all inputs',
     keep(
-      logits=lambda: jnp.concatenate(
-        [forward(x[i : i + 5000]) for i in range(0, len(x), 5000)]
-      ),
+      logits=lambda: networks.outputs(layers, x),
       labels=lambda: jnp.argmax(found['logits'], axis=1),
       margins=lambda: np.asarray(
         bounds.margins(found['logits'], found['labels'])
@@ -133,11 +132,9 @@ def _measurements(layers, start, x, found) -> Iterator[Step]:
     'norms of the layers',
     keep(
       norms=lambda: spectral.layer_norms(layers, start),
-      input_norm=lambda: float(jnp.max(jnp.linalg.norm(x, axis=1))),
-      data_norm=lambda: float(jnp.linalg.norm(x)),
-      output_norm=lambda: float(
-        jnp.max(jnp.linalg.norm(found['logits'], axis=1))
-      ),
+      input_norm=lambda: float(np.max(_lengths(x))),
+      data_norm=lambda: float(np.linalg.norm(_lengths(x))),
+      output_norm=lambda: float(np.max(_lengths(found['logits']))),
     ),
   )
   yield (
@@ -216,7 +213,7 @@ def _risks(layers, num_samples, found) -> Iterator[Step]:
   }
   stable = {
     'alphas': [1.8] * len(layers),
-    'scales': [float(jnp.std(w)) for w in layers],
+    'scales': [float(np.std(w)) for w in layers],
     'layer_sizes': sizes,
     'kappas': [0.3] * len(layers),
     **{'epsilon': 0.3, 'tau': _GAMMA, 'input_norm': of('input_norm')},
@@ -293,7 +290,7 @@ def _output_error(layers, found) -> bounds.Bound:
     np.array(
       [
         magnitude_sketching.pruning_error(
-          w.shape, variance=float(jnp.mean(w**2)), strength=strength
+          w.shape, variance=_mean_square(w), strength=strength
         ).value
         for w in layers
       ]
@@ -301,3 +298,11 @@ def _output_error(layers, found) -> bounds.Bound:
     input_norm=found['input_norm'],
     multipliers=2.0 * len(layers),
   )
+
+
+def _lengths(rows) -> np.ndarray:
+  return np.sqrt(np.einsum('ij,ij->i', rows, rows))
+
+
+def _mean_square(w) -> float:
+  return float(np.mean(np.square(w)))

@@ -1,15 +1,17 @@
 """Cushions, contraction and smoothness: how a network passes its inputs on.
 
 A network is a list of matrices as in `networks`. Jacobians are never formed:
-they act through forward and reverse products. Everything here is JAX, runs in
-the dtype of its arrays, and may be jitted.
+an activation acts on each entry by itself, so that they are products with
+matrices and slopes, one layer after another. Each layer's is a program of its
+own, which all pairs of layers of these shapes share. Everything here is JAX,
+runs in the dtype of its arrays, and may be jitted.
 """
 
 import functools
 import itertools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +20,14 @@ from jax import lax
 
 from htjax.bounds.arguments import as_array, check_callable, probability
 from htjax.bounds.networks import Activation, check_network, pre_activations
-from htjax.checks import check_count, check_key, check_range
+from htjax.checks import check_count, check_key, check_range, is_concrete
 from htjax.types import Array, ArrayLike, PRNGKey
+
+# Numbers in the states of those draws that are passed on at a time: 32 MiB in
+# float32.
+_BLOCK = 2**23
+
+_with_activation = functools.partial(jax.jit, static_argnames='activation')
 
 
 def layer_cushions(
@@ -53,7 +61,7 @@ def layer_cushions(
   return _layer_cushions(layers, x, activation=activation)
 
 
-@functools.partial(jax.jit, static_argnames='activation')
+@_with_activation
 def _layer_cushions(
   layers: list[Array], x: Array, *, activation: Activation
 ) -> Array:
@@ -118,58 +126,109 @@ def interlayer_cushions(
   if key is not None:
     key = check_key(key)
     check_count('num_probes', num_probes)
-  states = pre_activations(layers, x, activation=activation)
+  states, slopes = _passage(layers, x, activation=activation)
   depth, dtype = len(layers), x.dtype
-  found = {}
+  images, squares = {}, {}
+  for i in range(depth - 1):
+    image = states[i]
+    for j in range(i + 1, depth):
+      image, images[i, j] = _push(image, slopes[j - 1], layers[j])
   for i, j in itertools.combinations(range(depth), 2):
     size = layers[j].shape[1]
     if key is None or num_probes is None:
       probes = jnp.eye(size, dtype=dtype)
     else:
-      draw = jax.random.fold_in(key, i * depth + j)
-      probes = _probes(draw, (num_probes, size), dtype)
-    found[i, j] = _cushion(
-      layers[i + 1 : j + 1], states[i], probes, activation=activation
-    )
-  return _table(found, tuple(w.shape[1] for w in layers), dtype)
+      probes = _probes(key, i * depth + j, (num_probes, size), dtype)
+    pull = functools.partial(_pull_all, layers[i + 1 : j + 1], slopes[i:j])
+    numbers = len(x) * max(w.shape[0] for w in layers[i + 1 : j + 1])
+    squares[i, j] = _in_blocks(pull, probes, numbers)
+  return _gathered(images, squares, states)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _probes(key: PRNGKey, shape: tuple[int, int], dtype: np.dtype) -> Array:
-  return jax.random.normal(key, shape, dtype) / math.sqrt(shape[0])
+@_with_activation
+def _passage(
+  layers: list[Array], x: Array, *, activation: Activation
+) -> tuple[list[Array], list[Array]]:
+  """States of all layers, and the slopes of the activation in the hidden."""
+  states = pre_activations(layers, x, activation=activation)
+  return states, [
+    jax.jvp(activation, (s,), (jnp.ones_like(s),))[1] for s in states[:-1]
+  ]
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _table(
-  found: dict[tuple[int, int], Array],
-  fan_out: tuple[int, ...],
-  dtype: np.dtype,
+@jax.jit
+def _push(v: Array, slopes: Array, w: Array) -> tuple[Array, Array]:
+  """J v of one layer for each input, and its norms."""
+  image = (v * slopes) @ w
+  return image, _norms(image)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _probes(
+  key: PRNGKey, draw: ArrayLike, shape: tuple[int, int], dtype: Any
+) -> Array:
+  normal = jax.random.normal(jax.random.fold_in(key, draw), shape, dtype)
+  return normal / math.sqrt(shape[0])
+
+
+def _pull_all(layers: list[Array], slopes: list[Array], z: Array) -> Array:
+  """|J^T z|^2 of several layers, for each probe and input."""
+  for w, slope in zip(layers[::-1], slopes[::-1], strict=True):
+    z, squares = _pull(z, slope, w)
+  return squares
+
+
+@jax.jit
+def _pull(z: Array, slopes: Array, w: Array) -> tuple[Array, Array]:
+  """J^T z of one layer for each input, and its squared norms.
+
+  Probes [n, fan_out] are those of all inputs, [n, m, fan_out] of each.
+  """
+  back = z @ w.T
+  back = (back[:, None] if z.ndim == 2 else back) * slopes[None]
+  return back, jnp.sum(back**2, axis=-1)
+
+
+@jax.jit
+def _gathered(
+  images: dict[tuple[int, int], Array],
+  squares: dict[tuple[int, int], Array],
+  states: list[Array],
 ) -> InterlayerCushions:
-  pairs = jnp.full((len(fan_out),) * 2, jnp.nan, dtype)
-  for i, size in enumerate(fan_out):
-    pairs = pairs.at[i, i].set(jnp.asarray(size, dtype) ** -0.5)
-  for place, cushion in found.items():
-    pairs = pairs.at[place].set(cushion)
-  minimal = [jnp.min(pairs[i, i:]) for i in range(len(fan_out))]
+  """Cushions of all pairs from |J x^i| and |J^T z|^2."""
+  depth, dtype = len(states), states[0].dtype
+  pairs = jnp.full((depth, depth), jnp.nan, dtype)
+  for i, state in enumerate(states):
+    pairs = pairs.at[i, i].set(jnp.asarray(state.shape[1], dtype) ** -0.5)
+  for (i, j), image in images.items():
+    sizes = jnp.sqrt(jnp.sum(squares[i, j], axis=0)) * _norms(states[i])
+    pairs = pairs.at[i, j].set(jnp.min(_ratio(image, sizes)))
+  minimal = [jnp.min(pairs[i, i:]) for i in range(depth)]
   return InterlayerCushions(pairs, jnp.stack(minimal))
 
 
-# One program for each pair of shapes: layers of one width share theirs.
-@functools.partial(jax.jit, static_argnames='activation')
-def _cushion(
-  between: list[Array], states: Array, probes: Array, *, activation: Activation
+def _in_blocks(
+  function: Callable[[Array], Array], rows: Array, numbers: int
 ) -> Array:
-  def function(state: Array) -> Array:
-    return _onward(between, state, activation)
+  """function(rows), for so many rows at a time as `_BLOCK` allows.
 
-  def image_and_size(state: Array) -> tuple[Array, Array]:
-    image = jax.jvp(function, (state,), (state,))[1]
-    back = jax.vjp(function, state)[1]
-    squares = lax.map(lambda z: jnp.sum(back(z)[0] ** 2), probes)
-    return image, jnp.sqrt(jnp.sum(squares))
-
-  images, sizes = jax.vmap(image_and_size)(states)
-  return _smallest_ratio(images, sizes * _norms(states))
+  Args:
+    function: from [n, ...] to [n, ...], of each row by itself.
+    rows: [n, ...].
+    numbers: what it holds for one row.
+  """
+  n = len(rows)
+  count = min(n, math.ceil(n * numbers / _BLOCK))
+  if count <= 1:
+    return function(rows)
+  size = math.ceil(n / count)
+  # Of one size, so that they share their programs; the last row comes again.
+  index = np.minimum(np.arange(count * size), n - 1).reshape(count, size)
+  if is_concrete(rows):
+    found = jnp.stack([function(rows[part]) for part in index])
+  else:
+    found = lax.map(function, rows[index])
+  return found.reshape(count * size, *found.shape[2:])[:n]
 
 
 def activation_contraction(
@@ -200,7 +259,7 @@ def activation_contraction(
   return _contraction(layers, x, activation=activation)
 
 
-@functools.partial(jax.jit, static_argnames='activation')
+@_with_activation
 def _contraction(
   layers: list[Array], x: Array, *, activation: Activation
 ) -> Array:
@@ -262,59 +321,94 @@ def interlayer_smoothness(
   check_count('num_draws', num_draws, math.ceil(1 / delta))
   if len(layers) < 2:
     raise ValueError('layers must have a hidden layer, got one matrix')
-  states = pre_activations(layers, x, activation=activation)
-  smallest = []
+  states, slopes = _passage(layers, x, activation=activation)
+  found = {}
   for i, j in itertools.combinations(range(len(layers)), 2):
-    draws = jax.random.split(
-      jax.random.fold_in(key, i * len(layers) + j), num_draws
+    move = functools.partial(_moved, states[i], noise_scale)
+    depart = functools.partial(
+      _departures, activation, layers[i + 1 : j + 1], slopes[i:j], move
     )
-    ratios = _smoothness(
-      draws,
-      layers[i + 1 : j + 1],
-      states[i],
-      noise_scale,
-      activation=activation,
-    )
-    smallest.append(_least_quantile(ratios, delta))
-  return jnp.min(jnp.stack(smallest))
+    keys = _draw_keys(key, i * len(layers) + j, num_draws)
+    sides = [n for w in layers[i + 1 : j + 1] for n in w.shape]
+    found[i, j] = _in_blocks(depart, keys, len(x) * max(sides))
+  return _smoothness(found, states, delta)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _draw_keys(key: PRNGKey, draw: ArrayLike, num: int) -> PRNGKey:
+  return jax.random.split(jax.random.fold_in(key, draw), num)
 
 
 @jax.jit
-def _least_quantile(ratios: Array, delta: ArrayLike) -> Array:
-  return jnp.min(jnp.quantile(ratios, delta, axis=0, method='lower'))
+def _moved(
+  states: Array, noise_scale: Array, keys: PRNGKey
+) -> tuple[Array, Array]:
+  """States with noise, for each key, and the norms of the noise."""
+  sizes = noise_scale * _norms(states)[:, None] / math.sqrt(states.shape[1])
+
+  def draw(key: PRNGKey) -> Array:
+    return sizes * jax.random.normal(key, states.shape, states.dtype)
+
+  noise = jax.vmap(draw)(keys)
+  return states[None] + noise, _norms(noise)
 
 
-@functools.partial(jax.jit, static_argnames='activation')
-def _smoothness(
+def _departures(
+  activation: Activation,
+  layers: list[Array],
+  slopes: list[Array],
+  move: Callable[[PRNGKey], tuple[Array, Array]],
   keys: PRNGKey,
-  between: list[Array],
-  states: Array,
-  noise_scale: Array,
+) -> Array:
+  """|e| and |M(x+e) - J(x+e)| for each key and input, [n, m, 2]."""
+  moved, size = move(keys)
+  linear = moved
+  *before, last = zip(layers, slopes, strict=True)
+  for w, slope in before:
+    moved, linear = _onward(moved, linear, slope, w, activation=activation)
+  w, slope = last
+  return _departure(size, moved, linear, slope, w, activation=activation)
+
+
+@_with_activation
+def _onward(
+  moved: Array,
+  linear: Array,
+  slopes: Array,
+  w: Array,
+  *,
+  activation: Activation,
+) -> tuple[Array, Array]:
+  return activation(moved) @ w, (linear * slopes[None]) @ w
+
+
+@_with_activation
+def _departure(
+  size: Array,
+  moved: Array,
+  linear: Array,
+  slopes: Array,
+  w: Array,
   *,
   activation: Activation,
 ) -> Array:
-  def function(state: Array) -> Array:
-    return _onward(between, state, activation)
-
-  # The point of linearization is the same for all draws.
-  images, linear = jax.linearize(function, states)
-
-  def ratios(key: PRNGKey) -> Array:
-    noise = jax.random.normal(key, states.shape, states.dtype)
-    noise *= noise_scale * _norms(states)[:, None] / math.sqrt(states.shape[1])
-    moved = states + noise
-    error = _norms(function(moved) - linear(moved))
-    return _ratio(_norms(noise) * _norms(images), error * _norms(states))
-
-  return lax.map(ratios, keys)
+  error = _norms((activation(moved) - linear * slopes[None]) @ w)
+  return jnp.stack([size, error], axis=-1)
 
 
-def _onward(
-  between: list[Array], state: Array, activation: Activation
+@jax.jit
+def _smoothness(
+  found: dict[tuple[int, int], Array], states: list[Array], delta: float
 ) -> Array:
-  for w in between:
-    state = activation(state) @ w
-  return state
+  """The least over pairs and inputs of the delta-quantile over draws."""
+  lengths = [_norms(s) for s in states]
+  smallest = []
+  for (i, j), pair in found.items():
+    noise, error = pair[..., 0], pair[..., 1]
+    ratios = _ratio(noise * lengths[j][None], error * lengths[i][None])
+    quantile = jnp.quantile(ratios, delta, axis=0, method='lower')
+    smallest.append(jnp.min(quantile))
+  return jnp.min(jnp.stack(smallest))
 
 
 def _norms(x: Array) -> Array:

@@ -47,10 +47,14 @@ def margins(logits: ArrayLike, labels: ArrayLike) -> Array:
     )
   if not jnp.issubdtype(logits.dtype, jnp.floating):
     raise ValueError(f'logits must be floating, got {logits.dtype}')
-  num_classes = logits.shape[1]
   check_finite('logits', logits)
-  check_range('labels', labels, 0, num_classes - 1)
-  own = jax.nn.one_hot(labels, num_classes, dtype=bool)
+  check_range('labels', labels, 0, logits.shape[1] - 1)
+  return _margins(logits, labels)
+
+
+@jax.jit
+def _margins(logits: Array, labels: Array) -> Array:
+  own = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
   true = jnp.max(jnp.where(own, logits, -jnp.inf), axis=1)
   rival = jnp.max(jnp.where(own, -jnp.inf, logits), axis=1)
   return jnp.where(jnp.any(own, axis=1), true - rival, jnp.nan)

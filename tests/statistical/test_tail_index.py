@@ -58,13 +58,17 @@ def test_search_on_large_samples_is_near_the_best():
 
 
 def test_p_value_tells_power_laws_from_others():
-  small = 0
+  right, flat = 0, 0
   for i in range(20):
     body = seeds.generator(800 + i).uniform(0, 1, 150)
     x = np.concatenate([body, _pareto(900 + i, 1.5, 150)])
-    small += T.power_law_p_value(seeds.key(100 + i), x, 49) <= 0.1
+    right += T.power_law_p_value(seeds.key(100 + i), x, 49) <= 0.1
+    # No power law from 1 on.
+    key, x = seeds.key(150 + i), 1 + body
+    flat += T.power_law_p_value(key, x, 49, xmin=1.0) <= 0.1
   # Under the law the p-value is uniform, up to what the search adds.
-  check_at_most(small, 20, 0.15)
+  check_at_most(right, 20, 0.15)
+  refused(check_at_most, flat, 20, 0.15)
   light = seeds.generator(10).exponential(1, 6000) + 5
   fixed = T.power_law_p_value(seeds.key(2), light, 99, xmin=5.0)
   assert fixed == pytest.approx(0.01)
