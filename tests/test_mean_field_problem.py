@@ -126,6 +126,27 @@ def test_jit_and_vmap_over_data_sets():
     )
 
 
+def test_a_function_written_out_again_sees_what_has_changed():
+  # Compiled steps are kept by function. By code and by what it closes over
+  # they would be those of the old numbers: the array is the same object.
+  scale, theta = np.ones(3, np.float32), jnp.ones((2, 3))
+
+  def moved():
+    problem = make(lambda t, x: jnp.tanh(t @ (scale * x)), dim=3)
+    noise = {'alpha': 1.5, 'sigma': 0.0}
+    step = mean_field.euler_step(
+      jax.random.key(0), problem, theta, step_size=0.1, **noise
+    )
+    return step, theta + 0.1 * mean_field.drift(problem, theta, theta)
+
+  before = moved()
+  scale *= 2
+  after = moved()
+  for step, expected in (before, after):
+    np.testing.assert_allclose(step, expected, rtol=1e-6)
+  assert float(jnp.max(jnp.abs(after[0] - before[0]))) > 1e-3
+
+
 def test_float32_stays_float32():
   theta = particles(6, 3).astype(jnp.float32)
   assert mean_field.drift(make(), theta, theta).dtype == jnp.float32

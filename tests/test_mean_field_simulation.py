@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from htjax import mean_field, models, multihost, noise
 from htjax.mean_field import Problem
+from htjax.mean_field import problem as problems
 
 
 def tanh_problem(m=16, p=3, dtype=jnp.float32):
@@ -132,6 +133,26 @@ def test_one_program_for_a_sweep_and_vmap_equals_a_loop():
     keys, *(jnp.array(v) for v in zip(*settings, strict=True))
   )
   np.testing.assert_allclose(mapped, jnp.stack(looped), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+  ('devices', 'kind', 'truncation'),
+  [(1, 'type1', None), (1, 'type2', 1.5), (8, 'type2', None)],
+)
+def test_a_step_in_blocks_is_drift_and_increments(
+  monkeypatch, devices, kind, truncation
+):
+  monkeypatch.setattr(jax, 'device_count', lambda: devices)
+  # 16 numbers per particle: four blocks of 12, one row of which is padding.
+  monkeypatch.setattr(problems, '_BLOCK', 192)
+  problem, key = tanh_problem(), jax.random.key(5)
+  theta = jax.random.normal(jax.random.key(1), (47, 3))
+  process = noise.StableNoise(1.3, 0.7, kind=kind, truncation=truncation)
+  step = mean_field.simulation._euler_step.__wrapped__
+  moved = jax.jit(step)(key, problem, theta, process, 0.1)
+  x = mean_field.simulation.increments(key, process, theta, 0.1)
+  expected = theta + 0.1 * mean_field.drift(problem, theta, theta) + x
+  np.testing.assert_allclose(moved, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_eight_devices_equal_one():

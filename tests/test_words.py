@@ -68,6 +68,16 @@ def test_words_belong_to_the_flat_index():
   np.testing.assert_array_equal(shaped, flat.reshape(2, 3, 4))
 
 
+@pytest.mark.parametrize('num_pairs', [1, 2])
+def test_words_of_some_elements(num_pairs):
+  index = jnp.array([[23, 0], [7, 7]], jnp.uint32)
+  every = word_pairs(jax.random.key(4), (4, 6), num_pairs)
+  some = word_pairs(jax.random.key(4), (4, 6), num_pairs, index)
+  np.testing.assert_array_equal(
+    some, np.asarray(every).reshape(num_pairs, 2, 24)[..., np.asarray(index)]
+  )
+
+
 def test_keys_differ():
   ((a, _),) = word_pairs(jax.random.key(5), (SIZE,))
   ((b, _),) = word_pairs(jax.random.key(6), (SIZE,))

@@ -183,9 +183,11 @@ def drift(problem: Problem, theta: ArrayLike, particles: ArrayLike) -> Array:
 def mean_output(problem: Problem, particles: Array) -> Array:
   """`predict` without its checks."""
   n = particles.shape[0]
-  blocks, inside = _blocks(problem, particles)
-  if blocks.shape[0] == 1:
+  num = _num_blocks(problem, particles)
+  if num == 1:
     return _units(problem, particles).mean(axis=0)
+  blocks = _split(particles, num)
+  inside = _split(jnp.ones(n, bool), num)
 
   def add(total: Array, block: Any) -> Any:
     h = _units(problem, block[0])
@@ -207,18 +209,42 @@ def loss_slopes(problem: Problem, outputs: Array) -> Array:
 
 def velocity(problem: Problem, particles: Array, slopes: Array) -> Array:
   """-sum_x slopes(x) grad h_x(theta), [n, p], at each particle theta."""
+  return by_blocks(
+    lambda x: block_velocity(problem, x, slopes), problem, particles
+  )
 
-  def of_block(block: Any) -> Any:
-    h, pull_back = jax.vjp(lambda x: _units(problem, x), block)
-    return pull_back(jnp.broadcast_to(-slopes[None], h.shape).astype(h.dtype))[
-      0
-    ]
 
-  blocks, _ = _blocks(problem, particles)
-  if blocks.shape[0] == 1:
-    return of_block(particles)
-  moved = lax.map(of_block, blocks)
-  return _join(moved, particles.shape[0])
+def block_velocity(problem: Problem, block: Array, slopes: Array) -> Array:
+  """`velocity` of so few particles that all their outputs may be kept."""
+  h, pull_back = jax.vjp(lambda x: _units(problem, x), block)
+  slopes = jnp.broadcast_to(-slopes[None], h.shape).astype(h.dtype)
+  return pull_back(slopes)[0]
+
+
+def by_blocks(
+  function: Callable[..., Array],
+  problem: Problem,
+  particles: Array,
+  *beside: Array,
+) -> Array:
+  """A function of particles, of a block of them at a time.
+
+  Args:
+    function: `function(block, *rows)`, from [b, p] and b rows of each array
+      beside to [b, p]; of each row by itself.
+    problem: see `Problem`.
+    particles: [n, p].
+    *beside: arrays [n, ..].
+
+  Returns:
+    Array [n, p].
+  """
+  num = _num_blocks(problem, particles)
+  if num == 1:
+    return function(particles, *beside)
+  blocks = [_split(x, num) for x in (particles, *beside)]
+  found = lax.map(lambda own: function(*own), blocks)
+  return _join(found, particles.shape[0])
 
 
 def num_data(problem: Problem) -> int:
@@ -330,35 +356,33 @@ def _units(problem: Problem, particles: Array) -> Array:
   return jax.vmap(over_inputs, in_axes=(0, None))(particles, problem.inputs)
 
 
-def _blocks(problem: Problem, particles: Array) -> tuple[Array, Array]:
-  """Particles as [blocks, size, p], and which of them are not padding.
+def _split(rows: Array, num: int) -> Array:
+  """Rows [n, ..] as blocks [num, size, ..], with rows of zeros to fill.
 
   On one device a block is a run of neighbours, which copies nothing. Of several
   it holds the particles j, j + blocks, ..: where the particles are sharded,
   each device then works on its own part of every block.
   """
-  n, p = particles.shape
-  outputs = jax.eval_shape(lambda x: _units(problem, x), particles)
-  num = _num_blocks(n, outputs.size // n)
+  n, rest = rows.shape[0], rows.shape[1:]
   size = -(-n // num)
-  padded = jnp.pad(particles, ((0, size * num - n), (0, 0)))
-  inside = jnp.arange(size * num) < n
+  padded = jnp.pad(rows, ((0, size * num - n), *((0, 0) for _ in rest)))
   if jax.device_count() == 1:
-    return padded.reshape(num, size, p), inside.reshape(num, size)
-  split = padded.reshape(size, num, p)
-  return jnp.swapaxes(split, 0, 1), inside.reshape(size, num).T
+    return padded.reshape(num, size, *rest)
+  return jnp.swapaxes(padded.reshape(size, num, *rest), 0, 1)
 
 
 def _join(blocks: Array, n: int) -> Array:
-  """Undo `_blocks`."""
+  """Undo `_split`."""
   if jax.device_count() == 1:
     return blocks.reshape(-1, blocks.shape[-1])[:n]
   return jnp.swapaxes(blocks, 0, 1).reshape(-1, blocks.shape[-1])[:n]
 
 
-def _num_blocks(n: int, outputs: int) -> int:
+def _num_blocks(problem: Problem, particles: Array) -> int:
   """Number of blocks; a divisor of n where there is one near."""
-  least = math.ceil(n * outputs / _BLOCK)
+  n = particles.shape[0]
+  outputs = jax.eval_shape(lambda x: _units(problem, x), particles)
+  least = math.ceil(outputs.size / _BLOCK)
   for num in range(least, min(n, 2 * least) + 1):
     if n % num == 0:
       return num

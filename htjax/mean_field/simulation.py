@@ -24,12 +24,13 @@ from jaxtyping import Float
 from htjax.checks import check_count, check_key, check_range, checked
 from htjax.mean_field.problem import (
   Problem,
+  block_velocity,
+  by_blocks,
   check_particles,
   loss_slopes,
   mean_output,
   num_data,
   rows_of,
-  velocity,
 )
 from htjax.mean_field.short_forms import gathers
 from htjax.noise import StableNoise
@@ -239,9 +240,40 @@ def _euler_step(
 ) -> Float[Array, 'n p']:
   eta = jnp.asarray(step_size, particles.dtype)
   slopes = loss_slopes(problem, mean_output(problem, particles))
-  b = velocity(problem, particles, slopes)
-  x = increments(key, noise, particles, eta)
-  return particles + eta * b + x
+
+  def moved(block: Array, x: Array) -> Array:
+    return block + eta * block_velocity(problem, block, slopes) + x
+
+  if noise.kind != 'type2':
+    x = increments(key, noise, particles, eta)
+    return by_blocks(moved, problem, particles, x)
+  # All numbers of Type II would be read and written again: each block of
+  # particles draws its own.
+  noise.check_scalar()
+
+  def driven(block: Array, rows: Array) -> Array:
+    return moved(block, _entries(key, noise, particles, eta, rows))
+
+  rows = jnp.arange(len(particles), dtype=jnp.uint32)
+  return by_blocks(driven, problem, particles, rows)
+
+
+def _entries(
+  key: PRNGKey,
+  noise: StableNoise,
+  particles: Array,
+  step_size: ArrayLike,
+  rows: Array,
+) -> Array:
+  """Some rows of the `increments` of Type II."""
+  n, p = particles.shape
+  kernel: Any = jax.ShapeDtypeStruct((p, n), particles.dtype)
+  starts = jnp.arange(p, dtype=jnp.uint32) * np.uint32(n)
+  index = starts[:, None] + rows[None]
+  x = noise.draw_entries(jax.random.fold_in(key, 0), kernel, index, step_size)
+  # Along the particles, not the few coordinates, the draws are vector
+  # instructions: the transpose must not fuse with them.
+  return lax.optimization_barrier(x).T
 
 
 @functools.partial(jax.jit, static_argnums=(5, 6, 7))

@@ -13,6 +13,7 @@ from htjax import selection, stable
 from htjax import units as _units
 from htjax.checks import check_choice, check_key, check_range
 from htjax.rounding import ROUNDING, narrowed, widened
+from htjax.stable.draws import sample_components
 from htjax.types import Array, ArrayLike, PRNGKey, PyTree
 
 UNITS = _units.UNITS
@@ -247,13 +248,36 @@ class StableNoise:
       kind=self.kind,
       axes=target.leaf.vector_axes(self.unit),
     )
-    if self.truncation is not None:
-      x = jnp.clip(x, -self.truncation * scale, self.truncation * scale)
-    largest = jnp.finfo(leaf.dtype).max.astype(dtype)
-    x = jnp.clip(x, -largest, largest).astype(leaf.dtype)
+    x = self._cut(x, scale, leaf.dtype)
     if target.flag is True:
       return x
     return jnp.where(target.flag, x, jnp.zeros_like(x))
+
+  def draw_entries(
+    self, key: PRNGKey, leaf: Array, index: Array, step_size: Any
+  ) -> Array:
+    """Some entries of the addend of one leaf, of Type II.
+
+    Args:
+      key: typed key, of this leaf and step.
+      leaf: float32 or float64 array, all of which gets noise.
+      index: uint32, flat indices of the entries.
+      step_size: eta >= 0.
+
+    Returns:
+      Array of the leaf's dtype and the shape of `index`.
+    """
+    process = self.astype(leaf.dtype)
+    scale = process.scale(jnp.asarray(step_size, leaf.dtype))
+    x = sample_components(key, process.alpha, tuple(leaf.shape), scale, index)
+    return self._cut(x, scale, leaf.dtype)
+
+  def _cut(self, x: Array, scale: Array, dtype: Any) -> Array:
+    """Draws within the truncation and the finite numbers of the dtype."""
+    if self.truncation is not None:
+      x = jnp.clip(x, -self.truncation * scale, self.truncation * scale)
+    largest = jnp.finfo(dtype).max.astype(x.dtype)
+    return jnp.clip(x, -largest, largest).astype(dtype)
 
   def tree_flatten_with_keys(self) -> tuple[Any, Any]:
     """Leaves and what is static, for JAX."""

@@ -99,9 +99,10 @@ def _sample(
   scale: ArrayLike,
   shape: _Shape,
   dtype: np.dtype,
+  index: Array | None = None,
 ) -> Float[Array, '...']:
   alpha = _alpha(key, alpha, 2.0, shape, dtype)
-  sign, near, far, w = angle_and_exponential(key, shape, dtype)
+  sign, near, far, w = angle_and_exponential(key, shape, dtype, index)
   # |U| = near in (0, pi/2); far = pi/2 - |U|, both to full precision.
   near, far = near * _HALF_PI, far * _HALF_PI
   gap = 2.0 - alpha
@@ -255,6 +256,25 @@ def _sample_vectors(
     # Stable draws at alpha = 2 are sqrt(2) times a standard normal.
     x = _finite(radius * _sample(normal_key, 2.0, 1.0, shape, dtype))
   return _finite(x * _scale(scale, shape, dtype))
+
+
+def sample_components(
+  key: PRNGKey, alpha: ArrayLike, shape: _Shape, scale: Array, index: Array
+) -> Float[Array, '...']:
+  """Entries of `sample_vectors` of Type II, in the dtype of the scale.
+
+  Args:
+    key: typed key.
+    alpha: in (0, 2], a scalar.
+    shape: static, of the whole array.
+    scale: >= 0, a scalar.
+    index: uint32, flat indices of the entries.
+
+  Returns:
+    Array of the shape of `index`.
+  """
+  x = _sample(key, alpha, 1.0, shape, scale.dtype, index)
+  return _finite(x * _scale(scale, (), scale.dtype))
 
 
 @checked
@@ -431,25 +451,26 @@ def _spread(x: Array, shape: _Shape) -> Array:
 
 
 def angle_and_exponential(
-  key: PRNGKey, shape: _Shape, dtype: np.dtype
+  key: PRNGKey, shape: _Shape, dtype: np.dtype, index: Array | None = None
 ) -> tuple[
-  UInt[Array, '*shape'],
-  Float[Array, '*shape'],
-  Float[Array, '*shape'],
-  Float[Array, '*shape'],
+  UInt[Array, '*drawn'],
+  Float[Array, '*drawn'],
+  Float[Array, '*drawn'],
+  Float[Array, '*drawn'],
 ]:
   """A sign bit, an angle as distances from both ends, an exponential.
 
   Returns (sign, near, far, w): sign has its top bit random, near and far are
   uniform on (0, 1) with near + far = 1 and neither ever 0, and w > 0 is
-  exponential of mean 1 with full relative precision near 0.
+  exponential of mean 1 with full relative precision near 0. With an index,
+  those of the elements of these flat indices.
   """
   if dtype == jnp.float32:
-    ((a, b),) = word_pairs(key, shape)
+    ((a, b),) = word_pairs(key, shape, 1, index)
     sign, k = a & np.uint32(1 << 31), a & np.uint32((1 << 31) - 1)
     near, far = _both_ends(k, 31, dtype)
     return sign, near, far, _exponential(b, 32, dtype)
-  (a, b), (c, d) = word_pairs(key, shape, 2)
+  (a, b), (c, d) = word_pairs(key, shape, 2, index)
   sign = (a & np.uint32(1 << 31)).astype(jnp.uint64) << np.uint64(32)
   k = _join(a & np.uint32((1 << 31) - 1), b)
   near, far = _both_ends(k, 63, dtype)

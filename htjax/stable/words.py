@@ -47,17 +47,21 @@ def threefry(
 
 
 def word_pairs(
-  key: PRNGKey, shape: tuple[int, ...], num_pairs: int = 1
-) -> list[tuple[UInt32[Array, '*shape'], UInt32[Array, '*shape']]]:
+  key: PRNGKey,
+  shape: tuple[int, ...],
+  num_pairs: int = 1,
+  index: UInt32[Array, '...'] | None = None,
+) -> list[tuple[UInt32[Array, '...'], UInt32[Array, '...']]]:
   """Independent pairs of uniform 32-bit words, one of each per element.
 
   Args:
     key: typed key of any implementation.
     shape: static; at most 2**32 elements.
     num_pairs: static, how many pairs each element gets.
+    index: flat indices of the elements that are wanted, or None for all.
 
   Returns:
-    `num_pairs` pairs of uint32 arrays of shape `shape`.
+    `num_pairs` pairs of uint32 arrays of shape `shape`, or of that of `index`.
 
   Raises:
     ValueError: if the shape has more than 2**32 elements.
@@ -69,7 +73,8 @@ def word_pairs(
       'draw in parts'
     )
   seed = jax.random.bits(key, (2,), jnp.uint32)
-  index = lax.iota(jnp.uint32, size).reshape(shape)
+  if index is None:
+    index = lax.iota(jnp.uint32, size).reshape(shape)
   return [
     threefry((seed[0], seed[1]), (jnp.full_like(index, i), index))
     for i in range(num_pairs)
