@@ -42,7 +42,7 @@ def _from_words(monkeypatch, draw, alpha, dtype):
   if bits == 64:
     pairs = [(a >> 32, a & low), (b >> 32, b & low)]
   pairs = [tuple(jnp.asarray(x, jnp.uint32) for x in p) for p in pairs]
-  monkeypatch.setattr(draws, 'word_pairs', lambda key, shape, num=1: pairs)
+  monkeypatch.setattr(draws, 'word_pairs', lambda *_: pairs)
   # Without the compiled functions, which would keep these words.
   x = draw(jax.random.key(0), alpha, a.shape, np.dtype(dtype))
   k, m = a & np.uint64(top - 1), np.where(b < top, b, 2 * top - 1 - b)
