@@ -176,21 +176,19 @@ PRESETS: dict[str, dict[str, Any]] = {
     'max_steps': 200_000,
     'networks': {'width': 512, 'num_inputs': 2000, 'repeats': 20},
   },
-  # A small convolutional network, for the pruning of kernels.
+  # A small convolutional network on digits, for the pruning of kernels.
   'cpu_cnn': {
     'panels': (
       _panel(
-        *('cnn_mnist', 'cnn'),
-        (
-          (100, (0.05, 0.1, 0.2, 0.4)),
-          (50, (0.1, 0.15, 0.2, 0.3, 0.4)),
-        ),
-        limit=2000,
-        channels=(16, 'M', 32, 'M', 32),
+        *('cnn_digits', 'cnn'),
+        ((50, (0.1, 0.2, 0.3, 0.4)), (25, (0.1, 0.2, 0.3, 0.4))),
+        limit=500,
+        channels=(16, 'M', 16),
       ),
     ),
+    'seeds': (0, 1),
     'studies': ('training',),
-    'max_steps': 50_000,
+    'max_steps': 60_000,
   },
   # The six published networks with all their step sizes: for a GPU.
   'paper': {'panels': tuple(PANELS.values()), 'eval_batch': 1000},
