@@ -177,7 +177,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     'networks': {'width': 512, 'num_inputs': 2000, 'repeats': 20},
   },
   # A small convolutional network on digits, for the pruning of kernels. 15 CPU
-  # min: alpha 1.97 to 1.78, rank correlation with eta / b -0.68, Figure 6 -0.31.
+  # min: alpha 1.97 to 1.78, rank correlation with eta / b -0.68, in F6 -0.31.
   'cpu_cnn': {
     'panels': (
       _panel(
