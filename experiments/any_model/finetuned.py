@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.any_model.shifted import first, trained
+from experiments.any_model.shifted import accuracy_on, first, trained
 from htjax import data, noise, units
 from htjax.io import tables
 
@@ -83,19 +83,13 @@ def accuracies(
     updates, state = optimizer.update(slopes, state, params)
     return optax.apply_updates(params, updates), stats, state
 
-  @jax.jit
-  def logits(params: Any, stats: Any, x: Any) -> jax.Array:
-    ours = nnx.merge(graph, params, stats, rest)
-    ours.eval()
-    return ours(x)
-
+  accuracy = accuracy_on(test, graph, rest)
   state, draws = optimizer.init(params), np.random.default_rng(seed)
   for k in range(1, steps + 1):
     chosen = draws.integers(len(x), size=_BATCH)
     params, stats, state = step(params, stats, state, x[chosen], y[chosen])
     if k in (steps // 2, steps):
-      picked = np.asarray(logits(params, stats, test[0])).argmax(axis=-1)
-      yield k, float(np.mean(picked == test[1]))
+      yield k, accuracy(params, stats)
 
 
 if __name__ == '__main__':

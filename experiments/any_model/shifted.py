@@ -11,7 +11,7 @@ import argparse
 import itertools
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -51,11 +51,6 @@ def measured(
   split: Any = nnx.split(module, nnx.Param, nnx.BatchStat)
   graph, params, stats = split
 
-  def logits(params: Any, stats: Any, x: Any) -> jax.Array:
-    ours = nnx.merge(graph, params, stats)
-    ours.eval()
-    return ours(x)
-
   def refreshed(params: Any, stats: Any, x: Any) -> Any:
     ours = nnx.merge(graph, params, stats)
     for _, layer in nnx.iter_graph(ours):
@@ -65,12 +60,7 @@ def measured(
     ours(x)
     return nnx.state(ours, nnx.BatchStat)
 
-  call, refresh = jax.jit(logits), jax.jit(refreshed)
-
-  def accuracy(params: Any, stats: Any) -> float:
-    chosen = np.asarray(call(params, stats, test[0])).argmax(axis=-1)
-    return float(np.mean(chosen == test[1]))
-
+  refresh, accuracy = jax.jit(refreshed), accuracy_on(test, graph)
   cases = itertools.product(sizes, ('type1', 'type2'), (1.8, 2.0), seeds)
   for r, kind, alpha, seed in [(0.0, 'type1', 2.0, 0), *cases]:
     tx = noise.add_stable_noise(
@@ -100,6 +90,30 @@ def trained() -> resnets.ResNet:
   nnx.replace_by_pure_dict(state, params)
   nnx.update(module, state)
   return module
+
+
+def accuracy_on(
+  test: tuple[np.ndarray, np.ndarray], graph: Any, *rest: Any
+) -> Callable[[Any, Any], float]:
+  """Accuracy by parameters and statistics of a module that is split.
+
+  Args:
+    test: pictures and labels.
+    graph: of the module.
+    *rest: its state beside these two.
+  """
+
+  @jax.jit
+  def logits(params: Any, stats: Any, x: Any) -> jax.Array:
+    ours = nnx.merge(graph, params, stats, *rest)
+    ours.eval()
+    return ours(x)
+
+  def accuracy(params: Any, stats: Any) -> float:
+    chosen = np.asarray(logits(params, stats, test[0])).argmax(axis=-1)
+    return float(np.mean(chosen == test[1]))
+
+  return accuracy
 
 
 def first(split: data.Split, count: int) -> tuple[np.ndarray, np.ndarray]:
