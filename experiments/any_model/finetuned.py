@@ -18,7 +18,8 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments.any_model.shifted import accuracy_on, first, trained
+from experiments.any_model.networks import trained
+from experiments.any_model.shifted import accuracy_on, first
 from htjax import data, noise, units
 from htjax.io import tables
 
@@ -50,11 +51,8 @@ def accuracies(
   r: float, kind: str, seed: int, steps: int, learning_rate: float, num: int
 ) -> Iterator[tuple[int, float]]:
   """Steps made, and accuracy on so many test pictures: at half and the end."""
-  module, found = trained(), data.load('cifar10')
+  module, found = trained(0.9), data.load('cifar10')
   (x, y), test = first(found.train, _TRAIN), first(found.test, num)
-  for _, layer in nnx.iter_graph(module):
-    if isinstance(layer, nnx.BatchNorm):
-      layer.momentum = 0.9
   rate = optax.cosine_decay_schedule(learning_rate, steps)
   optimizer = optax.sgd(rate, momentum=0.9)
   if r:

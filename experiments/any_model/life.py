@@ -23,7 +23,8 @@ class Task(NamedTuple):
     steps: of training; of fine-tuning a fourth.
     batch: examples of a step.
     learning_rate: of the optimizer.
-    optimizer: learning_rate -> optax transformation.
+    optimizer: step size -> optax transformation.
+    decays: whether the step size falls to 0, along a cosine.
   """
 
   train: tuple[np.ndarray, np.ndarray]
@@ -32,6 +33,14 @@ class Task(NamedTuple):
   batch: int
   learning_rate: float
   optimizer: Any
+  decays: bool = False
+
+  @property
+  def rate(self) -> optax.ScalarOrSchedule:
+    """The step size, or its schedule."""
+    if not self.decays:
+      return self.learning_rate
+    return optax.cosine_decay_schedule(self.learning_rate, self.steps)
 
 
 def momentum(learning_rate: float) -> optax.GradientTransformation:
@@ -49,11 +58,11 @@ def task(name: str) -> Task:
   if name == 'resnet20':
     found = data.load('cifar10')
     few = [
-      data.Split(s.inputs[:1000], s.labels[:1000])
-      for s in (found.train, found.test)
+      data.Split(s.inputs[:n], s.labels[:n])
+      for s, n in ((found.train, 10_000), (found.test, 3000))
     ]
     splits = [(resnets.normalise(data.pixels(s)), s.labels) for s in few]
-    return Task(splits[0], splits[1], 24, 64, 0.001, momentum)
+    return Task(splits[0], splits[1], 1200, 64, 0.05, momentum, decays=True)
   found = data.load('digits')
   splits = [(s.inputs.reshape(-1, 8, 8, 1), s.labels) for s in found[1:3]]
   if name == 'nnx_transformer':
@@ -106,7 +115,7 @@ def live(
   work, model = task(name), make(name, jax.random.key(seed))
   if steps is not None:
     work = work._replace(steps=steps)
-  optimizer = work.optimizer(work.learning_rate)
+  optimizer = work.optimizer(work.rate)
   clean = train(model, optimizer, model.variables, work, seed)
   noisy = noise_for(model, work, seed)
   variables = train(
@@ -117,14 +126,9 @@ def live(
   small = pruning.compact(pruned, apply=model.apply, inputs=x[:1])
   expected = model.apply(pruned.params, x)
   gap = jnp.abs(model.apply(small.params, x) - expected).max()
-  held = optax.chain(optimizer, pruning.hold(pruned.mask))
-  tuned = train(
-    model,
-    held,
-    pruned.params,
-    work._replace(steps=max(work.steps // 4, 1)),
-    seed + 1,
-  )
+  short = work._replace(steps=max(work.steps // 4, 1))
+  held = optax.chain(short.optimizer(short.rate), pruning.hold(pruned.mask))
+  tuned = train(model, held, pruned.params, short, seed + 1)
   last = pruning.compact(tuned, apply=model.apply, inputs=x[:1]).params
   again = _reloaded(last)
   measured = {
@@ -154,7 +158,7 @@ def noise_for(
 ) -> optax.GradientTransformation:
   """Type I noise that grows to a tenth of a unit's norm."""
   return noise.add_stable_noise(
-    work.learning_rate,
+    work.rate,
     1.8,
     relative=relative,
     num_steps=work.steps,

@@ -315,11 +315,27 @@ def equinox_cnn(key: jax.Array) -> Model:
   return _equinox(model, call, (floats, products))
 
 
-def resnet20() -> Model:
-  """ResNet-20 for CIFAR-10 with its trained weights, statistics fixed."""
+def trained(momentum: float = 0.99) -> resnets.ResNet:
+  """The module ResNet-20 with the weights in HTJAX_PRETRAINED.
+
+  Args:
+    momentum: of the statistics of its BatchNorm, in training.
+  """
   folder = pathlib.Path(os.environ['HTJAX_PRETRAINED'])
   (path,) = folder.glob('resnet20-*.npz')
-  network, variables = resnets.from_torch(weights.load(path, nested=False))
+  _, params = resnets.from_torch(weights.load(path, nested=False))
+  module = resnets.ResNet(20, rngs=nnx.Rngs(0))
+  state = nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat))
+  nnx.replace_by_pure_dict(state, params)
+  nnx.update(module, state)
+  for _, layer in nnx.iter_graph(module):
+    if isinstance(layer, nnx.BatchNorm):
+      layer.momentum = momentum
+  return module
+
+
+def resnet20() -> Model:
+  """ResNet-20 for CIFAR-10 with its trained weights, trained on."""
   # Inner channels of the blocks alone: shortcuts pad the others.
   floats = products = 0
   for i in range(9):
@@ -329,8 +345,7 @@ def resnet20() -> Model:
     products += pixels * 9 * (fed + n) * n // 2
   floats += 27 * 16 + 4 * 16 + 65 * 10
   products += 1024 * 27 * 16 + 64 * 10
-  describe = units.infer(variables)
-  return _pytree(variables, network.apply, describe, (floats, products))
+  return _nnx(trained(0.9), (floats, products))
 
 
 def make(name: str, key: jax.Array) -> Model:

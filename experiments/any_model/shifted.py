@@ -9,8 +9,6 @@ pictures behind the noise.
 
 import argparse
 import itertools
-import os
-import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,8 +18,9 @@ import numpy as np
 import optax
 from flax import nnx
 
+from experiments.any_model.networks import trained
 from htjax import data, noise, resnets, units
-from htjax.io import tables, weights
+from htjax.io import tables
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -78,18 +77,6 @@ def measured(
     again = refresh(moved, stats, few)
     own = accuracy(moved, stats), accuracy(moved, again)
     yield r, kind, alpha, seed, *own
-
-
-def trained() -> resnets.ResNet:
-  """The module ResNet-20 with the weights in HTJAX_PRETRAINED."""
-  folder = pathlib.Path(os.environ['HTJAX_PRETRAINED'])
-  (path,) = folder.glob('resnet20-*.npz')
-  _, params = resnets.from_torch(weights.load(path, nested=False))
-  module = resnets.ResNet(20, rngs=nnx.Rngs(0))
-  state = nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat))
-  nnx.replace_by_pure_dict(state, params)
-  nnx.update(module, state)
-  return module
 
 
 def accuracy_on(
