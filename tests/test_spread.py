@@ -8,7 +8,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.benchmarks.scaling import transfers
 from htjax import bounds, compressibility, host, parts, pruning, tail_index
-from htjax.compressibility import costs, top_k
+from htjax.compressibility import costs, kth_largest
 from htjax.pruning import spectra
 from htjax.tail_index import (
   block_sums,
@@ -234,8 +234,8 @@ def test_bad_samples_are_refused():
 
 def test_only_counts_go_from_device_to_device():
   x = place(make_params()['a'], 'both')
-  masks = top_k.largest_of_spread.lower([x, x], 100)
-  median = top_k._median.lower(x, spread=True)
+  masks = kth_largest.largest_of_spread.lower([x, x], 100)
+  median = kth_largest._median.lower(x, spread=True)
   with jax.enable_x64(True):
     going = costs._num_removable_of_spread.lower(x, np.float32(0.1), True, 2)
   for program in (masks, median, going):
@@ -245,7 +245,10 @@ def test_only_counts_go_from_device_to_device():
     assert max(size for _, size in sent) <= 4, sent
   # Negative control: what is made for one device has the layer in one place.
   x = host.placed_freely(x)
-  for program in (top_k._largest, lambda x, k: top_k._median(x, spread=False)):
+  for program in (
+    kth_largest._largest,
+    lambda x, k: kth_largest._median(x, spread=False),
+  ):
     sent = transfers(jax.jit(program).lower(x, 100).compile().as_text())
     assert max(size for _, size in sent) >= x.size
 

@@ -23,6 +23,7 @@ from htjax.compressibility.errors import (
   compression_error,
   smallest_kappa,
 )
+from htjax.compressibility.kth_largest import largest, median, num_true
 from htjax.compressibility.limits import (
   diluted_pareto_limit,
   error_rate,
@@ -35,7 +36,6 @@ from htjax.compressibility.ratios import (
   num_removable,
   pruning_ratio,
 )
-from htjax.compressibility.top_k import largest, median, num_true
 from htjax.floats import as_floating
 
 __all__ = [

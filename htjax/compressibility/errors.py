@@ -25,7 +25,7 @@ from htjax.compressibility.costs import (
 )
 from htjax.compressibility.counts import Kept, kept_count
 from htjax.compressibility.host_costs import Removal
-from htjax.compressibility.top_k import largest
+from htjax.compressibility.kth_largest import largest
 from htjax.floats import as_floating, to_unit_peak
 from htjax.host import is_spread, on_host, to_device
 from htjax.types import Array, ArrayLike

@@ -37,7 +37,7 @@ from htjax.pruning.randomized import (
   strength_for,
 )
 from htjax.pruning.results import Left, Pruned
-from htjax.pruning.schedules import Round, iterative_magnitude
+from htjax.pruning.rewinding import Round, iterative_magnitude
 from htjax.pruning.spectra import (
   Factored,
   SingularValueCounts,

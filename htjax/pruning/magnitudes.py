@@ -23,7 +23,7 @@ from htjax.compressibility import (
   largest,
   num_removable,
 )
-from htjax.compressibility.top_k import host_largest, largest_of_spread
+from htjax.compressibility.kth_largest import host_largest, largest_of_spread
 from htjax.floats import times_power_of_two, to_unit_peak
 from htjax.host import is_spread, on_host, to_device
 from htjax.pruning.centers import (

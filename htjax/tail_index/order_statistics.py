@@ -23,7 +23,7 @@ from htjax.checks import (
   check_real,
   checked,
 )
-from htjax.compressibility.top_k import top_of_spread
+from htjax.compressibility.kth_largest import top_of_spread
 from htjax.floats import as_floating, times_power_of_two, to_unit_peak
 from htjax.host import Working, chunks, is_spread, on_host, top
 from htjax.tail_index.estimate import (

@@ -25,11 +25,11 @@ from htjax.training.lanes import (
   Finished,
   Lane,
   LaneState,
-  Progress,
   Recipe,
 )
 from htjax.training.loop import epochs, train
 from htjax.training.programs import Program, make_program
+from htjax.training.stopping import Progress
 from htjax.training.streams import train_batches
 
 __all__ = [

@@ -128,24 +128,6 @@ class Finished(NamedTuple):
   average: PyTree = None
 
 
-class Progress(NamedTuple):
-  """An evaluation on the training set, on which a stopping rule decides.
-
-  Attributes:
-    steps: [] int32, gradient steps made.
-    loss: [] float32, mean over the training set.
-    accuracy: [] float32 in [0, 1]; 0 where labels are not classes.
-    hits: [] int32; counts are exact where a quotient is rounded either way.
-    num_train: static, size of the training set.
-  """
-
-  steps: Array
-  loss: Array
-  accuracy: Array
-  hits: Array
-  num_train: int
-
-
 class Examples(NamedTuple):
   """A training set: inputs [num_train, ..] and labels [num_train, ..].
 

@@ -1,7 +1,6 @@
 """The pure functions that train one lane."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,11 +24,11 @@ from htjax.training.lanes import (
   RUNNING,
   Examples,
   LaneState,
-  Progress,
   Recipe,
   check_recipe,
   is_going,
 )
+from htjax.training.stopping import Progress, on_target
 from htjax.types import Array, PRNGKey, PyTree
 
 
@@ -255,7 +254,7 @@ def make_program(
     select,
     optimizer or sgd,
     losses,
-    stop or (lambda progress: _on_target(recipe, progress)),
+    stop or (lambda progress: on_target(recipe, progress)),
     noise,
     epoch_key or _own_epoch_key,
   )
@@ -264,15 +263,6 @@ def make_program(
 def _rate(recipe: Recipe, lane: Any) -> Any:
   own = getattr(lane, 'learning_rate', None)
   return recipe.learning_rate if own is None else own
-
-
-def _on_target(recipe: Recipe, progress: Progress) -> Array:
-  # Counts are compared, because a quotient may be rounded either way.
-  needed = math.ceil(recipe.target_accuracy * progress.num_train - 1e-6)
-  met = progress.hits >= needed
-  if recipe.target_loss is not None:
-    met &= progress.loss < recipe.target_loss
-  return met
 
 
 def _own_epoch_key(lane: Any, epoch: Array) -> PRNGKey:
