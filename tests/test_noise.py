@@ -50,8 +50,11 @@ def _add(key=1, **changes):
   return noise.add_stable_noise(key=key, **(arguments | changes))
 
 
-def _run(tx, num_steps, updates=None, params=None, state=None, jit=True):
-  """The updates of `num_steps` steps, and the last state."""
+def _run(tx, num_steps, updates=None, params=None, state=None, jit=False):
+  """The updates of `num_steps` steps, and the last state.
+
+  Called as it is, a transformation draws with programs that all calls share.
+  """
   params = _params() if params is None else params
   updates = jax.tree.map(jnp.zeros_like, params) if updates is None else updates
   state = tx.init(params) if state is None else state
@@ -80,7 +83,7 @@ def test_recursion(kind, unit):
   """u_t + sigma eta_t^(1/alpha) X_t, with X_t redrawn by its own key."""
   gradients = _conv_params()
   tx = _add(kind=kind, unit=unit)
-  made, state = _run(tx, 3, gradients, gradients)
+  made, state = _run(tx, 3, gradients, gradients, jit=True)
   assert int(state.count) == 3
   leaves = jax.tree.leaves(gradients)
   axes = (0, 1) if unit == 'kernel' else (0, 1, 2)
@@ -124,7 +127,7 @@ def test_schedule_is_evaluated_at_every_step():
   def schedule(count):
     return jnp.where(count < 2, 0.5, 0.01)
 
-  made, _ = _run(_add(learning_rate=schedule), 4)
+  made, _ = _run(_add(learning_rate=schedule), 4, jit=True)
   for step, eta in enumerate((0.5, 0.5, 0.01, 0.01)):
     steady, _ = _run(_add(learning_rate=eta), 4)
     _assert_close(made[step], steady[step])
@@ -134,7 +137,7 @@ def test_sgd_and_noise_share_the_schedule():
   schedule = optax.linear_schedule(0.5, 0.1, 4)
   gradients = _params()
   tx = noise.heavy_tailed_sgd(schedule, ALPHA, SIGMA, key=3)
-  made, _ = _run(tx, 4, gradients)
+  made, _ = _run(tx, 4, gradients, jit=True)
   drawn, _ = _run(_add(key=3, learning_rate=schedule), 4)
   for step in range(4):
     eta = 0.5 - 0.1 * step
@@ -302,7 +305,7 @@ def test_type3_radius_belongs_to_a_column():
 
 def _touched(**changes):
   tx = _add(kind='type2', **changes)
-  (new,), _ = _run(tx, 1, params=_conv_params(), jit=False)
+  (new,), _ = _run(tx, 1, params=_conv_params())
   return {
     '/'.join(str(k.key) for k in path)
     for path, leaf in jax.tree_util.tree_leaves_with_path(new)
@@ -325,9 +328,9 @@ def test_selections():
 
 
 def test_selection_does_not_move_the_draws_of_other_leaves():
-  (every,), _ = _run(_add(kind='type2'), 1, jit=False)
+  (every,), _ = _run(_add(kind='type2'), 1)
   tx = _add(kind='type2', mask=exclude('hidden'))
-  (some,), _ = _run(tx, 1, jit=False)
+  (some,), _ = _run(tx, 1)
   assert np.all(_kernel(some) == 0)
   np.testing.assert_array_equal(every['output'], some['output'])
 
@@ -356,7 +359,7 @@ def test_dtypes_under_strict_promotion(kind, rate, made):
     rate = made(rate)
   with jax.numpy_dtype_promotion('strict'):
     tx = _add(kind=kind, alpha=made(0.1), sigma=made(1e4), learning_rate=rate)
-    (new,), _ = _run(tx, 1, params=params)
+    (new,), _ = _run(tx, 1, params=params, jit=True)
   for dtype in DTYPES:
     leaf = new[dtype.__name__]
     assert leaf.dtype == dtype
@@ -368,7 +371,7 @@ def test_low_precision_is_the_noise_rounded_to_a_neighbour():
   made = []
   for dtype in DTYPES:
     params = {'w': jnp.zeros((50, 10), dtype)}
-    (new,), _ = _run(_add(kind='type2'), 1, params=params, jit=False)
+    (new,), _ = _run(_add(kind='type2'), 1, params=params)
     made.append(np.float64(new['w']))
   for dtype, noise_ in zip(DTYPES, made, strict=True):
     spacing = float(jnp.finfo(dtype).eps) * np.abs(made[0])
@@ -409,8 +412,8 @@ def test_extra_arguments_and_missing_params():
 
 @pytest.mark.parametrize('kind', stable.KINDS)
 def test_jit_equals_eager(kind):
-  compiled, _ = _run(_add(kind=kind), 2)
-  eager, _ = _run(_add(kind=kind), 2, jit=False)
+  compiled, _ = _run(_add(kind=kind), 2, jit=True)
+  eager, _ = _run(_add(kind=kind), 2)
   _assert_close(compiled, eager)
 
 
@@ -418,7 +421,7 @@ def test_count_saturates():
   tx = _add()
   most = jnp.iinfo(jnp.int32).max
   state = tx.init(_params())._replace(count=jnp.asarray(most, jnp.int32))
-  (new,), state = _run(tx, 1, state=state)
+  (new,), state = _run(tx, 1, state=state, jit=True)
   assert state.count == most
   assert np.all(np.isfinite(_kernel(new)))
   assert np.all(_kernel(new) != 0)
@@ -426,15 +429,15 @@ def test_count_saturates():
 
 def test_restored_state_continues_with_the_same_noise(tmp_path):
   tx = noise.heavy_tailed_sgd(ETA, ALPHA, SIGMA, key=9, momentum=0.9)
-  unbroken, _ = _run(tx, 5, _params())
-  begun, state = _run(tx, 2, _params())
+  unbroken, _ = _run(tx, 5, _params(), jit=True)
+  begun, state = _run(tx, 2, _params(), jit=True)
   leaves, treedef = jax.tree.flatten(state)
   np.savez(tmp_path / 'state.npz', *leaves)
   with np.load(tmp_path / 'state.npz') as file:
     restored = treedef.unflatten(jnp.asarray(file[n]) for n in file.files)
   # A transformation built with another key: the state's is the one in use.
   fresh = noise.heavy_tailed_sgd(ETA, ALPHA, SIGMA, key=10, momentum=0.9)
-  rest, _ = _run(fresh, 3, _params(), state=restored)
+  rest, _ = _run(fresh, 3, _params(), state=restored, jit=True)
   chex.assert_trees_all_equal([*begun, *rest], unbroken)
 
 
@@ -513,13 +516,13 @@ def test_injected_hyperparameters():
   tx = optax.inject_hyperparams(noise.heavy_tailed_sgd)(
     ETA, ALPHA, SIGMA, key=jax.random.key(16)
   )
-  (injected,), state = _run(tx, 1, _params())
+  (injected,), state = _run(tx, 1, _params(), jit=True)
   plain = noise.heavy_tailed_sgd(ETA, ALPHA, SIGMA, key=16)
   (direct,), _ = _run(plain, 1, _params())
   _assert_close(injected, direct, atol=1e-6)
   assert float(state.hyperparams['sigma']) == np.float32(SIGMA)
   state.hyperparams['sigma'] = jnp.float32(0.0)
-  (quiet,), _ = _run(tx, 1, _params(), state=state)
+  (quiet,), _ = _run(tx, 1, _params(), state=state, jit=True)
   _assert_close(quiet, jax.tree.map(lambda g: -ETA * g, _params()))
 
 
@@ -539,9 +542,9 @@ def test_eight_devices_equal_one(kind):
   assert mesh.size == 8
   rng = np.random.default_rng(3)
   params = {'w': jnp.asarray(rng.normal(size=(16, 64)), jnp.float32)}
-  one, _ = _run(_add(kind=kind), 2, params, params)
+  one, _ = _run(_add(kind=kind), 2, params, params, jit=True)
   sharded = jax.device_put(params, spread)
-  eight, _ = _run(_add(kind=kind), 2, sharded, sharded)
+  eight, _ = _run(_add(kind=kind), 2, sharded, sharded, jit=True)
   assert eight[1]['w'].sharding.is_equivalent_to(spread, 2)
   _assert_close(one, jax.device_get(eight), rtol=1e-6, atol=1e-6)
 
@@ -574,7 +577,9 @@ def test_the_state_is_saved_by_flax(impl):
 @pytest.mark.parametrize('seed', [23, jnp.int32(23), np.uint32(23)])
 def test_injected_seed(seed):
   make = optax.inject_hyperparams(noise.heavy_tailed_sgd)
-  (injected,), _ = _run(make(ETA, ALPHA, SIGMA, key=seed), 1, _params())
+  (injected,), _ = _run(
+    make(ETA, ALPHA, SIGMA, key=seed), 1, _params(), jit=True
+  )
   plain = noise.heavy_tailed_sgd(ETA, ALPHA, SIGMA, key=23)
   _assert_close(injected, _run(plain, 1, _params())[0][0], atol=1e-6)
 
@@ -587,7 +592,7 @@ def test_injected_selection():
   make = optax.inject_hyperparams(
     noise.heavy_tailed_sgd, static_args=('select',)
   )
-  (injected,), _ = _run(make(ETA, ALPHA, SIGMA, key=24, **chosen), 1)
+  (injected,), _ = _run(make(ETA, ALPHA, SIGMA, key=24, **chosen), 1, jit=True)
   plain = noise.heavy_tailed_sgd(ETA, ALPHA, SIGMA, key=24, **chosen)
   _assert_close(injected, _run(plain, 1)[0][0], atol=1e-6)
 
@@ -598,7 +603,8 @@ def test_alpha_and_sigma_may_be_schedules():
   def schedule(values):
     return lambda count: jnp.asarray(values)[jnp.minimum(count, 2)]
 
-  made, _ = _run(_add(alpha=schedule(alphas), sigma=schedule(sigmas)), 3)
+  tx = _add(alpha=schedule(alphas), sigma=schedule(sigmas))
+  made, _ = _run(tx, 3, jit=True)
   for t, (alpha, sigma) in enumerate(zip(alphas, sigmas, strict=True)):
     steady, _ = _run(_add(alpha=alpha, sigma=sigma), 3)
     _assert_close(made[t], steady[t], atol=1e-6)
@@ -663,7 +669,7 @@ def test_the_process_is_what_the_transformation_adds(kind):
       ETA, key=25, select=exclude('output'), **arguments
     )
     zeros = jax.tree.map(jnp.zeros_like, params)
-    (added,), _ = _run(tx, 1, zeros, params, jit=False)
+    (added,), _ = _run(tx, 1, zeros, params)
     chex.assert_trees_all_equal(added, drawn)
   tx = noise.heavy_tailed_sgd(ETA, key=25, noise=process)
   assert np.any(_kernel(_run(tx, 1)[0][0]) != 0)
@@ -917,9 +923,8 @@ def test_entries_can_be_selected_one_by_one(kind):
   params = {'w': jnp.zeros((6, 5)), 'v': jnp.zeros((2, 5))}
   entries = np.random.default_rng(0).random((6, 5)) < 0.5
   every, _ = _run(_add(kind=kind), 1, params=params)
-  some, _ = _run(
-    _add(kind=kind, select={'w': entries, 'v': False}), 1, params=params
-  )
+  tx = _add(kind=kind, select={'w': entries, 'v': False})
+  some, _ = _run(tx, 1, params=params, jit=True)
   np.testing.assert_array_equal(some[0]['w'], every[0]['w'] * entries)
   assert np.all(some[0]['v'] == 0)
 

@@ -12,6 +12,7 @@ scale r / sqrt(p) on every weight, b^2 is r^2 Q, where Q is
 The sorted columns of a layer are put at the median ranks of this law.
 """
 
+import functools
 import math
 
 import jax.numpy as jnp
@@ -24,6 +25,8 @@ from htjax.checks import check_choice, check_count, check_range, checked
 _LOG_ODDS = np.linspace(-24.0, 24.0, 769)
 # Equal shares of the direction's law, by which columns of one Q are spread.
 _NUM_DIRECTIONS = 15
+# Layers of a network share few laws; 6 kB each.
+_CACHED = 64
 
 
 @checked
@@ -115,6 +118,7 @@ def _log_q(alpha: float, p: int, kind: str) -> np.ndarray:
   return math.log(factor) + _log_positive(alpha / 2)
 
 
+@functools.lru_cache(_CACHED)
 def _log_positive(a: float) -> np.ndarray:
   """log of the quantiles of the positive stable law of index a <= 1.
 
@@ -137,4 +141,6 @@ def _log_positive(a: float) -> np.ndarray:
   above = -np.expm1(-exponent) @ weight / 2
   inner = (below > 0) & (above > 0)
   log_odds = np.log(below[inner]) - np.log(above[inner])
-  return np.interp(_LOG_ODDS, log_odds, log_x[inner])
+  found = np.interp(_LOG_ODDS, log_odds, log_x[inner])
+  found.flags.writeable = False
+  return found
