@@ -69,7 +69,9 @@ def _short_power(x: Array, exponent: Array) -> Array:
 
 
 @_short_power.defjvp
-def _short_power_jvp(primals: Sequence[Array], tangents: Sequence[Array]):
+def _short_power_jvp(
+  primals: Sequence[Array], tangents: Sequence[Array]
+) -> tuple[Array, Array]:
   # Bits have no derivatives.
   (x, exponent), (dx, d_exponent) = primals, tangents
   value = _short_power(x, exponent)
