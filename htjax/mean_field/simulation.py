@@ -270,10 +270,16 @@ def _entries(
   kernel: Any = jax.ShapeDtypeStruct((p, n), particles.dtype)
   starts = jnp.arange(p, dtype=jnp.uint32) * np.uint32(n)
   index = starts[:, None] + rows[None]
-  x = noise.draw_entries(jax.random.fold_in(key, 0), kernel, index, step_size)
+  key = jax.random.fold_in(key, 0)
   # Along the particles, not the few coordinates, the draws are vector
-  # instructions: the transpose must not fuse with them.
-  return lax.optimization_barrier(x).T
+  # instructions: the transpose must not fuse with them. A branch ends the
+  # fusion; that it is always taken, the compiler does not see.
+  words = jax.random.key_data(key).reshape(-1)
+  return lax.cond(
+    lax.population_count(words[0]) <= 32,
+    lambda: noise.draw_entries(key, kernel, index, step_size),
+    lambda: jnp.zeros(index.shape, particles.dtype),
+  ).T
 
 
 @functools.partial(jax.jit, static_argnums=(5, 6, 7))

@@ -29,6 +29,7 @@ from htjax.checks import (
   check_range,
   checked,
 )
+from htjax.stable.elementary import exponential, power, sine, to_float
 from htjax.stable.words import word_pairs
 from htjax.types import Array, ArrayLike, PRNGKey
 
@@ -107,13 +108,12 @@ def _sample(
   near, far = near * _HALF_PI, far * _HALF_PI
   gap = 2.0 - alpha
   sin_alpha = _positive(
-    _sin(jnp.minimum(alpha * near, gap * _HALF_PI + alpha * far))
+    sine(jnp.minimum(alpha * near, gap * _HALF_PI + alpha * far))
   )
-  cosine = _sin(far)
-  cos_rest = _sin(far + jnp.minimum(alpha, gap) * near)
-  power = (1.0 - alpha) / alpha
-  magnitude = (sin_alpha / cosine) * jnp.exp(
-    power * jnp.log(cos_rest / (cosine * w))
+  cosine = sine(far)
+  cos_rest = sine(far + jnp.minimum(alpha, gap) * near)
+  magnitude = (sin_alpha / cosine) * power(
+    cos_rest / (cosine * w), (1.0 - alpha) / alpha
   )
   # Overflow is cut before the scale too, because 0 * inf is NaN.
   x = _finite(_finite(magnitude) * _scale(scale, shape, dtype))
@@ -173,14 +173,14 @@ def _sample_positive(
   near, far = near * np.pi, far * np.pi
   rest = 1.0 - alpha
   sin_alpha = _positive(
-    _sin(jnp.minimum(alpha * near, rest * np.pi + alpha * far))
+    sine(jnp.minimum(alpha * near, rest * np.pi + alpha * far))
   )
-  sine = _sin(jnp.minimum(near, far))
-  sin_rest = _sin(jnp.minimum(rest * near, alpha * np.pi + rest * far))
+  middle = sine(jnp.minimum(near, far))
+  sin_rest = sine(jnp.minimum(rest * near, alpha * np.pi + rest * far))
   # At alpha = 1 the last factor is 0^0 = 1.
   degenerate = rest == 0.0
-  base = jnp.where(degenerate, 1.0, sin_rest / (sine * w))
-  log_a = jnp.log(sin_alpha / sine) + (rest / alpha) * jnp.log(base)
+  base = jnp.where(degenerate, 1.0, sin_rest / (middle * w))
+  log_a = jnp.log(sin_alpha / middle) + (rest / alpha) * jnp.log(base)
   return _finite(jnp.where(degenerate, 1.0, jnp.exp(exponent * log_a)))
 
 
@@ -248,7 +248,7 @@ def _sample_vectors(
   if kind == 'type1':
     x = jnp.broadcast_to(_sample(key, alpha, 1.0, one_each, dtype), shape)
   elif kind == 'type2':
-    x = _sample(key, alpha, 1.0, shape, dtype)
+    return _sample(key, alpha, scale, shape, dtype)
   else:
     radius_key, normal_key = jax.random.split(key)
     half = jnp.asarray(alpha, dtype) / 2.0
@@ -273,8 +273,7 @@ def sample_components(
   Returns:
     Array of the shape of `index`.
   """
-  x = _sample(key, alpha, 1.0, shape, scale.dtype, index)
-  return _finite(x * _scale(scale, (), scale.dtype))
+  return _sample(key, alpha, scale, shape, scale.dtype, index)
 
 
 @checked
@@ -469,12 +468,12 @@ def angle_and_exponential(
     ((a, b),) = word_pairs(key, shape, 1, index)
     sign, k = a & np.uint32(1 << 31), a & np.uint32((1 << 31) - 1)
     near, far = _both_ends(k, 31, dtype)
-    return sign, near, far, _exponential(b, 32, dtype)
+    return sign, near, far, exponential(b, 32, dtype)
   (a, b), (c, d) = word_pairs(key, shape, 2, index)
   sign = (a & np.uint32(1 << 31)).astype(jnp.uint64) << np.uint64(32)
   k = _join(a & np.uint32((1 << 31) - 1), b)
   near, far = _both_ends(k, 63, dtype)
-  return sign, near, far, _exponential(_join(c, d), 64, dtype)
+  return sign, near, far, exponential(_join(c, d), 64, dtype)
 
 
 def _join(high: Array, low: Array) -> Array:
@@ -488,44 +487,9 @@ def _both_ends(
   unit = dtype.type(2.0**-bits)
   mirrored = k.dtype.type((1 << bits) - 1) - k
   return (
-    (_to_float(k, dtype) + 0.5) * unit,
-    (_to_float(mirrored, dtype) + 0.5) * unit,
+    (to_float(k, dtype) + 0.5) * unit,
+    (to_float(mirrored, dtype) + 0.5) * unit,
   )
-
-
-def _to_float(k: Array, dtype: np.dtype) -> Array:
-  # Signed conversions are vector instructions; unsigned ones are not.
-  signed = jnp.int32 if k.dtype == jnp.uint32 else jnp.int64
-  return k.astype(signed).astype(dtype)
-
-
-def _exponential(
-  k: UInt[Array, '*shape'], bits: int, dtype: np.dtype
-) -> Float[Array, '*shape']:
-  """-log((k + 1/2) / 2^bits), precise also where that is close to 0."""
-  top = k.dtype.type(1 << (bits - 1))
-  low = k < top
-  q = (_to_float(jnp.where(low, k, ~k), dtype) + 0.5) * dtype.type(2.0**-bits)
-  y = jnp.where(low, q, 1.0 - q)
-  # log(1 - q) from log(y): (1 - y) - q is exactly what 1 - q was rounded by.
-  lost = jnp.where(low, 0.0, ((1.0 - y) - q) / y)
-  return -(jnp.log(y) + lost)
-
-
-def _sin(x: Array) -> Array:
-  """Sine on [0, pi/2], without the reduction of large arguments."""
-  if x.dtype != jnp.float32:
-    return jnp.sin(x)
-  z = x * x
-  series = jnp.float32(_SIN[0])
-  for c in _SIN[1:]:
-    series = series * z + c
-  return x + x * z * series
-
-
-# Minimax in x^2 of (sin(x) / x - 1) / x^2 on [0, pi/2], highest power first.
-# Relative error of the sine below 7e-9.
-_SIN = (2.6057802e-06, -1.98096027e-04, 8.333066242e-03, -1.666665955e-01)
 
 
 def _positive(x: Array) -> Array:
