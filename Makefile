@@ -12,21 +12,27 @@ WORKERS ?= 2
 # What outlives a checkout, beside the compiled programs.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/htjax
 
-.PHONY: demo test slow seeds lint docs format bench report clean
+.PHONY: demo test unit statistical slow seeds lint docs format bench report clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.prunability \
 	  --config=experiments/prunability/config.py:demo \
 	  --workdir=runs/demo
 
-# Neither lint nor docs uses more than one core, so they run beside each other.
-# Where much is drawn, it pays to compile well.
+# WORKERS processes run tests throughout; what uses one core runs beside them,
+# job by job, so that no core waits. All is run to its end, whatever fails.
 test: $(VENV)/.installed-test
-	$(MAKE) --no-print-directory -j $(WORKERS) lint docs
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal \
+	$(MAKE) --no-print-directory --output-sync --keep-going -j $(WORKERS) \
+	  unit lint docs statistical
+
+# The leading + lets this output through as it comes.
+unit: $(VENV)/.installed-test
+	+$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal \
 	  --ignore=tests/statistical
-	HTJAX_TEST_COMPILER=full $(BIN)/python -m pytest -n $(WORKERS) \
-	  --dist worksteal tests/statistical
+
+# Where much is drawn, it pays to compile well.
+statistical: $(VENV)/.installed-test
+	HTJAX_TEST_COMPILER=full $(BIN)/python -m pytest tests/statistical
 
 # Minutes of sampling and training that every change need not wait for.
 slow: $(VENV)/.installed-test

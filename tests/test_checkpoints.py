@@ -348,7 +348,7 @@ with records.open_run(workdir, {'a': 1}) as run:
     state, step, meta = saved
     position = meta['log']
   run.truncate(position)
-  print(step, flush=True)
+  print(first := step, flush=True)
   while step < last:
     step += 1
     state = {'x': state['x'] * np.uint64(6364136223846793005) + np.uint64(step)}
@@ -356,15 +356,18 @@ with records.open_run(workdir, {'a': 1}) as run:
     if step % 2 == 0:
       meta = {'log': run.log_position()}
       checkpoints.save(run.workdir / 'state', step, state, meta)
+      if step == first + 2:
+        print(step, flush=True)
   run.write_results([{'x': int(state['x'].sum())}])
 """
 
 
 def resume(workdir, last, seconds=None):
-  """Go on to step `last`, or for some seconds; gives the first step."""
+  """Go on to step `last`, or for seconds after a save; the first step."""
   command = [sys.executable, '-c', RESUMING, str(workdir), str(last)]
   with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
-    first = int(process.stdout.readline())
+    first, saved = (int(process.stdout.readline()) for _ in range(2))
+    assert saved == first + 2
     if seconds is not None:
       time.sleep(seconds)
       process.send_signal(signal.SIGKILL)
