@@ -277,7 +277,8 @@ PRESETS: dict[str, dict[str, Any]] = {
       tuple(_lasso(0.2, p) for p in (0.003, 0.005, 0.01)),
     ),
   },
-  # Convolutions. About 20 min, not run to its end; clean 93.0, at 30 % 47.3.
+  # Convolutions. About 20 min: clean 93.0, at 30 % 47.3; contribution noise of
+  # s = 2 90.6 and 75.3.
   'mnist_cnn': {
     **_CNN,
     'methods': _few(
@@ -302,7 +303,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
   },
   # And three layers of 32 to 64 filters in place of eight of up to 1,024, 600
-  # steps, 5 seeds. Not run.
+  # steps, 5 seeds. About 20 min: clean 38.6, at 30 % 23.5; contribution noise
+  # 36.7 and 26.2.
   'cifar10_cnn': {
     **_CIFAR10,
     **{'network': 'cnn', 'channels': (32, 'M', 64, 'M', 64)},
