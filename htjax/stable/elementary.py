@@ -5,6 +5,7 @@ look after: a draw is bound by the length of its chain of operations. Other
 dtypes go to `jax.numpy`. The coefficients are minimax, by Remez's algorithm.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -90,7 +91,7 @@ def exponential(
     e, f = _reduced(y)
     # Above 2/3, where the logarithm is small, 1 + f = 1 - q without rounding.
     f = jnp.where(e == 0, -q, f)
-    return e.astype(dtype) * -np.log(2.0) - f * _series(_LOG, f)
+    return e.astype(dtype) * -math.log(2.0) - f * _series(_LOG, f)
   # log(1 - q) from log(y): (1 - y) - q is exactly what 1 - q was rounded by.
   lost = jnp.where(low, 0.0, ((1.0 - y) - q) / y)
   return -(jnp.log(y) + lost)
