@@ -10,7 +10,8 @@ import numpy as np
 import optax
 
 from experiments.any_model.networks import Model, make
-from htjax import data, noise, pruning, resnets
+from experiments.any_model.shifted import first
+from htjax import data, noise, pruning
 from htjax.io import checkpoints
 
 
@@ -57,11 +58,7 @@ def task(name: str) -> Task:
     return Task(train, test, 300, 32, 0.02, momentum)
   if name == 'resnet20':
     found = data.load('cifar10')
-    few = [
-      data.Split(s.inputs[:n], s.labels[:n])
-      for s, n in ((found.train, 10_000), (found.test, 3000))
-    ]
-    splits = [(resnets.normalise(data.pixels(s)), s.labels) for s in few]
+    splits = [first(found.train, 10_000), first(found.test, 3000)]
     return Task(splits[0], splits[1], 1200, 64, 0.05, momentum, decays=True)
   found = data.load('digits')
   splits = [(s.inputs.reshape(-1, 8, 8, 1), s.labels) for s in found[1:3]]
