@@ -50,7 +50,7 @@ def _removable(trained: list[Row]) -> Figure:
   describe(
     ax,
     'weights that are compressible in norm',
-    xlabel='share of columns that hold a tenth of the squared norm',
+    xlabel='share of columns removable for a tenth of the squared norm',
   )
   return figure
 
@@ -154,5 +154,6 @@ def _tails(config: ConfigDict, trained: list[Row]) -> Figure:
       ylabel=f'test accuracy at {config.shares[at]:.0%}',
       xscale='log',
     )
+    plotting.log_x(ax, *ax.get_xlim())
   _legend(figure)
   return figure
