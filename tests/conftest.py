@@ -37,6 +37,10 @@ def _xla_flags() -> str:
 
 compiled.keep()
 os.environ['XLA_FLAGS'] = _xla_flags()
+# Before numpy is imported: threads that share their cores with other tests wait
+# for each other in loops, fifty times as long as one thread works.
+os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import chex
 import jax
