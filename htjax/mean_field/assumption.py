@@ -25,6 +25,7 @@ from htjax.mean_field.problem import (
   flat_inputs,
   rows_of,
 )
+from htjax.products import full_precision
 from htjax.types import Array, PRNGKey
 
 # Radii at which suprema are looked for, and directions at each.
@@ -76,6 +77,7 @@ class Regularity(NamedTuple):
 
 
 @checked
+@full_precision
 def regularity(
   problem: Problem, num_parameters: int | None = None
 ) -> Regularity:
@@ -152,6 +154,7 @@ def regularity(
 
 
 @checked
+@full_precision
 def lipschitz_ratios(
   key: PRNGKey,
   problem: Problem,
