@@ -85,7 +85,7 @@ def _parts(data, theta, kind, repeats) -> dict[str, float]:
   size = theta.size if kind == 'type2' else len(theta)
   alpha = jnp.float32(_SETTINGS['alpha'])
   keys = jax.random.split(jax.random.key(2), repeats + 1)
-  calls = {
+  calls: dict[str, tuple[Any, Any]] = {
     'mean_output': (functools.partial(mean_field.predict, data), theta),
     'one_tanh': (functools.partial(_one_tanh, data), theta),
     'by_hand': (functools.partial(_by_hand, data), theta),
@@ -94,11 +94,14 @@ def _parts(data, theta, kind, repeats) -> dict[str, float]:
   }
   found = {}
   for name, (call, given) in calls.items():
-    turn = in_process(
-      jax.jit(call), lambda i, own=given: (keys[i] if own is None else own,)
-    )
+    arguments = keys if given is None else [given] * len(keys)
+    turn = in_process(jax.jit(call), functools.partial(_nth, arguments))
     found[f'{name}_cpu'] = min(turn(i).cpu for i in range(repeats + 1))
   return found
+
+
+def _nth(arguments, i):
+  return (arguments[i],)
 
 
 def _one_tanh(data, theta):
