@@ -21,7 +21,6 @@ from flax import nnx
 from experiments.any_model.networks import trained
 from experiments.any_model.shifted import accuracy_on, first
 from htjax import data, noise, units
-from htjax.io import tables
 
 _BATCH, _ALPHA = 64, 1.8
 
@@ -37,15 +36,18 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser.add_argument('--train', type=int, default=10_000)
   parser.add_argument('--test', type=int, default=1000)
   flags = parser.parse_args(argv)
-  lines = []
+  headers = ('relative', 'kind', 'seed', 'steps', 'test')
+  print(''.join(f'{h:>9}' for h in headers))
   for run in flags.runs.split(','):
     r, kind, seed = run.split(':')
     found = accuracies(
       *(float(r), kind, int(seed)),
       *(flags.steps, flags.learning_rate, (flags.train, flags.test)),
     )
-    lines += [(r, kind, seed, str(k), f'{100 * a:.1f}') for k, a in found]
-  print(tables.table(('relative', 'kind', 'seed', 'steps', 'test'), lines))
+    # As they come: a run takes minutes.
+    for k, a in found:
+      line = (r, kind, seed, str(k), f'{100 * a:.1f}')
+      print(''.join(f'{entry:>9}' for entry in line), flush=True)
 
 
 def accuracies(

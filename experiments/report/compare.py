@@ -238,6 +238,9 @@ def _curves(item: Item, rows: list[Row]) -> Claims:
   for alpha, own in kept.items():
     text = f'{own.mean():.3f}, without noise {clean:.3f} ({own.size})'
     yield f'{alpha:g}', 'above no noise', text, bool(own.mean() > clean)
+  for alpha, runs in frames.group(rows, 'alpha').items():
+    if alpha is not None and all(row['diverged'] for row in runs):
+      yield f'{alpha:g}', 'above no noise', f'diverged ({len(runs)})', False
 
 
 def _statements(item: Item, rows: list[Row]) -> Claims:

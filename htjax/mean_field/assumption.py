@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from htjax.checks import check_count, check_key, checked
+from htjax.host import to_cpu
 from htjax.mean_field.problem import (
   Problem,
   check_particles,
@@ -120,6 +121,7 @@ def regularity(
     (True, (8,))
   """
   check_problem(problem)
+  problem = to_cpu(problem)
   flat = flat_inputs(problem)
   p = flat.shape[1] if num_parameters is None else num_parameters
   check_count('num_parameters', p)
@@ -275,7 +277,7 @@ def _search_in_float64(
       return jnp.asarray(data, jnp.float64 if floating else data.dtype)
 
     data = jax.tree.map(wide, (problem.inputs, problem.targets))
-    wider = Problem(problem.unit, problem.loss, *data)
+    wider = Problem(problem.unit, problem.loss, *to_cpu(data))
     try:
       return _search(_functions(wider, p), wider, p)
     except TypeError:
