@@ -55,6 +55,9 @@ one_context.install(JAXLIB)
 jax.config.update('jax_legacy_prng_key', 'error')
 jax.config.update('jax_debug_key_reuse', True)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+# Where in which file an operation came from is told XLA, and nobody asks it: a
+# tenth of what it takes to lower a program.
+jax.config.update('jax_traceback_in_locations_limit', 0)
 
 
 def pytest_collection_finish():
