@@ -19,7 +19,7 @@ from experiments.common import program, published
 from experiments.implicit_compressibility import cells as study
 from experiments.implicit_compressibility import config as configs
 from experiments.implicit_compressibility import report as reports
-from htjax import compressibility, models, stable, training
+from htjax import compressibility, models, pruning, stable, training
 
 REQUIRED = {
   *('table', 'alpha', 'sigma', 'kind', 'width', 'seed', 'steps', 'diverged'),
@@ -208,8 +208,11 @@ def test_law_draws_are_the_law_of_the_lane():
   network = models.fcn(140, 500, 2)
   steps, sigma, alpha = 101, 0.5, 1.8
 
+  def initial(seed):
+    return network.init(training.init_key(seed))
+
   def noisy(seed, scale):
-    params = network.init(training.init_key(seed))
+    params = initial(seed)
     z = stable.sample(jax.random.key(1000 + seed), alpha, (1, 500))
     kernel = params['hidden_0']['kernel'] + scale * z
     return {**params, 'hidden_0': {'kernel': kernel}}
@@ -217,7 +220,7 @@ def test_law_draws_are_the_law_of_the_lane():
   def law(seed, params):
     lane = training.Lane(seed, alpha, sigma)
     finished = training.Finished(0, lane, params, steps, 'converged', 0.1, 0.95)
-    drawn = study.law_draws(config, network, finished)
+    drawn = study.law_draws(config, initial, finished)
     return np.array(drawn['law_pruning_ratios'])
 
   scale = sigma * (config.learning_rate * (steps - 1)) ** (1 / alpha)
@@ -267,3 +270,23 @@ def test_analysis_at_the_ends_of_the_curve(smoke):
     assert row['test_accuracy_curve'][-1] == pytest.approx(0.1, abs=0.03)
     assert sum(row['column_norm_counts']) == row['width']
   assert jnp.isfinite(rows[0]['test_accuracy'])
+
+
+def test_cuts_are_those_of_the_pruning_functions():
+  config = configs.get_config('smoke')
+  leaf = jax.random.normal(jax.random.key(3), (20, 30)) ** 3
+  params, norms = {'w': leaf}, np.asarray(compressibility.column_norms(leaf))
+  whole, paid, *curve = study._cuts(config, leaf, norms, True)
+  pruned = pruning.columns_to_error(params, config.tolerance)
+  assert whole.all()
+  assert 0 < pruned.ratio < 1
+  expected = [pruned] + [
+    pruning.columns(params, 1 - np.float32(share))
+    for share in config.fractions[:-1]
+  ]
+  for cut, result in zip([paid, *curve[:-1]], expected, strict=True):
+    assert np.array_equal(np.broadcast_to(cut, leaf.shape), result.mask['w'])
+  assert not curve[-1].any()
+  masks, flags = {'w': paid[None]}, {'w': True}
+  share = study._pruned_share(params, masks, flags)
+  np.testing.assert_allclose(share, pruned.ratio, 2 * np.finfo('f4').eps)

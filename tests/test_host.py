@@ -57,6 +57,9 @@ MEASURES = {
   'error_p': lambda x: C.compression_error(x, 0.2, p=0.7),
   'kappa': lambda x: C.smallest_kappa(x, np.float32([0.01, 0.1, 0.5, 1])),
   'ratio': lambda x: C.pruning_ratio(x.reshape(20, 30)),
+  'invisible': lambda x: C.invisible_noise_ratios(
+    *(jax.random.key(0), x.reshape(20, 30), jnp.max(jnp.abs(x)) / 20, 1.5, 5)
+  ),
   'norms': lambda x: C.column_norms(x.reshape(20, 30), 1.5),
   'removable': lambda x: C.num_removable(jnp.abs(x), 0.3, p=1),
   'median': C.median,

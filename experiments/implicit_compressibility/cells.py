@@ -1,5 +1,6 @@
 """Training, pruning, and the measurements of a network."""
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from ml_collections import ConfigDict
 from experiments.common import published, tasks
 from experiments.common.cells import Row, publish, train_lanes
 from experiments.implicit_compressibility.report import report
-from htjax import compressibility, data, models, plotting, pruning, training
+from htjax import compressibility, data, models, plotting, training
 from htjax.io import records
 from htjax.noise import StableNoise
 from htjax.selection import exclude
@@ -30,13 +31,20 @@ def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
     select=exclude(*network.excluded),
   )
   analyse = make_analysis(config, network, dataset)
+  examples = training.Examples(*dataset.train)
+
+  @functools.cache
+  def initial(seed: int) -> Any:
+    # By the program that training has compiled.
+    lane = training.Lane(seed, 2.0, 0.0)
+    ((_, state),) = training.epochs(program, lane, examples, [0])
+    return state.params
 
   def measure(lane: training.Finished) -> Row:
     row = make_row(config, lane, analyse(lane.params))
-    return row | law_draws(config, network, lane) if config.law_draws else row
+    return row | law_draws(config, initial, lane) if config.law_draws else row
 
   with records.open_run(workdir, config.to_dict()) as output:
-    examples = training.Examples(*dataset.train)
     rows = train_lanes(output, program, lanes, examples, measure, config)
     publish(report(config, rows), Path(workdir))
   return rows
@@ -65,16 +73,19 @@ def make_lanes(config: ConfigDict) -> list[training.Lane]:
 def make_analysis(
   config: ConfigDict, network: models.Network, dataset: data.Dataset
 ) -> Callable[[Any], Row]:
-  """A compiled function from weights to all that is measured of them."""
+  """A function from weights to all that is measured of them.
+
+  Columns are ranked outside of what is compiled, on a CPU by NumPy.
+  """
   prunable = exclude(*network.excluded)
   train, test = jax.tree.map(jnp.asarray, (dataset.train, dataset.test))
-  fractions = jnp.asarray(config.fractions)
 
   def accuracy(params, examples):
     return training.evaluate(
       network.apply, params, *examples, batch_size=config.eval_batch
     )[1]
 
+  @jax.jit
   def accuracies(params, masks, examples):
     """Without the columns that each of the masks [cuts, ..] prunes."""
     if config.network == 'fcn' and len(network.hidden) == 1:
@@ -91,42 +102,60 @@ def make_analysis(
 
     return jax.lax.map(one, masks)
 
-  def measure(params, train, test):
-    pruned = pruning.columns_to_error(params, config.tolerance, select=prunable)
-    masks = jax.lax.map(
-      lambda share: pruning.columns(params, 1.0 - share, select=prunable).mask,
-      fractions,
+  def analyse(params):
+    flags = prunable(params)
+    norms = jax.tree.map(
+      lambda leaf: np.asarray(compressibility.column_norms(leaf)), params
     )
-    alone = jax.tree.map(lambda mask: mask[None], pruned.mask)
-    all_true = jax.tree.map(jnp.ones_like, alone)
-    together = jax.tree.map(
-      lambda *parts: jnp.concatenate(parts), all_true, alone, masks
-    )
-    whole, cut, *curve = accuracies(params, together, test)
+    masks = jax.tree.map(functools.partial(_cuts, config), params, norms, flags)
+    alone = jax.tree.map(lambda mask: mask[1:2], masks)
+    whole, cut, *curve = np.asarray(accuracies(params, masks, test)).tolist()
+    (cut_train,) = np.asarray(accuracies(params, alone, train)).tolist()
+    counted = np.concatenate(_flagged(norms, flags))
+    counts, _ = np.histogram(counted / np.median(counted), plotting.NORM_BINS)
     return {
       'test_accuracy': whole,
-      'pruning_ratio': pruned.ratio,
-      'train_accuracy_pruned': accuracies(params, alone, train)[0],
+      'pruning_ratio': _pruned_share(params, alone, flags),
+      'train_accuracy_pruned': cut_train,
       'test_accuracy_pruned': cut,
-      'test_accuracy_curve': jnp.stack(curve),
+      'test_accuracy_curve': curve,
+      'column_norm_counts': counts.tolist(),
     }
 
-  compiled = jax.jit(measure)
-
-  def analyse(params):
-    measured = compiled(params, train, test)
-    row = {name: np.asarray(value).tolist() for name, value in measured.items()}
-    leaves = zip(*map(jax.tree.leaves, (params, prunable(params))), strict=True)
-    all_norms = [
-      np.asarray(compressibility.column_norms(leaf)).ravel()
-      for leaf, flag in leaves
-      if flag
-    ]
-    norms = np.concatenate(all_norms)
-    counts, _ = np.histogram(norms / np.median(norms), plotting.NORM_BINS)
-    return row | {'column_norm_counts': counts.tolist()}
-
   return analyse
+
+
+def _cuts(
+  config: ConfigDict, leaf: jax.Array, norms: Any, flag: bool
+) -> np.ndarray:
+  """Masks of a leaf's columns, [cuts, 1, .., columns].
+
+  The first prunes nothing, the second what the tolerance pays for, the others
+  the fractions of the curve; of a leaf that is not pruned all are True.
+  """
+  rest, size = (1,) * (leaf.ndim - 1), norms.size
+  num_cuts = 2 + len(config.fractions)
+  if not flag:
+    return np.ones((num_cuts, *rest, 1), bool)
+  removable = compressibility.num_removable(norms, config.tolerance)
+  shares = 1 - np.asarray(config.fractions, np.float32)
+  counts = compressibility.kept_count(shares, size)
+  kept = [size, size - int(removable), *counts.tolist()]
+  rows = [np.asarray(compressibility.largest(norms, k)) for k in kept]
+  return np.stack(rows).reshape(num_cuts, *rest, size)
+
+
+def _flagged(tree: Any, flags: Any) -> list[Any]:
+  """The leaves of a pytree that are flagged."""
+  pairs = zip(*map(jax.tree.leaves, (tree, flags)), strict=True)
+  return [leaf for leaf, flag in pairs if flag]
+
+
+def _pruned_share(params: Any, masks: Any, flags: Any) -> float:
+  """Share of the entries of the prunable leaves that the masks prune."""
+  sizes = [leaf.size for leaf in _flagged(params, flags)]
+  shares = [np.mean(~mask) for mask in _flagged(masks, flags)]
+  return float(np.float32(np.dot(sizes, shares) / sum(sizes)))
 
 
 def make_row(
@@ -158,24 +187,27 @@ def make_row(
 
 
 def law_draws(
-  config: ConfigDict, network: models.Network, lane: training.Finished
+  config: ConfigDict, initial: Callable[[int], Any], lane: training.Finished
 ) -> Row:
   """Draws of the pruning ratio's closed-form law at this lane's own steps.
 
   On inputs that sum to zero no gradient has a component along the vector of
   ones: without noise each column would have ended with the mean it started
-  from, and the rest of it as it is now.
+  from, `initial(seed)` being the first weights, and the rest of it as it is
+  now.
   """
   if lane.lane.sigma == 0 or lane.status == 'diverged':
     return {}
-  initial = network.init(training.init_key(lane.lane.seed))
-  first, last = (p['hidden_0']['kernel'] for p in (initial, lane.params))
+  first, last = (
+    np.asarray(params['hidden_0']['kernel'], np.float64)
+    for params in (initial(lane.lane.seed), lane.params)
+  )
   columns = last - last.mean(0, keepdims=True) + first.mean(0, keepdims=True)
   noise = StableNoise(lane.lane.alpha, lane.lane.sigma)
   time = config.learning_rate * (lane.steps - 1)
   ratios = compressibility.invisible_noise_ratios(
     jax.random.fold_in(jax.random.key(lane.lane_index), 1),
-    columns,
+    columns.astype(np.float32),
     noise.scale(time),
     noise.alpha,
     config.law_draws,

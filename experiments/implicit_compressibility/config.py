@@ -49,7 +49,7 @@ def _ecg5000(width, sigmas, split='ucr', variant='z_normalised', **more):
   return {
     **{'dataset': 'ecg5000', 'dataset_options': options, 'width': width},
     **{'learning_rate': 1e-4, 'batch_size': 500, 'eval_every': 10},
-    'sigmas': sigmas,
+    **{'eval_batch': 500, 'sigmas': sigmas},
     **more,
   }
 

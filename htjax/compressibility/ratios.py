@@ -6,6 +6,7 @@ A column is an index of the last axis: [fan_in, n] for dense layers, filters
 
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -38,6 +39,9 @@ from htjax.compressibility.costs import (
 from htjax.floats import as_floating, to_unit_peak
 from htjax.host import is_spread, on_host, to_device
 from htjax.types import Array, ArrayLike, PRNGKey
+
+# Numbers of invisible noise that are drawn by one call.
+_AT_ONCE = 1 << 22
 
 
 @checked
@@ -156,6 +160,12 @@ def invisible_noise_ratios(
   scale = as_floating('scale', scale)
   check_range('alpha', alpha, 0.0, 2.0, open_low=True)
   check_range('tolerance', tolerance, 0.0, 1.0)
+  if on_host(key, columns, scale, alpha, tolerance):
+    drawn = _host_invisible(key, columns, scale, alpha, num_draws)
+    bound = np.asarray(tolerance, columns.dtype)
+    with np.errstate(all='ignore'):
+      found = [_host_ratio(norms, bound, squared) for norms in drawn]
+    return to_device(found, columns.dtype)
   tolerance = jnp.asarray(tolerance, columns.dtype)
   ratios = _invisible(key, columns, scale, alpha, num_draws, tolerance, squared)
   return or_nan(ratios, tolerance)
@@ -280,3 +290,43 @@ def _invisible(
     return ratio_of_norms(jnp.hypot(fixed, moved), tolerance, squared)
 
   return lax.map(draw, jax.random.split(key, num_draws))
+
+
+def _host_invisible(
+  key: PRNGKey,
+  columns: Array,
+  scale: ArrayLike,
+  alpha: ArrayLike,
+  num_draws: int,
+) -> Iterator[np.ndarray]:
+  """Norms of the columns of each draw of `_invisible`, by NumPy."""
+  columns, scale, _ = to_unit_peak(columns, jnp.asarray(scale, columns.dtype))
+  flat = np.asarray(columns).reshape(-1, columns.shape[-1])
+  mean = flat.mean(axis=0, dtype=np.float64)
+  fixed = host_costs.column_norms(flat - mean[None])
+  at_once = min(num_draws, max(1, _AT_ONCE // mean.size))
+  for first in range(0, num_draws, at_once):
+    z = _noise(key, first, alpha, scale, num_draws, at_once, mean.size)
+    for row in np.asarray(z)[: num_draws - first]:
+      moved = math.sqrt(len(flat)) * np.abs(mean + row)
+      yield np.hypot(fixed, moved).astype(flat.dtype)
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5, 6))
+def _noise(
+  key: PRNGKey,
+  first: int,
+  alpha: ArrayLike,
+  scale: Array,
+  num_draws: int,
+  at_once: int,
+  size: int,
+) -> Array:
+  """The noise of some of the draws, [at_once, size], from the first on."""
+  place = (first + jnp.arange(at_once)) % num_draws
+  keys = jax.random.split(key, num_draws)[place]
+
+  def draw(own: PRNGKey) -> Array:
+    return stable.sample(own, alpha, (size,), scale.dtype, scale=scale)
+
+  return lax.map(draw, keys)

@@ -165,7 +165,8 @@ def epochs(
         f'every entry of at must lie ahead of the {int(state.steps)} steps '
         f'made, of {length} an epoch, got {epoch}'
       )
-    state = engine.move(state, settings, missing)
+    if missing:
+      state = engine.move(state, settings, missing)
     yield epoch, _copy(state)
 
 
