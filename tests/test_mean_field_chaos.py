@@ -120,7 +120,11 @@ def test_a_network_without_interaction_is_its_own_limit():
     **SETTINGS,
   )
   assert np.all(np.asarray(errors.largest) == 0)
-  assert np.all(np.asarray(errors.correlation) == 0)
+  # Outputs are means of n = 9 numbers below 1, summed in any order: two differ
+  # by n eps at most, centred ones by twice that, their squares by four times
+  # that, times 4 / 3 for 4 replicas and 9 / 8 for pairs, over v > 0.1.
+  rounding = 12 * 9 * np.finfo(np.float32).eps / 0.1
+  assert np.all(np.abs(errors.correlation) <= rounding)
 
 
 def test_huge_particles_do_not_round_the_distances():
