@@ -94,8 +94,8 @@ def _parts(data, theta, kind, repeats) -> dict[str, float]:
   }
   found = {}
   for name, (call, given) in calls.items():
-    one_each = keys if given is None else [given] * len(keys)
-    turn = in_process(jax.jit(call), lambda i, own=one_each: (own[i],))
+    arguments = [(key if given is None else given,) for key in keys]
+    turn = in_process(jax.jit(call), arguments.__getitem__)
     found[f'{name}_cpu'] = min(turn(i).cpu for i in range(len(keys)))
   return found
 
