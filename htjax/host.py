@@ -7,7 +7,7 @@ spread over devices or hosts stays where it is.
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import numpy as np
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
   Working = Array
 else:
   Working = Any
+
+T = TypeVar('T')
 
 # Entries that are worked on at a time: they and what is made of them stay in
 # the cache of a core.
@@ -62,6 +64,24 @@ def placed_freely(x: Array) -> Array:
 def to_device(x: Any, dtype: Any = None) -> Array:
   """An array of JAX that no computation has made: NaN in it is no fault."""
   return jax.device_put(np.asarray(x, dtype))
+
+
+def to_cpu(tree: T) -> T:
+  """Arrays on the CPU, where programs that meet them run.
+
+  For searches of many small steps, which an accelerator's compiler takes long
+  for, or gives up. Nothing moves where the CPU is the default, or is left out
+  by `JAX_PLATFORMS`.
+
+  Args:
+    tree: pytree of concrete arrays.
+  """
+  if jax.default_backend() == 'cpu':
+    return tree
+  try:
+    return jax.device_put(tree, jax.local_devices(backend='cpu')[0])
+  except RuntimeError:
+    return tree
 
 
 def chunks(size: int, row: int = 1) -> Iterator[slice]:

@@ -37,6 +37,10 @@ def _xla_flags() -> str:
 
 compiled.keep()
 os.environ['XLA_FLAGS'] = _xla_flags()
+# Before numpy is imported: threads that share their cores with other tests wait
+# for each other in loops, fifty times as long as one thread works.
+os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import chex
 import jax
@@ -51,6 +55,9 @@ one_context.install(JAXLIB)
 jax.config.update('jax_legacy_prng_key', 'error')
 jax.config.update('jax_debug_key_reuse', True)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+# Where in which file an operation came from is told XLA, and nobody asks it: a
+# tenth of what it takes to lower a program.
+jax.config.update('jax_traceback_in_locations_limit', 0)
 
 
 def pytest_collection_finish():

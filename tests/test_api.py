@@ -129,6 +129,7 @@ FLOORS = {
   'host': 0,
   'multihost': 0,
   'parts': 0,
+  'products': 0,
   'rounding': 0,
   'schedules': 0,
   'selection': 1,

@@ -11,8 +11,13 @@ from statistical.checks import check_within
 from experiments.common.cells import Report
 from experiments.heavy_tails_sgd import cells as study
 from experiments.heavy_tails_sgd import config as configs
-from experiments.heavy_tails_sgd import limits, networks, synthetic, theorems
-from experiments.heavy_tails_sgd import report as reports
+from experiments.heavy_tails_sgd import (
+  limits,
+  networks,
+  rank_correlations,
+  synthetic,
+  theorems,
+)
 from htjax import data, models, rank_correlation
 
 
@@ -50,7 +55,7 @@ def test_smoke_run_writes_everything(smoke):
     *('F1_tail_index', 'F2_weights', 'F3_layers', 'F4_magnitude'),
     *('F5_singular', 'F7_accuracy', 'FS0_random_networks'),
     *('FS1_random_matrices', 'FS2_global', 'FS3_nodes'),
-    *('FS4_volume_factor', 'FS5_stable_draws'),
+    *('FS4_volume_factor', 'FS5_stable_draws', 'rank_correlations'),
   }
 
 
@@ -145,14 +150,16 @@ def test_spearman_against_scipy():
   x, y = generator.normal(size=(2, 60))
   y = y + x
   points = [(i, *p) for i, p in enumerate(zip(x, y, strict=True))]
-  rho, low, high = reports.spearman(points)
+  rho, low, high = rank_correlations.spearman(points)
   assert rho == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
   assert low < rho < high
   # Copies of one setting are one piece of evidence, not many.
   copied = [point for point in points for _ in range(5)]
-  _, low_copied, high_copied = reports.spearman(copied)
+  _, low_copied, high_copied = rank_correlations.spearman(copied)
   assert high_copied - low_copied > 0.8 * (high - low)
-  alone = reports.spearman([(i, *p[1:]) for i, p in enumerate(copied)])
+  alone = rank_correlations.spearman(
+    [(i, *p[1:]) for i, p in enumerate(copied)]
+  )
   assert alone[2] - alone[1] < 0.7 * (high - low)
 
 
@@ -175,7 +182,7 @@ def test_relations_are_taken_at_equal_shares_pruned():
     (0.78 + 0.58) / 2 / 0.8
   )
   # At 80 % the rising end of the curves outweighs their falling middle.
-  line = reports.survival_table(rows).splitlines()[-1]
+  line = rank_correlations.survival_table(rows).splitlines()[-1]
   expected = 'net F5 singular values -1.00 [-1.00, -1.00]'
   assert ' '.join(line.split()) == expected + 3 * ' 1.00 [1.00, 1.00]'
 
@@ -192,7 +199,7 @@ def test_spearman_refuses():
 
 
 def test_spearman_without_variation():
-  assert np.isnan(reports.spearman([(0, 1.0, 2.0), (1, 1.0, 3.0)])[0])
+  assert np.isnan(rank_correlations.spearman([(0, 1.0, 2.0), (1, 1.0, 3.0)])[0])
 
 
 SHAPES = {'mnist': (28, 28, 1), 'cifar10': (32, 32, 3)}

@@ -190,3 +190,13 @@ def test_many_shapes_need_few_programs():
   # Rows are in the order of the names.
   assert {row['shape'] for row in rows} == {f'{a}x{b}' for a, b in shapes}
   assert len(compiled) <= 20
+
+
+def test_to_cpu_leaves_an_accelerator(monkeypatch):
+  far = jax.device_put(jnp.arange(3.0), jax.devices()[3])
+  assert host.to_cpu({'x': far})['x'] is far
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  near = host.to_cpu({'x': far})['x']
+  assert near.devices() == {jax.local_devices(backend='cpu')[0]}
+  # Programs run where it lies.
+  assert jax.jit(jnp.add)(near, jnp.ones(3)).devices() == near.devices()

@@ -10,8 +10,9 @@ import children
 import pytest
 
 from experiments.common.cells import publish
-from experiments.mean_field import cells, report
+from experiments.mean_field import cells, figures
 from experiments.mean_field import config as configs
+from experiments.mean_field.report import report
 
 LEMMAS = ('drift', 'largest_path', 'one_step')
 RATE = {'study', 'alpha', 'kind', 'slope', 'low', 'high', 'predicted'}
@@ -56,7 +57,7 @@ def test_smoke_run_writes_everything(whole):
   )
   names = {p.name for p in whole.iterdir()}
   assert names >= {'config.json', 'results.json', 'table.txt', 'chaos.png'}
-  assert {f'{study}.png' for study in report.AXES} <= names
+  assert {f'{study}.png' for study in figures.AXES} <= names
   assert 'Theorem 4.2' in (whole / 'table.txt').read_text()
 
 
@@ -136,7 +137,7 @@ def test_rows_without_points_have_no_figure(tmp_path):
     'slope': -0.5,
     'holds': False,
   }
-  publish(report.report(configs.get_config('smoke'), [row]), tmp_path)
+  publish(report(configs.get_config('smoke'), [row]), tmp_path)
   assert 'NO' in (tmp_path / 'table.txt').read_text()
   assert {p.name for p in tmp_path.iterdir()} == {'table.txt'}
 

@@ -35,6 +35,11 @@ def recipe(**changes) -> Recipe:
   return base._replace(**changes)
 
 
+def resumed_recipe() -> Recipe:
+  """Lanes that end at different steps, saved at each of few evaluations."""
+  return recipe(batch_size=16, target_accuracy=0.99, eval_every=10)
+
+
 # A program that is made once is traced and compiled once.
 @functools.cache
 def program(rec: Recipe, network=NETWORK, select=HIDDEN) -> training.Program:
@@ -533,8 +538,8 @@ class Interrupted(Exception):
 
 @pytest.mark.parametrize('at_once', [1, 4])
 def test_resume_gives_the_same_numbers_bit_for_bit(tmp_path, at_once):
-  data, rec = make_data(num=50), recipe(batch_size=16, target_accuracy=0.99)
-  rec = rec._replace(average_steps=10)
+  data, rec = make_data(num=50), resumed_recipe()
+  rec = rec._replace(average_steps=20)
   lanes = LANES[1:6]
   whole = run_all(rec, lanes, data, at_once=at_once)
   done: dict[int, training.Finished] = {}
@@ -565,7 +570,7 @@ def test_resume_gives_the_same_numbers_bit_for_bit(tmp_path, at_once):
 
 
 def test_the_log_of_a_resumed_run_is_that_of_an_uninterrupted_one(tmp_path):
-  data, rec = make_data(num=50), recipe(batch_size=16, target_accuracy=0.99)
+  data, rec = make_data(num=50), resumed_recipe()
   lanes = LANES[:4]
 
   def go(path, stops):
@@ -590,7 +595,7 @@ def test_the_log_of_a_resumed_run_is_that_of_an_uninterrupted_one(tmp_path):
 
 
 def test_resume_on_other_numbers_of_devices(tmp_path):
-  data, rec = make_data(num=50), recipe(batch_size=16, target_accuracy=0.99)
+  data, rec = make_data(num=50), resumed_recipe()
   lanes, all_devices = LANES[1:6], jax.devices()
   whole = run_all(rec, lanes, data, at_once=5, devices=all_devices)
   done: dict[int, training.Finished] = {}

@@ -94,10 +94,14 @@ def _parts(data, theta, kind, repeats) -> dict[str, float]:
   }
   found = {}
   for name, (call, given) in calls.items():
-    arguments = [(key if given is None else given,) for key in keys]
-    turn = in_process(jax.jit(call), arguments.__getitem__)
-    found[f'{name}_cpu'] = min(turn(i).cpu for i in range(len(keys)))
+    arguments = keys if given is None else [given] * len(keys)
+    turn = in_process(jax.jit(call), functools.partial(_nth, arguments))
+    found[f'{name}_cpu'] = min(turn(i).cpu for i in range(repeats + 1))
   return found
+
+
+def _nth(arguments, i):
+  return (arguments[i],)
 
 
 def _one_tanh(data, theta):

@@ -1,8 +1,8 @@
-"""Tables of trained networks, their rank correlations, and stable weights."""
+"""Tables of trained networks and of stable weights."""
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,9 @@ from scipy import stats
 from experiments.common import frames
 from experiments.common.cells import Report
 from experiments.common.frames import Column, Row
-from experiments.heavy_tails_sgd import figures, networks
-from experiments.heavy_tails_sgd.networks import METHODS, model_alpha, survival
+from experiments.heavy_tails_sgd import figures, networks, rank_correlations
+from experiments.heavy_tails_sgd.networks import model_alpha, survival
 from experiments.heavy_tails_sgd.synthetic import AGREEMENTS, STRUCTURES
-from htjax import rank_correlation
-
-_RESAMPLES = 2000
-_PRUNED = (0.5, 0.8, 0.9, 0.95)  # shares of the parameters, for a table
 
 
 def report(config: ConfigDict, rows: list[Row]) -> Report:
@@ -26,18 +22,19 @@ def report(config: ConfigDict, rows: list[Row]) -> Report:
   of = frames.group(rows, 'study')
   trained = of.get('training', [])
   usable = networks.admitted(trained, config.target_loss)
+  related = rank_correlations.related(usable)
   tables = [
     training_table(config, trained),
-    relations_table(usable),
-    survival_table(usable),
+    rank_correlations.relations_table(related),
+    rank_correlations.survival_table(usable),
     networks_table(config, of.get('networks', [])),
     matrices_table(of.get('matrices', [])),
     limits_table([*of.get('limits', []), *of.get('theorems', [])]),
   ]
-  return Report(tables, figures.figures(config, of, usable))
-
-
-# Trained networks.
+  drawn = figures.figures(config, of, usable)
+  if related:
+    drawn['rank_correlations'] = rank_correlations.figure(related)
+  return Report(tables, drawn)
 
 
 def training_table(config: ConfigDict, rows: list[Row]) -> str:
@@ -65,99 +62,8 @@ def training_table(config: ConfigDict, rows: list[Row]) -> str:
     'prunable is the mean over layers of the % of entries within the error;\n'
     'rel. acc. the mean of the curve of layer-wise magnitude pruning'
   )
-  return frames.table(title, columns, frames.group(rows, *_SETTING).values())
-
-
-_SETTING = ('panel', 'batch_size', 'learning_rate')
-Pairs = Callable[[Row], Iterable[tuple[float, float]]]
-
-
-def relations_table(rows: list[Row]) -> str:
-  """Spearman's rho of what each figure sets against each other."""
-  lines = (
-    (panel, figure, what, '-', len(points), *spearman(points))
-    for panel, own in frames.group(rows, 'panel').items()
-    for figure, what, pairs in relations(own[0])
-    for points in [pairs_of(own, pairs)]
-  )
-  title = (
-    "Spearman's rho with 95 % bootstrap intervals (settings are resampled, "
-    'with their seeds)'
-  )
-  spec = 'network; figure; what; paper; n; rho:.2f; low:.2f; high:.2f'
-  return frames.listing(title, spec, lines)
-
-
-def relations(row: Row) -> Iterator[tuple[str, str, Pairs]]:
-  """(figure, what, points of a row) for networks such as this row's.
-
-  The paper expects a negative correlation of all of them.
-  """
-  yield 'F1', 'eta/b, alpha', lambda r: [(r['eta_over_b'], model_alpha(r))]
-  what = 'prunable entries, alpha; '
-  yield 'F3', f'{what}all layers', functools.partial(_layers, None)
-  for i, layer in enumerate(row['layers']):
-    yield 'F3', f'{what}{layer}', functools.partial(_layers, i)
-  for method, (title, figure) in METHODS.items():
-    if f'{method}_ratios' in row:
-      mean = functools.partial(_mean_survival, method)
-      yield figure, f'alpha, relative accuracy; {title}', _alpha_and(mean)
-  yield 'F7', 'alpha, test accuracy', _alpha_and(lambda r: r['test_accuracy'])
-
-
-def _layers(i: int | None, row: Row) -> list[tuple[float, float]]:
-  pairs = list(zip(row['layer_ratios'], networks.capped(row), strict=True))
-  return pairs if i is None else pairs[i : i + 1]
-
-
-def _mean_survival(method: str, row: Row) -> float:
-  return float(survival(row, method).mean())
-
-
-def _alpha_and(value: Callable[[Row], float]) -> Pairs:
-  return lambda row: [(model_alpha(row), value(row))]
-
-
-def survival_table(rows: list[Row]) -> str:
-  """Spearman's rho of alpha and relative accuracy at equal shares pruned."""
-  lines = []
-  for panel, own in frames.group(rows, 'panel').items():
-    for method, (title, figure) in METHODS.items():
-      if f'{method}_ratios' in own[0]:
-        at = functools.partial(networks.survival_at, method=method)
-        pairs = [_alpha_and(functools.partial(at, share=s)) for s in _PRUNED]
-        found = (_interval(pairs_of(own, one)) for one in pairs)
-        lines.append((panel, figure, title, *found))
-  title = 'the same of alpha and relative accuracy, by the parameters pruned'
-  shares = '; '.join(f'{share:.0%}' for share in _PRUNED)
-  return frames.listing(title, f'network; figure; pruned; {shares}', lines)
-
-
-Point = tuple[Any, float, float]
-
-
-def pairs_of(rows: list[Row], pairs: Pairs) -> list[Point]:
-  """(setting, x, y) of all rows."""
-  return [
-    (tuple(row[column] for column in _SETTING), x, y)
-    for row in rows
-    for x, y in pairs(row)
-  ]
-
-
-def _interval(points: list[Point]) -> str:
-  return '{:.2f} [{:.2f}, {:.2f}]'.format(*spearman(points))
-
-
-def spearman(points: list[Point]) -> tuple[float, float, float]:
-  """Rank correlation and its interval, whole settings resampled."""
-  settings, x, y = zip(*points, strict=True)
-  return rank_correlation.spearman(
-    np.array(x), np.array(y), settings, num_resamples=_RESAMPLES
-  )
-
-
-# Exactly stable weights.
+  groups = frames.group(rows, *rank_correlations.SETTING)
+  return frames.table(title, columns, groups.values())
 
 
 def networks_table(config: ConfigDict, rows: list[Row]) -> str:
@@ -220,7 +126,7 @@ def matrices_table(rows: list[Row]) -> str:
     near = (ratios[np.abs(alphas - c) <= 0.025] for c in centres)
     medians = (np.median(found) if found.size else None for found in near)
     points = list(zip(range(len(own)), alphas, ratios, strict=True))
-    lines.append((name, *medians, _interval(points)))
+    lines.append((name, *medians, rank_correlations.interval(points)))
   windows = [f'{c - 0.025:.2f}-{c + 0.025:.2f}:.3f' for c in centres]
   title = 'random matrices: median pruning ratio by alpha'
   return frames.listing(title, '; '.join(('drawn', *windows, 'rho')), lines)

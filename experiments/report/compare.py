@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.common import frames, published, tasks
 from experiments.common.frames import Row, where
-from experiments.heavy_tails_sgd import networks
+from experiments.heavy_tails_sgd import networks, rank_correlations
 from experiments.heavy_tails_sgd import report as heavy_tails
 from experiments.heavy_tails_sgd.config import BASE, PANELS
 from experiments.heavy_tails_sgd.synthetic import AGREEMENTS
@@ -162,14 +162,14 @@ def _correlations(item: Item, rows: list[Row]) -> Claims:
   """Two quantities of trained networks, of which one falls with the other."""
   good = networks.admitted(where(rows, study='training'), BASE['target_loss'])
   for panel, own in frames.group(good, 'panel').items():
-    for figure, what, pairs in heavy_tails.relations(own[0]):
+    for figure, what, pairs in rank_correlations.relations(own[0]):
       if figure == item['figure']:
-        points = heavy_tails.pairs_of(own, pairs)
+        points = rank_correlations.pairs_of(own, pairs)
         yield f'{panel}: {what}', 'falls', *_rho(points)
 
 
-def _rho(points: list[heavy_tails.Point]) -> tuple[str, bool]:
-  rho, low, high = heavy_tails.spearman(points)
+def _rho(points: list[rank_correlations.Point]) -> tuple[str, bool]:
+  rho, low, high = rank_correlations.spearman(points)
   return f'rho {rho:.2f} [{low:.2f}, {high:.2f}] ({len(points)})', high < 0
 
 
@@ -238,6 +238,9 @@ def _curves(item: Item, rows: list[Row]) -> Claims:
   for alpha, own in kept.items():
     text = f'{own.mean():.3f}, without noise {clean:.3f} ({own.size})'
     yield f'{alpha:g}', 'above no noise', text, bool(own.mean() > clean)
+  for alpha, runs in frames.group(rows, 'alpha').items():
+    if alpha is not None and all(row['diverged'] for row in runs):
+      yield f'{alpha:g}', 'above no noise', f'diverged ({len(runs)})', False
 
 
 def _statements(item: Item, rows: list[Row]) -> Claims:

@@ -21,6 +21,7 @@ from jax import lax
 from htjax.bounds.arguments import as_array, check_callable, probability
 from htjax.bounds.networks import Activation, check_network, pre_activations
 from htjax.checks import check_count, check_key, check_range, is_concrete
+from htjax.products import full_precision
 from htjax.types import Array, ArrayLike, PRNGKey
 
 # Numbers in the states of those draws that are passed on at a time: 32 MiB in
@@ -30,6 +31,7 @@ _BLOCK = 2**23
 _with_activation = functools.partial(jax.jit, static_argnames='activation')
 
 
+@full_precision
 def layer_cushions(
   layers: Sequence[ArrayLike],
   x: ArrayLike,
@@ -88,6 +90,7 @@ class InterlayerCushions(NamedTuple):
   minimal: Array
 
 
+@full_precision
 def interlayer_cushions(
   layers: Sequence[ArrayLike],
   x: ArrayLike,
@@ -231,6 +234,7 @@ def _in_blocks(
   return found.reshape(count * size, *found.shape[2:])[:n]
 
 
+@full_precision
 def activation_contraction(
   layers: Sequence[ArrayLike],
   x: ArrayLike,
@@ -272,6 +276,7 @@ def _contraction(
   return jnp.max(jnp.stack([jnp.max(r) for r in ratios]))
 
 
+@full_precision
 def interlayer_smoothness(
   key: PRNGKey,
   layers: Sequence[ArrayLike],

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from htjax.bounds.arguments import as_array, as_list, check_callable
 from htjax.checks import check_count, check_floating
+from htjax.products import full_precision
 from htjax.types import Array, ArrayLike, PyTree
 
 Activation = Callable[[Array], Array]
@@ -46,6 +47,7 @@ def dense_layers(params: PyTree) -> list[Array]:
   return check_layers([leaf for _, leaf in sorted(found, key=lambda f: f[0])])
 
 
+@full_precision
 def pre_activations(
   layers: Sequence[ArrayLike],
   x: ArrayLike,
@@ -78,6 +80,7 @@ def pre_activations(
   return states
 
 
+@full_precision
 def outputs(
   layers: Sequence[ArrayLike], x: ArrayLike, *, batch_size: int = 5000
 ) -> Array:

@@ -26,6 +26,7 @@ from htjax.checks import (
   check_range,
 )
 from htjax.host import chunks, is_spread, on_host, placed_freely
+from htjax.products import full_precision
 from htjax.types import Array, ArrayLike, PRNGKey
 
 PADDINGS = ('CIRCULAR', 'SAME', 'VALID')
@@ -52,6 +53,7 @@ class SpectralNorm(NamedTuple):
   num_iterations: Array
 
 
+@full_precision
 def spectral_norm(
   matrix: ArrayLike,
   *,
@@ -99,6 +101,7 @@ def _spectral_norm(
   return found._replace(value=found.value * peak, upper=upper * peak)
 
 
+@full_precision
 def operator_norm(
   function: Callable[[Array], Array],
   shape: Sequence[int],
@@ -194,6 +197,7 @@ def _power_iteration(
   return SpectralNorm(value, residual, infinity, count)
 
 
+@full_precision
 def conv_spectral_norm(
   kernel: ArrayLike, image_shape: tuple[int, int], *, padding: str
 ) -> Array:
@@ -250,6 +254,7 @@ def conv_spectral_norm(
   return jnp.max(lax.map(norm, (rows.ravel(), columns.ravel())))
 
 
+@full_precision
 def stable_rank(matrix: ArrayLike) -> Array:
   """Stable rank |W|_F^2 / |W|_2^2, between 1 and the rank.
 
@@ -289,6 +294,7 @@ class LayerNorms(NamedTuple):
   fan_out: np.ndarray
 
 
+@full_precision
 def layer_norms(
   layers: Sequence[ArrayLike], reference: Sequence[ArrayLike] | None = None
 ) -> LayerNorms:

@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from htjax.checks import check_count, check_key, checked
+from htjax.host import to_cpu
 from htjax.mean_field.problem import (
   Problem,
   check_particles,
@@ -25,6 +26,7 @@ from htjax.mean_field.problem import (
   flat_inputs,
   rows_of,
 )
+from htjax.products import full_precision
 from htjax.types import Array, PRNGKey
 
 # Radii at which suprema are looked for, and directions at each.
@@ -76,6 +78,7 @@ class Regularity(NamedTuple):
 
 
 @checked
+@full_precision
 def regularity(
   problem: Problem, num_parameters: int | None = None
 ) -> Regularity:
@@ -118,6 +121,7 @@ def regularity(
     (True, (8,))
   """
   check_problem(problem)
+  problem = to_cpu(problem)
   flat = flat_inputs(problem)
   p = flat.shape[1] if num_parameters is None else num_parameters
   check_count('num_parameters', p)
@@ -152,6 +156,7 @@ def regularity(
 
 
 @checked
+@full_precision
 def lipschitz_ratios(
   key: PRNGKey,
   problem: Problem,
@@ -272,7 +277,7 @@ def _search_in_float64(
       return jnp.asarray(data, jnp.float64 if floating else data.dtype)
 
     data = jax.tree.map(wide, (problem.inputs, problem.targets))
-    wider = Problem(problem.unit, problem.loss, *data)
+    wider = Problem(problem.unit, problem.loss, *to_cpu(data))
     try:
       return _search(_functions(wider, p), wider, p)
     except TypeError:
@@ -320,14 +325,11 @@ def _over_data(starts: Array, data: Any) -> Callable:
   def search(quantity: Callable[[Array, Array], Array]) -> tuple[Array, Array]:
     def of_one(start_and_datum: tuple[Array, Any]) -> tuple[Array, Array]:
       start, datum = start_and_datum
-      values = jax.vmap(lambda t: quantity(t, datum))(start)
-      values = values.reshape(len(_RADII), -1)
+      # Traced once, where it is mapped and where it is differentiated.
+      value = jax.jit(lambda t: quantity(t, datum))
+      values = jax.vmap(value)(start).reshape(len(_RADII), -1)
       inner, outer = values[:-8], values[-8:]
-      best = start[jnp.argmax(inner)]
-      return (
-        _ascend(lambda t: quantity(t, datum), best),
-        jnp.max(outer),
-      )
+      return _ascend(value, start[jnp.argmax(inner)]), jnp.max(outer)
 
     return lax.map(of_one, (starts, data))
 
@@ -360,22 +362,22 @@ def _ascend(quantity: Callable, start: Array) -> Array:
   radius = jnp.linalg.norm(start)
 
   def step(
-    state: tuple[Array, Array], i: Array
-  ) -> tuple[tuple[Array, Array], None]:
-    theta, best = state
-    g = jax.grad(quantity)(theta)
+    state: tuple[Array, Array, Array], i: Array
+  ) -> tuple[tuple[Array, Array, Array], None]:
+    theta, best, g = state
     length = jnp.linalg.norm(g)
     direction = jnp.where(length > 0, g / jnp.where(length > 0, length, 1), 0)
     there = theta + radius * 0.5 * 0.85**i * direction
-    value = quantity(there)
-    better = value > best
-    return (
-      jnp.where(better, there, theta),
-      jnp.where(better, value, best),
+    value, slope = jax.value_and_grad(quantity)(there)
+    # The first one is the start's, as nothing is known of the slope before.
+    better = (i < 0) | (value > best)
+    return jax.tree.map(
+      functools.partial(jnp.where, better), (there, value, slope), state
     ), None
 
-  state = (start, quantity(start))
-  steps = jnp.arange(_ASCENTS, dtype=start.dtype)
+  nothing = jnp.zeros((), jax.eval_shape(quantity, start).dtype)
+  state = (start, nothing, jnp.zeros_like(start))
+  steps = jnp.arange(-1, _ASCENTS, dtype=start.dtype)
   return lax.scan(step, state, steps)[0][1]
 
 
@@ -384,6 +386,8 @@ def _spectral_norm(matrix: Array) -> Array:
   # The root of the Gram matrix' largest eigenvalue: differentiable, unlike
   # the singular vectors of a matrix with equal singular values.
   gram = matrix @ jnp.swapaxes(matrix, -1, -2)
+  if gram.shape[-1] == 1:
+    return _root(gram[..., 0, 0])
   # Not quite equal entries, which an eigenvector may be orthogonal to.
   first = 1 + 1e-3 * jnp.arange(gram.shape[-1], dtype=gram.dtype)
   v = jnp.broadcast_to(first, gram.shape[:-1])
@@ -396,6 +400,11 @@ def _spectral_norm(matrix: Array) -> Array:
 
   v, _ = lax.scan(turn, v, length=_POWER_STEPS)
   square = jnp.einsum('...i,...ij,...j->...', v, gram, v)
+  return _root(square)
+
+
+def _root(square: Array) -> Array:
+  """The square root, with a slope of 0 at 0."""
   return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
 
 
@@ -428,24 +437,26 @@ def _jumps(
   start, stop = (jnp.asarray(end, dtype) for end in ends)
 
   def of_datum(datum: Any) -> tuple[Array, ...]:
-    value = jax.vmap(lambda point: function(point, datum).reshape(-1))
+    value = jax.vmap(jax.jit(lambda point: function(point, datum).reshape(-1)))
 
-    def change(a: Array, b: Array) -> Array:
-      return jnp.linalg.norm(value(b) - value(a), axis=1)
-
-    def halve(_: Array, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-      a, b = ends
+    def halve(_: Array, ends: tuple[Array, ...]) -> tuple[Array, ...]:
+      a, b, at_a, at_b = ends
       middle = (a + b) / 2
+      at_middle = value(middle)
       # Below this the change drowns in rounding.
       short = _lengths(b - a) <= _APART * (1 + _lengths(a))
-      left = change(a, middle) >= change(middle, b)
-      a_next = jnp.where(left[:, None], a, middle)
-      b_next = jnp.where(left[:, None], middle, b)
-      keep = short[:, None]
-      return jnp.where(keep, a, a_next), jnp.where(keep, b, b_next)
+      left = _lengths(at_middle - at_a) >= _lengths(at_b - at_middle)
+      move_a, move_b = (~short & ~left)[:, None], (~short & left)[:, None]
+      return (
+        jnp.where(move_a, middle, a),
+        jnp.where(move_b, middle, b),
+        jnp.where(move_a, at_middle, at_a),
+        jnp.where(move_b, at_middle, at_b),
+      )
 
-    a, b = lax.fori_loop(0, _HALVINGS, halve, (start, stop))
-    return change(a, b), _lengths(b - a), _lengths(value(a)), _lengths(a)
+    ends = start, stop, value(start), value(stop)
+    a, b, at_a, at_b = lax.fori_loop(0, _HALVINGS, halve, ends)
+    return _lengths(at_b - at_a), _lengths(b - a), _lengths(at_a), _lengths(a)
 
   found = lax.map(of_datum, data)
   jump, length, value, point = (np.asarray(v, np.float64) for v in found)

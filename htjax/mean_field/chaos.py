@@ -37,6 +37,7 @@ from htjax.mean_field.studies import (
   own_drift,
 )
 from htjax.noise import StableNoise
+from htjax.products import full_precision
 from htjax.types import Array, ArrayLike, PRNGKey
 
 
@@ -72,6 +73,7 @@ class ChaosErrors(NamedTuple):
 
 @checked
 @gathers(noise=StableNoise)
+@full_precision
 def reference_path(
   key: PRNGKey,
   problem: Problem,
@@ -138,6 +140,7 @@ def reference_path(
 
 @checked
 @gathers(noise=StableNoise, study=Study)
+@full_precision
 def propagation_of_chaos(
   key: PRNGKey,
   problem: Problem,

@@ -30,6 +30,7 @@ from htjax.mean_field.studies import (
   own_drift,
 )
 from htjax.noise import StableNoise
+from htjax.products import full_precision
 from htjax.types import Array, ArrayLike, PRNGKey
 
 
@@ -49,6 +50,7 @@ class EulerErrors(NamedTuple):
 
 @checked
 @gathers(noise=StableNoise, study=Study)
+@full_precision
 def euler_error(
   key: PRNGKey,
   problem: Problem,

@@ -20,6 +20,7 @@ from htjax.mean_field.studies import (
   over_replicas,
 )
 from htjax.noise import StableNoise
+from htjax.products import full_precision
 from htjax.types import Array, ArrayLike, PRNGKey
 
 
@@ -39,6 +40,7 @@ class GradientNorms(NamedTuple):
 
 @checked
 @gathers(noise=StableNoise, study=Study)
+@full_precision
 def gradient_norms(
   key: PRNGKey,
   problem: Problem,

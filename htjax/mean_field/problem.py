@@ -25,6 +25,7 @@ from jax import lax
 from htjax import functions
 from htjax.checks import check_finite, checked
 from htjax.floats import result_dtype
+from htjax.products import full_precision
 from htjax.types import Array, ArrayLike
 
 Unit = Callable[[Array, Array], Array]
@@ -67,6 +68,7 @@ class Problem:
 
 
 @checked
+@full_precision
 def predict(problem: Problem, particles: ArrayLike) -> Array:
   """The network's outputs on the problem's inputs, mu^n(h_x).
 
@@ -103,6 +105,7 @@ def predict(problem: Problem, particles: ArrayLike) -> Array:
 
 
 @checked
+@full_precision
 def risk(problem: Problem, particles: ArrayLike) -> Array:
   """The risk R, the mean loss over the problem's data.
 
@@ -138,6 +141,7 @@ def risk(problem: Problem, particles: ArrayLike) -> Array:
 
 
 @checked
+@full_precision
 def drift(problem: Problem, theta: ArrayLike, particles: ArrayLike) -> Array:
   """The drift b(theta, mu) at the empirical measure mu of the particles.
 

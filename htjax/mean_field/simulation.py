@@ -35,6 +35,7 @@ from htjax.mean_field.problem import (
 from htjax.mean_field.short_forms import gathers
 from htjax.noise import StableNoise
 from htjax.noise.process import KERNEL
+from htjax.products import full_precision
 from htjax.types import Array, ArrayLike, PRNGKey
 
 
@@ -53,6 +54,7 @@ class Trajectory(NamedTuple):
 
 @checked
 @gathers(noise=StableNoise)
+@full_precision
 def euler_step(
   key: PRNGKey,
   problem: Problem,
@@ -114,6 +116,7 @@ def euler_step(
 
 @checked
 @gathers(noise=StableNoise)
+@full_precision
 def simulate(
   key: PRNGKey,
   problem: Problem,

@@ -24,6 +24,8 @@ _NUMBER = 'a number in the computation depends on how many units there are'
 _SHAPE = 'an array of fixed size, or a fixed part of one, holds units'
 # Parameters of an operation that follow from how many channels there are.
 _SIZES = ('feature_group_count',)
+# Trees that say which operands a loop carries; numbers before JAX 0.11.
+_CARRIED = ('ft_in',)
 
 
 class Network:
@@ -102,7 +104,7 @@ class _Comparison:
       if not is_variable(x) and not _equal(x.val, y.val):
         return _NUMBER
     for name, value in a.params.items():
-      plain = isinstance(value, bool | int | float | str)
+      plain = isinstance(value, bool | int | float | str) or name in _CARRIED
       if plain and name not in _SIZES and repr(value) != repr(b.params[name]):
         return _NUMBER
     # In the order in which they were followed.

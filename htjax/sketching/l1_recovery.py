@@ -20,6 +20,7 @@ from htjax.checks import (
   checked,
 )
 from htjax.floats import as_floating
+from htjax.products import full_precision
 from htjax.types import Array, ArrayLike
 
 # The duality gap costs about as much as an iteration.
@@ -47,6 +48,7 @@ class Recovery(NamedTuple):
 
 
 @checked
+@full_precision
 def recover(
   y: Float[ArrayLike, 'm_1 m_2'],
   a: Shaped[ArrayLike, 'm_1 p_1'],

@@ -8,10 +8,12 @@ from jaxtyping import Int, Shaped
 
 from htjax.checks import check_count, check_range, check_several, checked
 from htjax.floats import as_floating, result_dtype, to_unit_peak
+from htjax.products import full_precision
 from htjax.types import Array, ArrayLike
 
 
 @checked
+@full_precision
 def sketch(
   x: Shaped[ArrayLike, 'p_1 p_2'],
   a: Shaped[ArrayLike, 'm_1 p_1'],

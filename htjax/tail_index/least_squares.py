@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from htjax.checks import check_count, check_key, check_range, checked
+from htjax.products import full_precision
 from htjax.tail_index.estimate import TailEstimate
 from htjax.types import Array, ArrayLike, PRNGKey
 
@@ -83,6 +84,7 @@ def least_squares_index(
 
 
 @checked
+@full_precision
 def least_squares_chain(
   key: PRNGKey,
   *,

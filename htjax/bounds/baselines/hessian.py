@@ -27,6 +27,7 @@ from htjax.bounds.arguments import (
 from htjax.bounds.logarithms import log
 from htjax.bounds.result import Assumption, Bound, make_bound
 from htjax.checks import check_count
+from htjax.products import full_precision
 from htjax.types import Array, ArrayLike
 
 Loss = Callable[[list[Array], Array, Array], Array]
@@ -46,6 +47,7 @@ class Curvatures(NamedTuple):
   residuals: Array
 
 
+@full_precision
 def layer_curvatures(
   loss: Loss,
   layers: Sequence[ArrayLike],
@@ -99,6 +101,7 @@ def layer_curvatures(
   ).values
 
 
+@full_precision
 def curvatures_with_residuals(
   loss: Loss,
   layers: Sequence[ArrayLike],

@@ -8,12 +8,14 @@ from htjax import stable
 from htjax.bounds.arguments import as_array
 from htjax.bounds.certificates.divergences import check_law
 from htjax.checks import check_count, checked
+from htjax.products import full_precision
 from htjax.types import Array, ArrayLike, PRNGKey
 
 _CHUNK = 512
 
 
 @checked
+@full_precision
 def linear_noise(
   key: PRNGKey,
   inputs: ArrayLike,

@@ -1,6 +1,6 @@
 """Loops and branches."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from htjax.units.following.known import (
@@ -16,11 +16,10 @@ from htjax.units.ties import fixed
 def _scan(
   walk: Walk, eqn: Any, operands: list[Value], shapes: Shapes, out: Shapes
 ) -> list[Value]:
-  p = eqn.params
-  c, k = p['num_consts'], p['num_carry']
+  c, k = _counts(eqn.params)
   layers = [_layer(walk, v) for v in operands[c + k :]]
   carry = _carry(walk, operands[c : c + k], shapes[c : c + k])
-  body = p['jaxpr']
+  body = eqn.params['jaxpr']
   inner = walk.jaxpr(body.jaxpr, body.consts, [*operands[:c], *carry, *layers])
   carried = [
     _carried(walk, a, b, s)
@@ -31,6 +30,14 @@ def _scan(
     for v, s in zip(inner[k:], out[k:], strict=True)
   ]
   return [*carried, *stacked]
+
+
+def _counts(params: Mapping[str, Any]) -> tuple[int, int]:
+  """How many constants a loop has, and how many arrays it carries."""
+  if 'ft_in' in params:  # since JAX 0.11
+    consts, carry, _ = params['ft_in'].unpack()
+    return len(consts), len(carry)
+  return params['num_consts'], params['num_carry']
 
 
 def _layer(walk: Walk, value: Value) -> Value:
