@@ -58,8 +58,8 @@ def task(name: str) -> Task:
     return Task(train, test, 300, 32, 0.02, momentum)
   if name == 'resnet20':
     found = data.load('cifar10')
-    splits = [first(found.train, 10_000), first(found.test, 3000)]
-    return Task(splits[0], splits[1], 1200, 64, 0.05, momentum, decays=True)
+    splits = [first(found.train, 50_000), first(found.test, 10_000)]
+    return Task(splits[0], splits[1], 3000, 64, 0.05, momentum, decays=True)
   found = data.load('digits')
   splits = [(s.inputs.reshape(-1, 8, 8, 1), s.labels) for s in found[1:3]]
   if name == 'nnx_transformer':

@@ -33,7 +33,7 @@ def _scan(
 
 
 def _counts(params: Mapping[str, Any]) -> tuple[int, int]:
-  """How many constants a loop has, and how many arrays it carries."""
+  """Counts of a loop: its constants, and the arrays that it carries."""
   if 'ft_in' in params:  # since JAX 0.11
     consts, carry, _ = params['ft_in'].unpack()
     return len(consts), len(carry)
