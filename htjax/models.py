@@ -9,14 +9,16 @@ or [height, width, in, out]: a column, or filter, is one unit's incoming
 weights.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 
 from htjax import stable
 from htjax.checks import check_arrays, check_count, check_key, checked
@@ -28,6 +30,10 @@ VGG11_WIDE = (
 )
 
 
+# Columns of a kernel whose transpose is nothing beside the product.
+_NARROW = 16
+
+
 class Network(NamedTuple):
   """A network as pure functions of a nested dict of arrays.
 
@@ -35,7 +41,8 @@ class Network(NamedTuple):
     init: `init(key) -> params`; the same key gives the same params, and it may
       be jitted and vmapped over keys.
     apply: `apply(params, x) -> outputs`, x [batch, ...], outputs
-      [batch, num_outputs]; jit it: traced, it is the bare computation.
+      [batch, num_outputs]; jit it: traced, it is the bare computation, of which
+      one CPU makes the gradient of a narrow output layer without a copy.
     hidden: names of the hidden layers, first to last.
     excluded: names of the layers that the papers neither disturb nor prune,
       for `htjax.selection.exclude(*network.excluded)`.
@@ -69,7 +76,7 @@ class FCN(nnx.Module):
     fans = (in_features, *widths)
     for i, name in enumerate(self.hidden):
       setattr(self, name, _linear(fans[i], fans[i + 1], rngs))
-    self.output = _linear(fans[-1], num_classes, rngs)
+    self.output = _linear(fans[-1], num_classes, rngs, _narrow_product)
 
   def __call__(self, x: Array) -> Array:
     """Logits [batch, num_classes] of x [batch, ..], flattened."""
@@ -339,9 +346,54 @@ def _uniform_fan_in(scale: float = 1.0) -> nnx.initializers.Initializer:
   return nnx.initializers.variance_scaling(1 / (3 * scale), 'fan_in', 'uniform')
 
 
-def _linear(fan_in: int, fan_out: int, rngs: nnx.Rngs) -> nnx.Linear:
+def _linear(
+  fan_in: int,
+  fan_out: int,
+  rngs: nnx.Rngs,
+  dot_general: Callable[..., Array] = lax.dot_general,
+) -> nnx.Linear:
   return nnx.Linear(
-    fan_in, fan_out, use_bias=False, kernel_init=_uniform_fan_in(), rngs=rngs
+    fan_in,
+    fan_out,
+    use_bias=False,
+    kernel_init=_uniform_fan_in(),
+    dot_general=dot_general,
+    rngs=rngs,
+  )
+
+
+def _narrow_product(
+  x: Array, kernel: Array, dimensions: Any, **options: Any
+) -> Array:
+  """x [b, n] times a kernel [n, k] of few columns, `lax.dot_general`.
+
+  XLA's CPU backend copies all of x for the kernel's gradient x^T g, where the
+  product g^T x needs no copy; it turns any transpose of the one into the other.
+  """
+  on_one_cpu = jax.default_backend() == 'cpu' and jax.device_count() == 1
+  if not on_one_cpu or x.ndim != 2 or kernel.shape[1] > _NARROW:
+    return lax.dot_general(x, kernel, dimensions, **options)
+  product: Callable[..., Array] = functools.partial(lax.dot_general, **options)
+
+  @jax.custom_jvp
+  def narrow(x: Array, kernel: Array) -> Array:
+    return product(x, kernel, dimensions)
+
+  @narrow.defjvp
+  def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    (x, kernel), (dx, d_kernel) = primals, tangents
+    turned = product(_turned(d_kernel), x, (((1,), (1,)), ((), ())))
+    return narrow(x, kernel), product(dx, kernel, dimensions) + _turned(turned)
+
+  return narrow(x, kernel)
+
+
+def _turned(x: Array) -> Array:
+  """The transpose of a matrix, entry by entry, which XLA takes for none."""
+  rows, columns = x.shape
+  place = jnp.arange(columns)[:, None] + columns * jnp.arange(rows)[None]
+  return (
+    x.reshape(-1).at[place].get(mode='promise_in_bounds', unique_indices=True)
   )
 
 

@@ -33,7 +33,7 @@ def _scan(
 
 
 def _counts(params: Mapping[str, Any]) -> tuple[int, int]:
-  """The numbers of constants and of carried arrays of a loop."""
+  """Counts of a loop: its constants, and the arrays that it carries."""
   if 'ft_in' in params:  # since JAX 0.11
     consts, carry, _ = params['ft_in'].unpack()
     return len(consts), len(carry)
