@@ -91,9 +91,8 @@ def test_tests_install_what_they_import():
   )
   ours = {path.stem for path in (ROOT / 'tests').rglob('*.py')}
   ours |= {'tests', 'statistical', 'site_pages'}
-  # nbformat comes with nbclient, ml_dtypes with jax, griffe with the site,
-  # threadpoolctl with scikit-learn.
-  indirect = {'nbformat', 'ml_dtypes', 'griffe', 'threadpoolctl'}
+  # nbformat comes with nbclient, ml_dtypes with jax, griffe with the site.
+  indirect = {'nbformat', 'ml_dtypes', 'griffe'}
   assert imports('tests') - ours - declared - OPTIONAL <= indirect
 
 
