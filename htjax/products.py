@@ -1,6 +1,6 @@
 """Products of matrices in the precision of their arrays, on every device.
 
-GPUs and TPUs multiply float32 matrices with 8 to 11 bits of each factor unless
+GPUs and TPUs may multiply float32 matrices with 8 to 11 bits of a factor unless
 they are told otherwise. A network is trained well by that; a norm that enters a
 bound, or the distance of two particle systems, is wrong in its third digit.
 """
