@@ -1,4 +1,4 @@
-"""The table, from the rows."""
+"""The table and, by `figures`, a figure a study, from the rows."""
 
 from ml_collections import ConfigDict
 
