@@ -27,6 +27,9 @@ def smoke(tmp_path_factory):
   config = configs.get_config('smoke')
   # The theorems are tested apart.
   config.studies = configs.STUDIES[:-1]
+  # As many layers as have to be told apart.
+  config.panels = tuple(panel | {'hidden_layers': 1} for panel in config.panels)
+  config.networks.hidden_layers = 2
   return config, workdir, study.run(config, workdir)
 
 
