@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
-from scipy import stats
 
 from experiments.common import program, published
 from experiments.implicit_compressibility import cells as study
@@ -248,18 +247,6 @@ def test_law_draws_are_the_law_of_the_lane():
   for row, s in zip(rows, range(100), strict=True):
     row['pruning_ratio'] = float(ratio(s, wrong))
   assert _p_value(reports.law_table(rows)) < 1e-3
-
-
-@pytest.mark.parametrize('sizes', [(5, 250), (7, 7), (20, 30)])
-def test_kolmogorov_smirnov_against_scipy(sizes):
-  rng = np.random.default_rng(sum(sizes))
-  x, y = (rng.normal(size=n) for n in sizes)
-  for moved in (x, x + 1, x.round(), y[: x.size]):
-    distance, p = reports.kolmogorov_smirnov(moved, y.round(1))
-    test = stats.ks_2samp(moved, y.round(1), method='exact')
-    assert distance == pytest.approx(test.statistic)
-    assert p == pytest.approx(test.pvalue, rel=1e-9)
-  assert reports.kolmogorov_smirnov(x, x) == (0.0, 1.0)
 
 
 def _p_value(table: str) -> float:

@@ -1,11 +1,10 @@
 """Tables and figures of a finished (or half finished) run, from its rows."""
 
 import functools
-import math
-from collections.abc import Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
+from scipy import stats
 
 from experiments.common import frames, published
 from experiments.common.cells import Report
@@ -92,32 +91,9 @@ def law_table(rows: list[Row]) -> str:
 def _compare(rows: list[Row]) -> Row:
   trained = [row['pruning_ratio'] for row in rows]
   law = np.concatenate([row['law_pruning_ratios'] for row in rows])
-  distance, p = kolmogorov_smirnov(trained, law)
+  test = stats.ks_2samp(trained, law)
   found = {'runs': len(rows), 'trained': trained, 'law': law}
-  return rows[0] | found | {'distance': distance, 'p': p}
-
-
-def kolmogorov_smirnov(
-  x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray
-) -> tuple[float, float]:
-  """Distance of two samples and its exact two-sided p-value.
-
-  What `scipy.stats` takes as long to import as JAX for. Under the hypothesis
-  the merged order of the samples is one of the paths over a grid, all of them
-  as probable, and those that stay nearer than the distance are counted.
-  """
-  n, m = len(x), len(y)
-  merged = np.concatenate([x, y])
-  below = [np.searchsorted(np.sort(s), merged, side='right') for s in (x, y)]
-  far = int(np.max(np.abs(below[0] * m - below[1] * n)))
-  if far == 0:
-    return 0.0, 1.0
-  paths = np.array([1] + [0] * m, object)
-  for i in range(n + 1):
-    near = np.abs(i * m - np.arange(m + 1) * n) < far
-    paths = np.cumsum(paths * near) * near
-  every = math.comb(n + m, n)
-  return far / (n * m), (every - int(paths[-1])) / every
+  return rows[0] | found | {'distance': test.statistic, 'p': test.pvalue}
 
 
 def _quartiles(ratios: np.ndarray) -> str:
