@@ -20,6 +20,7 @@ def smoke():
   config = configs.get_config('smoke')
   config.kappas = ()
   config.epochs, config.study_epochs = (5, 5, 5), (2, 2, 2)
+  config.orientations, config.channels = 4, 8
   return config
 
 
