@@ -46,7 +46,7 @@ from htjax import compressibility, mean_field
 
 SMOKE = os.environ.get('HTJAX_SMOKE', '') not in ('', '0')  # a quick check
 WIDTHS = (16, 64, 256) if SMOKE else (16, 64, 256, 1024, 4096)
-REPLICAS, REFERENCE = (8, 2**12) if SMOKE else (64, 2**18)
+REPLICAS, REFERENCE = (8, 2**9) if SMOKE else (64, 2**18)
 
 # %% [markdown]
 # ## The claim

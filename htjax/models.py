@@ -30,8 +30,10 @@ VGG11_WIDE = (
 )
 
 
-# Columns of a kernel whose transpose is nothing beside the product.
+# Columns of a kernel whose transpose is nothing beside the product, and of one
+# by which a product is a single pass over what is large.
 _NARROW = 16
+_FEW = 4
 
 
 class Network(NamedTuple):
@@ -369,11 +371,15 @@ def _narrow_product(
 
   XLA's CPU backend copies all of x for the kernel's gradient x^T g, where the
   product g^T x needs no copy; it turns any transpose of the one into the other.
+  Of a kernel of two to four columns the gradient of x is left to elementwise
+  passes, which the compiler makes one with the mask of a ReLU before it.
   """
   on_one_cpu = jax.default_backend() == 'cpu' and jax.device_count() == 1
   if not on_one_cpu or x.ndim != 2 or kernel.shape[1] > _NARROW:
     return lax.dot_general(x, kernel, dimensions, **options)
   product: Callable[..., Array] = functools.partial(lax.dot_general, **options)
+  single = x.dtype == kernel.dtype == jnp.float32
+  few = kernel.shape[1] <= _FEW and single
 
   @jax.custom_jvp
   def narrow(x: Array, kernel: Array) -> Array:
@@ -383,9 +389,16 @@ def _narrow_product(
   def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
     (x, kernel), (dx, d_kernel) = primals, tangents
     turned = product(_turned(d_kernel), x, (((1,), (1,)), ((), ())))
-    return narrow(x, kernel), product(dx, kernel, dimensions) + _turned(turned)
+    moved = _by_column(dx, kernel) if few else product(dx, kernel, dimensions)
+    return narrow(x, kernel), moved + _turned(turned)
 
   return narrow(x, kernel)
+
+
+def _by_column(x: Array, kernel: Array) -> Array:
+  """x [b, n] times a kernel [n, k], whose transpose is k outer products."""
+  columns = kernel.T[:, None]
+  return jnp.stack([jnp.sum(x * column, axis=1) for column in columns], axis=1)
 
 
 def _turned(x: Array) -> Array:

@@ -10,9 +10,10 @@ noise. Where there is nothing to draw, the figure says so.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -53,10 +54,23 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
   path = Path(path)
   if path.suffix.lower() != '.png':
     raise ValueError(f'path must end in .png, got {str(path)!r}')
-  with files.replacing(path) as temporary:
-    figure.savefig(temporary, format='png', dpi=_DPI)
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+  with files.replacing(path) as temporary, _at_dpi(figure, _DPI):
+    # `savefig` draws twice, first only to find the layout.
+    FigureCanvasAgg(figure).print_png(temporary)
   if 'matplotlib.pyplot' in sys.modules:
     sys.modules['matplotlib.pyplot'].close(figure)
+
+
+@contextlib.contextmanager
+def _at_dpi(figure: Figure, dpi: float) -> Iterator[None]:
+  before = figure.dpi
+  figure.set_dpi(dpi)
+  try:
+    yield
+  finally:
+    figure.set_dpi(before)
 
 
 @checked

@@ -23,14 +23,24 @@ each_colab = pytest.mark.parametrize('source', SOURCES, ids=lambda p: p.stem)
 # The kernel and its client are not ours to keep free of warnings.
 runs_a_kernel = pytest.mark.filterwarnings('default')
 
+# What conftest.py does here for the sake of time.
+QUICK = """
+import gc
+from importlib import metadata
+import one_context
+one_context.install(metadata.version('jaxlib'))
+gc.set_threshold(100_000, 20, 20)
+"""
+
 
 @pytest.fixture
 def smoke(monkeypatch):
   """A quick run without a network, on the devices of an ordinary machine."""
   monkeypatch.setenv('HTJAX_SMOKE', '1')
   monkeypatch.setenv('PIP_NO_INDEX', '1')
-  monkeypatch.setenv('XLA_FLAGS', children.environment()['XLA_FLAGS'])
-  paths = [str(ROOT), os.environ.get('PYTHONPATH', '')]
+  for name, value in children.environment().items():
+    monkeypatch.setenv(name, value)
+  paths = [str(ROOT), str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')]
   monkeypatch.setenv('PYTHONPATH', os.pathsep.join(filter(None, paths)))
 
 
@@ -76,12 +86,14 @@ def test_notebooks_run_in_smoke_mode(smoke, tmp_path):
   """One kernel for all, which forgets one before it begins the next."""
   notebooks = [nbformat.read(path, as_version=4) for path in NOTEBOOKS]
   reset = nbformat.v4.new_code_cell('%reset -f')
+  quick = nbformat.v4.new_code_cell(QUICK)
   cells = [cell for n in notebooks for cell in (*n.cells, reset)]
+  cells = [quick, reset, *cells]
   # The notebooks name their cells apart, each for itself.
   for i, cell in enumerate(cells):
     cells[i] = nbformat.from_dict({**cell, 'id': f'cell-{i}'})
   whole = nbformat.v4.new_notebook(cells=cells)
-  ran = iter(execute(whole, tmp_path).cells)
+  ran = iter(execute(whole, tmp_path).cells[2:])
   for notebook in notebooks:
     done = list(itertools.islice(ran, len(notebook.cells)))
     next(ran)

@@ -180,8 +180,13 @@ def test_compiled_network_is_the_bare_computation():
     assert 0 <= extra <= 8 * 4 * turned
 
 
-def test_derivatives_are_those_of_the_bare_computation():
-  network, x = models.fcn(6, 8, 3), _inputs((20, 6))
+@pytest.mark.parametrize('num_classes', [2, 5])
+def test_derivatives_are_those_of_the_bare_computation(
+  monkeypatch, num_classes
+):
+  # One device, for which the output layer has derivatives of its own.
+  monkeypatch.setattr(jax, 'device_count', lambda: 1)
+  network, x = models.fcn(6, 8, num_classes), _inputs((20, 6))
   params = network.init(jax.random.key(8))
   v = jax.tree.map(lambda leaf: jnp.cos(100 * leaf), params)
 

@@ -8,6 +8,15 @@ import pytest
 from experiments.any_model import life
 from experiments.any_model.networks import NAMES
 
+TASK = life.task
+
+
+def few(name):
+  """Test examples of one shape, that of the batch which is timed."""
+  work = TASK(name)
+  return work._replace(test=tuple(a[:250] for a in work.test))
+
+
 # Seconds each; the others compile for longer, or need data that may be absent.
 QUICK = ('linen_scanned', 'experts', 'equinox_mlp')
 
@@ -19,11 +28,12 @@ QUICK = ('linen_scanned', 'experts', 'equinox_mlp')
     for name in NAMES
   ],
 )
-def test_a_model_is_halved_tuned_and_reloaded(name):
+def test_a_model_is_halved_tuned_and_reloaded(name, monkeypatch):
   if name.startswith('equinox'):
     pytest.importorskip('equinox')
   if name == 'resnet20' and 'HTJAX_PRETRAINED' not in os.environ:
     pytest.skip('HTJAX_PRETRAINED names no folder with trained weights')
+  monkeypatch.setattr(life, 'task', few)
   found = life.live(name, seed=0, steps=2, repeats=1)
   small = found.compacted
   floats, products = found.by_hand

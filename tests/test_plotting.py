@@ -6,6 +6,8 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib import image
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiments.implicit_compressibility import figures
@@ -364,19 +366,27 @@ def test_save_writes_png_and_nothing_else(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ['a.png']
 
 
-class Unfinished(Figure):
-  """Fails in the middle of being written."""
+def test_save_draws_what_savefig_does(tmp_path):
+  figure = plotting.column_norms(table(), BINS)
+  dpi = figure.dpi
+  plotting.save(figure, tmp_path / 'a.png')
+  assert figure.dpi == dpi
+  figure = plotting.column_norms(table(), BINS)
+  figure.savefig(tmp_path / 'b.png', dpi=150)
+  ours, theirs = (image.imread(tmp_path / name) for name in ('a.png', 'b.png'))
+  np.testing.assert_array_equal(ours, theirs)
 
-  def savefig(self, path, **kwargs):
+
+def test_save_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+  def unfinished(canvas, path):
     path.write_bytes(b'\x89PNG, but')
     raise RuntimeError('disk full')
 
-
-def test_save_that_fails_leaves_what_was_there(tmp_path):
+  monkeypatch.setattr(FigureCanvasAgg, 'print_png', unfinished)
   path = tmp_path / 'a.png'
   path.write_text('old')
   with pytest.raises(RuntimeError, match='disk full'):
-    plotting.save(Unfinished(), path)
+    plotting.save(Figure(), path)
   assert path.read_text() == 'old'
   assert [p.name for p in tmp_path.iterdir()] == ['a.png']
 

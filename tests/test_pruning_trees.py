@@ -80,12 +80,20 @@ def test_dtype_and_kept_values_survive(kernel, dtype):
 
 @pytest.mark.parametrize('kernel', KERNELS)
 def test_vmap_is_a_loop_and_jit_is_eager(kernel):
-  stacked = jax.tree.map(lambda *x: jnp.stack(x), *map(_params, range(3)))
-  loop = jax.tree.map(
-    lambda *x: jnp.stack(x), *(kernel(_params(i)) for i in range(3))
+  # A leaf of each kind.
+  trees = [_params(i) for i in range(3)]
+  for tree in trees:
+    del tree['output']
+
+  def stack(*leaves):
+    return np.stack(list(map(np.asarray, leaves)))
+
+  loop = [kernel(tree) for tree in trees]
+  both = jax.jit(lambda many, one: (jax.vmap(kernel)(many), kernel(one)))
+  chex.assert_trees_all_equal(
+    both(jax.tree.map(stack, *trees), trees[1]),
+    (jax.tree.map(stack, *loop), loop[1]),
   )
-  chex.assert_trees_all_equal(jax.jit(jax.vmap(kernel))(stacked), loop)
-  chex.assert_trees_all_equal(jax.jit(kernel)(_params()), kernel(_params()))
 
 
 def _nnx_state(params):

@@ -49,9 +49,12 @@ def test_laws_have_the_tails_they_say():
   for i, law in enumerate(study.laws()):
     if not np.isfinite(law.alpha) or 'shifted' in law.name:
       continue
-    shape = (400_000, 2 if 'vectors' in law.name else 1)
+    # Student's draws take fifty times as long as others. His tails are straight
+    # from nearer in: by t's own quantiles the slope is 0.82 alpha or more.
+    size = 100_000 if 'Student' in law.name else 400_000
+    shape = (size, 2 if 'vectors' in law.name else 1)
     x = np.abs(np.asarray(law.draw(jax.random.key(i), shape))[:, 0])
-    near, far = np.quantile(x, (0.995, 0.9995))
+    near, far = np.quantile(x, 1 - np.array([2000, 200]) / size)
     slope = np.log(10) / np.log(far / near)
     # 200 samples lie beyond the far one: 7 % of slope is one standard error.
     # Student's and stable tails are power laws only in the limit.

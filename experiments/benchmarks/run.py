@@ -7,7 +7,7 @@ timed, and the ratio of their minima is held against the targets. Beside it
 stand the median, the minimum and the maximum of the ratios of neighbouring
 turns and the ratio of the CPU seconds, which tell how far a busy machine can be
 believed. The whole takes
-about ten minutes on two idle cores.
+about a quarter of an hour on two idle cores.
 """
 
 import functools
@@ -23,6 +23,7 @@ from absl import app, flags, logging
 
 from experiments.benchmarks import (
   bounds,
+  convolutions,
   drawing,
   lanes,
   particles,
@@ -139,6 +140,17 @@ def benchmarks() -> dict[str, Benchmark]:
         20,
         functools.partial(steps.noisy_step, data, kind),
       )
+  for name, what, repeats in (
+    ('two_layers', '2 convolutions', 10),
+    ('cifar10_cnn', "IC's convolutions", 2),
+  ):
+    found[f'step_{name}'] = Benchmark(
+      f'type1 step, {what}',
+      'one jitted step of SGD',
+      Target(False, 1.15, None),
+      repeats,
+      functools.partial(convolutions.convolutional_step, name),
+    )
   found |= {
     'particle_step': Benchmark(
       'particle step, n=10^6, p=10, 64 data',

@@ -5,7 +5,7 @@ each weight is cheap: what one weight of the last layer changes is one row of
 the outputs, what one of the convolution changes is one channel.
 """
 
-from collections.abc import Sequence
+import functools
 
 import numpy as np
 from scipy import special
@@ -63,10 +63,13 @@ def string_bits(layer: np.ndarray) -> float:
   """Bits that `bounds.codes` takes for the entries of a layer, but rounding."""
   kept = layer[layer != 0]
   counts = np.unique(kept, return_counts=True)[1].tolist()
-  return _adaptive([layer.size - kept.size, kept.size]) + _adaptive(counts)
+  flags = _adaptive((layer.size - kept.size, kept.size))
+  return flags + _adaptive(tuple(counts))
 
 
-def _adaptive(counts: Sequence[int]) -> float:
+# The same few counts come up for weight after weight.
+@functools.lru_cache(maxsize=4096)
+def _adaptive(counts: tuple[int, ...]) -> float:
   """Length by Krichevsky and Trofimov's counts: their order does not matter."""
   n, size = np.asarray(counts, float), len(counts)
   nats = special.gammaln(n.sum() + size / 2) - special.gammaln(size / 2)

@@ -1,5 +1,6 @@
 """The flags that every study has, and its start on one host or several."""
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,8 @@ def main(run: Callable[..., Any]) -> None:
       jax.distributed.initialize(
         _COORDINATOR.value, _NUM_HOSTS.value, _HOST.value
       )
+    # What has been imported stays: collections need not go through it again.
+    gc.freeze()
     run(_CONFIG.value, str(_WORKDIR.value))
 
   flags.mark_flags_as_required(['config', 'workdir'])

@@ -41,12 +41,22 @@ def cells(config: ConfigDict) -> Iterator[Cell]:
 def repeated(
   config: ConfigDict, cell: int, measure: Callable[..., Any], *arguments: Any
 ) -> Any:
-  """`measure(*arguments, key)` of each repeat, one by one; in float64."""
-  found = jax.lax.map(
-    lambda i: measure(*arguments, make_key('limits', cell, i)),
-    jnp.arange(config.limits.repeats),
-  )
+  """`measure(*arguments, key)` of each repeat, one by one; in float64.
+
+  One program for all arguments, where `measure` is the same object.
+  """
+  found = _repeats(measure, cell, config.limits.repeats, *arguments)
   return jax.tree.map(lambda a: np.asarray(a, np.float64), found)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _repeats(
+  measure: Callable[..., Any], cell: int, repeats: int, *arguments: Any
+) -> Any:
+  def one(i: Any) -> Any:
+    return measure(*arguments, make_key('limits', cell, i))
+
+  return jax.lax.map(one, jnp.arange(repeats))
 
 
 Interval = tuple[float, float, float]  # value, low, high
@@ -92,18 +102,22 @@ def range_interval(values: np.ndarray) -> Interval:
 
 
 def _draw_error(
-  sample: Any, size: int, kappa: Any, p: float, alpha: float, key: Any
-) -> Any:
-  """The error of a fresh sample with a kept fraction."""
-  x = sample(key, alpha, (size,))
-  return compressibility.compression_error(x, kappa, p=p)
+  sample: Any, size: int, kappa: Any, p: float
+) -> Callable[[Any, Any], Any]:
+  """(alpha, key) -> the error of a fresh sample with a kept fraction."""
+
+  def error(alpha: Any, key: Any) -> Any:
+    x = sample(key, alpha, (size,))
+    return compressibility.compression_error(x, kappa, p=p)
+
+  return error
 
 
 def _gaussian(config: ConfigDict) -> Iterator[Row]:
   """alpha = 2: the error has a limit at every kept fraction."""
   kappas = jnp.asarray((0.1, 0.25, 0.5, 0.75, 0.9))
-  settings = stable.sample, config.limits.largest, kappas, 2, 2.0
-  found = repeated(config, 0, _draw_error, *settings)
+  measure = _draw_error(stable.sample, config.limits.largest, kappas, 2)
+  found = repeated(config, 0, measure, 2.0)
   limits = np.asarray(compressibility.gaussian_limit(kappas))
   for kappa, errors, limit in zip(kappas, found.T, limits, strict=True):
     what = f'error, kappa = {kappa:g}'
@@ -136,11 +150,9 @@ def powers_of_ten(config: ConfigDict) -> list[int]:
 def _rates(config: ConfigDict) -> Iterator[Row]:
   """alpha < 2: the error decays like d^(1/2 - 1/alpha), slowly near 2."""
   sizes = powers_of_ten(config)
+  measures = [_draw_error(stable.sample, size, 0.5, 2) for size in sizes]
   for alpha in (1.2, 1.5, 1.75, 1.9):
-    errors = [
-      repeated(config, 1, _draw_error, stable.sample, size, 0.5, 2, alpha)
-      for size in sizes
-    ]
+    errors = [repeated(config, 1, measure, alpha) for measure in measures]
     yield rate_row('Lemma S2', 'd', alpha, sizes, errors)
 
 
@@ -148,11 +160,12 @@ def _ratios(config: ConfigDict) -> Iterator[Row]:
   """Prunable shares of matrices with more and less independence."""
   size, error = config.limits.size, config.error
   gaussian = compressibility.gaussian_ratio(error)
+
+  def ratios(alpha: Any, key: Any) -> Any:
+    return matrix_ratios(key, alpha, error, size)
+
   for i, alpha in enumerate(_ALPHAS):
-    ratios = functools.partial(
-      matrix_ratios, alpha=alpha, error=error, size=size
-    )
-    found = repeated(config, 2, ratios)
+    found = repeated(config, 2, ratios, alpha)
     for name in STRUCTURES:
       if name == 'whole' or alpha == 2.0:
         # One Gaussian vector, whatever its scale: the limit is exact. With d
@@ -170,7 +183,7 @@ def _singular(config: ConfigDict) -> Iterator[Row]:
   """Half of the singular values of a square matrix."""
   size = config.limits.singular_size
 
-  def error(alpha: float, key: Any) -> Any:
+  def error(alpha: Any, key: Any) -> Any:
     matrix = stable.sample(key, alpha, (size, size))
     # Over the largest: squares of the tail would overflow.
     matrix = matrix / jnp.max(jnp.abs(matrix))
@@ -204,8 +217,9 @@ def _finite_moment(config: ConfigDict) -> Iterator[Row]:
     'Pareto': (jax.random.pareto, pareto_limit, (1.2, 1.5, 1.8)),
   }
   for name, (sample, limit, alphas) in laws.items():
+    measure = _draw_error(sample, size, kappa, 1)
     for alpha in alphas:
-      found = repeated(config, 4, _draw_error, sample, size, kappa, 1, alpha)
+      found = repeated(config, 4, measure, alpha)
       predicted = limit(kappa, alpha)
       interval = mean_interval(found, predicted * size ** (1 / alpha - 1))
       what = f'l1 error, kappa = {kappa:g}, {name}'

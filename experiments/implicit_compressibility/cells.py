@@ -31,7 +31,7 @@ def run(config: ConfigDict, workdir: str | Path) -> list[Row]:
     select=exclude(*network.excluded),
   )
   analyse = make_analysis(config, network, dataset)
-  examples = training.Examples(*dataset.train)
+  examples = jax.device_put(training.Examples(*dataset.train))
 
   @functools.cache
   def initial(seed: int) -> Any:
@@ -78,7 +78,7 @@ def make_analysis(
   Columns are ranked outside of what is compiled, on a CPU by NumPy.
   """
   prunable = exclude(*network.excluded)
-  train, test = jax.tree.map(jnp.asarray, (dataset.train, dataset.test))
+  train, test = jax.device_put((dataset.train, dataset.test))
 
   def accuracy(params, examples):
     return training.evaluate(
@@ -86,7 +86,12 @@ def make_analysis(
     )[1]
 
   @jax.jit
-  def accuracies(params, masks, examples):
+  def accuracies(params, masks, test, train):
+    """On the test set after every cut, on the training set after one."""
+    alone = jax.tree.map(lambda mask: mask[1:2], masks)
+    return after(params, masks, test), after(params, alone, train)
+
+  def after(params, masks, examples):
     """Without the columns that each of the masks [cuts, ..] prunes."""
     if config.network == 'fcn' and len(network.hidden) == 1:
       # What is not mapped over, the hidden layer, is computed once for all.
@@ -109,8 +114,8 @@ def make_analysis(
     )
     masks = jax.tree.map(functools.partial(_cuts, config), params, norms, flags)
     alone = jax.tree.map(lambda mask: mask[1:2], masks)
-    whole, cut, *curve = np.asarray(accuracies(params, masks, test)).tolist()
-    (cut_train,) = np.asarray(accuracies(params, alone, train)).tolist()
+    found = jax.device_get(accuracies(params, masks, test, train))
+    (whole, cut, *curve), (cut_train,) = (part.tolist() for part in found)
     counted = np.concatenate(_flagged(norms, flags))
     counts, _ = np.histogram(counted / np.median(counted), plotting.NORM_BINS)
     return {

@@ -74,8 +74,9 @@ def gronwall_constant(
     ...   inputs=jax.random.normal(keys[0], (8, 2)),
     ...   targets=jnp.ones(8),
     ... )
-    >>> constant = mean_field.gronwall_constant(problem, 1.0)
-    >>> sharp = mean_field.gronwall_constant(problem, 1.0, variant='sharp')
+    >>> found = mean_field.regularity(problem)
+    >>> constant = mean_field.gronwall_constant(found, 1.0)
+    >>> sharp = mean_field.gronwall_constant(found, 1.0, variant='sharp')
     >>> constant.valid, 0 < sharp.value < constant.value
     (True, True)
   """
@@ -249,18 +250,12 @@ def gradient_norm_bound(
   Source: [IC], Proposition B.1.
 
   Examples:
-    >>> import jax
-    >>> import jax.numpy as jnp
+    >>> import numpy as np
     >>> from htjax import mean_field
-    >>> keys = jax.random.split(jax.random.key(0), 3)
-    >>> problem = mean_field.Problem(
-    ...   unit=lambda theta, x: jnp.tanh(theta @ x),
-    ...   loss=lambda f, y: jnp.logaddexp(f - y, y - f),
-    ...   inputs=jax.random.normal(keys[0], (8, 2)),
-    ...   targets=jnp.ones(8),
-    ... )
+    >>> one = np.ones(8)  # suprema that are known, for eight data
+    >>> known = mean_field.Regularity(one, one, one, one, one, True, '')
     >>> bound = mean_field.gradient_norm_bound(
-    ...   problem,
+    ...   known,
     ...   excess_risk=1.0,
     ...   alpha=1.5,
     ...   sigma=0.5,

@@ -149,9 +149,7 @@ class Engine:
     stacked = jax.tree_util.tree_map_with_path(_column, *lanes)
     if not self.batched:
       stacked = jax.tree.map(lambda a: a[0], stacked)
-    return (
-      jax.device_put(stacked, self.layout.lanes) if self.layout else stacked
-    )
+    return jax.device_put(stacked, self.layout.lanes if self.layout else None)
 
   @property
   def _num_train(self) -> int:
@@ -186,15 +184,16 @@ def _is_slow_in_loops(program: Program, data: Examples) -> bool:
   """
   if jax.default_backend() != 'cpu':
     return False
-  params = jax.eval_shape(program.init_params, jax.random.key(0))
-  jaxpr = jax.make_jaxpr(program.apply)(params, data.inputs[:1])
+  params = jax.eval_shape(lambda: program.init_params(jax.random.key(0)))
+  one = jax.make_jaxpr(lambda params, x: program.apply(params, x[:1]))
+  jaxpr = one(params, data.inputs)
   return 'conv_general_dilated[' in str(jaxpr)
 
 
-def _column(path: tuple[Any, ...], *values: Any) -> Array:
+def _column(path: tuple[Any, ...], *values: Any) -> np.ndarray:
   """One setting of all lanes."""
   name = jax.tree_util.keystr(path[-1:], simple=True)
-  return jnp.asarray(values, jnp.uint32 if name == 'seed' else jnp.float32)
+  return np.asarray(values, np.uint32 if name == 'seed' else np.float32)
 
 
 _compiled = functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -89,7 +89,7 @@ def train(
   if at_once is None:
     at_once = 1 if jax.default_backend() == 'cpu' else len(lanes)
   check_count('at_once', at_once)
-  data = Examples(jnp.asarray(data.inputs), jnp.asarray(data.labels))
+  data = jax.device_put(Examples(data.inputs, data.labels))
   layout = layout_of(mesh, devices, at_once > 1, rule)
   if layout:
     check_batches(layout, program.recipe, len(data.labels))
@@ -150,7 +150,7 @@ def epochs(
   check_examples(data)
   for epoch in at:
     check_count('every entry of at', epoch, 0)
-  data = Examples(jnp.asarray(data.inputs), jnp.asarray(data.labels))
+  data = jax.device_put(Examples(data.inputs, data.labels))
   engine = Engine(program, data, batched=False)
   recipe, settings = program.recipe, engine.arrays([lane])
   length = steps_per_epoch(
@@ -170,6 +170,8 @@ def epochs(
     yield epoch, _copy(state)
 
 
+# One program, where each leaf's own copy would be one.
+@jax.jit
 def _copy(state: LaneState) -> LaneState:
   return jax.tree.map(jnp.copy, state)
 
@@ -259,5 +261,5 @@ def finished(i: int, lane: Any, state: LaneState) -> Finished:
     status=STATUS[int(state.status)],
     train_loss=float(state.loss),
     train_accuracy=float(state.accuracy),
-    average=state.average if state.averaged > 0 else None,
+    average=state.average if int(state.averaged) > 0 else None,
   )
