@@ -45,6 +45,9 @@ os.environ['XLA_FLAGS'] = _xla_flags()
 # for each other in loops, fifty times as long as one thread works.
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+# Where in which file an operation came from is told XLA, and nobody asks it: a
+# tenth of what it takes to lower a program, here and in processes started here.
+os.environ['JAX_TRACEBACK_IN_LOCATIONS_LIMIT'] = '0'
 
 import chex
 import jax
@@ -59,9 +62,6 @@ one_context.install(JAXLIB)
 jax.config.update('jax_legacy_prng_key', 'error')
 jax.config.update('jax_debug_key_reuse', True)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
-# Where in which file an operation came from is told XLA, and nobody asks it: a
-# tenth of what it takes to lower a program.
-jax.config.update('jax_traceback_in_locations_limit', 0)
 
 
 def pytest_collection_finish():

@@ -11,7 +11,8 @@ import children
 
 ROOT = Path(__file__).parents[1]
 _HOST = """
-import importlib, sys, jax
+import gc, importlib, sys, jax
+gc.disable()  # Too short a life to look for garbage.
 address, num, index, timeout, place, *args = sys.argv[1:]
 jax.distributed.initialize(
   *(address, int(num), int(index)), heartbeat_timeout_seconds=int(timeout)

@@ -4,6 +4,7 @@ Only annotations of arrays count: what a caller may also give as a list or a
 number, and every fault of his, is for the functions themselves to judge.
 """
 
+import functools
 import inspect
 import types
 from typing import Any, Union, get_args, get_origin
@@ -24,6 +25,29 @@ ROOMS = (
 def install():
   """Check these rooms from their first import on."""
   jaxtyping.install_import_hook(ROOMS, 'shape_checks.check')
+  # What the hook writes in front of every function.
+  jaxtyping.jaxtyped = functools.partial(_where_promised, jaxtyping.jaxtyped)
+
+
+def _where_promised(jaxtyped, *function, **options):
+  """Leave out functions of htjax that promise no shape.
+
+  Those inside of others are decorated anew in each call, in a millisecond.
+  """
+  if not function:
+    return functools.partial(_where_promised, jaxtyped, **options)
+  (function,) = function
+  if (
+    inspect.isfunction(function)
+    and function.__module__.startswith('htjax.')
+    and not any(map(_may_be_shape, function.__annotations__.values()))
+  ):
+    return function
+  return jaxtyped(function, **options)
+
+
+def _may_be_shape(annotation: Any) -> bool:
+  return isinstance(annotation, str) or _is_shape(annotation)
 
 
 def check(function):

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import pytest
 import shape_checks
 from jaxtyping import Float, TypeCheckError, jaxtyped
@@ -58,6 +59,28 @@ def test_other_annotations_are_not_looked_at():
 def test_rooms_are_checked(wrong):
   with pytest.raises(TypeCheckError):
     wrong()
+
+
+def test_functions_without_shapes_are_left_as_they_are():
+  def decorate(function):
+    # As those of the rooms.
+    function.__module__ = 'htjax.room'
+    return jaxtyping.jaxtyped(typechecker=shape_checks.check)(function)
+
+  def plain(x, y: int = 1) -> tuple[int, Array]:
+    return x, y
+
+  def shaped(x, y: int = 1) -> Float[Array, ' n']:
+    return y * x
+
+  def quoted(x: "Float[Array, ' n']"):
+    return x
+
+  assert decorate(plain) is plain
+  with pytest.raises(TypeCheckError, match='return value'):
+    decorate(shaped)(jnp.ones((3, 3)))
+  with pytest.raises(TypeCheckError, match="parameter 'x'"):
+    decorate(quoted)(jnp.ones((3, 3)))
 
 
 def test_faults_of_a_caller_stay_value_errors():

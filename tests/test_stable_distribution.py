@@ -1,5 +1,7 @@
 """The distribution functions against closed forms, quadrature and scipy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -315,18 +317,25 @@ def test_quantile_edges():
   assert np.isnan(outside).all()
 
 
-@pytest.mark.parametrize('alpha', [0.6, 1.0, 1.3, 1.7, 1.9])
-@pytest.mark.parametrize('x', [-3.0, 0.0, 0.7, 2.0, 40.0])
-@pytest.mark.parametrize('name', ['cdf', 'sf', 'pdf', 'logpdf'])
-def test_gradients_equal_finite_differences(x64, name, x, alpha):
+@functools.cache
+def with_derivatives(name):
   function = getattr(stable, name)
 
   def at(x, alpha, scale):
     return function(x, alpha, scale=scale)
 
+  forward, reverse = jax.jacfwd(at, (0, 1, 2)), jax.grad(at, (0, 1, 2))
+  return at, jax.jit(forward), jax.jit(reverse)
+
+
+@pytest.mark.parametrize('alpha', [0.6, 1.0, 1.3, 1.7, 1.9])
+@pytest.mark.parametrize('x', [-3.0, 0.0, 0.7, 2.0, 40.0])
+@pytest.mark.parametrize('name', ['cdf', 'sf', 'pdf', 'logpdf'])
+def test_gradients_equal_finite_differences(x64, name, x, alpha):
+  at, by_jvp, by_vjp = with_derivatives(name)
   point, step = (x, alpha, 1.3), 1e-5
-  forward = [float(g) for g in jax.jacfwd(at, (0, 1, 2))(*point)]
-  reverse = [float(g) for g in jax.grad(at, (0, 1, 2))(*point)]
+  forward = [float(g) for g in by_jvp(*point)]
+  reverse = [float(g) for g in by_vjp(*point)]
   size = max(abs(float(at(*point))), 1e-3)
   for i in range(3):
     low, high = (
@@ -360,16 +369,19 @@ def test_quantile_gradients_are_those_of_the_inverse(x64):
   def at(q, alpha, scale=1.0):
     return float(stable.quantile(q, alpha, scale=scale))
 
+  def scaled(q, alpha, scale):
+    return stable.quantile(q, alpha, scale=scale)
+
+  gradient = jax.jit(jax.grad(stable.quantile, (0, 1)))
+  gradient_by_scale = jax.jit(jax.grad(scaled, 2))
   for q, alpha in ((0.01, 0.8), (0.3, 1.0), (0.9, 1.5), (0.99, 1.9)):
-    by_q, by_alpha = map(float, jax.grad(stable.quantile, (0, 1))(q, alpha))
+    by_q, by_alpha = map(float, gradient(q, alpha))
     step = 1e-6
     expected = (at(q + step, alpha) - at(q - step, alpha)) / (2 * step)
     assert by_q == pytest.approx(expected, rel=1e-5)
     expected = (at(q, alpha + step) - at(q, alpha - step)) / (2 * step)
     assert by_alpha == pytest.approx(expected, rel=1e-4, abs=1e-7)
-    by_scale = jax.grad(
-      lambda s, q=q, alpha=alpha: stable.quantile(q, alpha, scale=s)
-    )(2.0)
+    by_scale = gradient_by_scale(q, alpha, 2.0)
     assert float(by_scale) == pytest.approx(at(q, alpha), rel=1e-12)
 
 
