@@ -7,7 +7,7 @@ def environment(devices: int = 1) -> dict[str, str]:
   """That of this process, with so many devices.
 
   The compiler is told the same as here, so that what was compiled here need
-  not be compiled there, and as little of where operations come from.
+  not be compiled there.
   """
   flags = [
     flag
@@ -15,8 +15,4 @@ def environment(devices: int = 1) -> dict[str, str]:
     if not flag.startswith('--xla_force_host_platform_device_count=')
   ]
   flags.append(f'--xla_force_host_platform_device_count={devices}')
-  return os.environ | {
-    'XLA_FLAGS': ' '.join(flags),
-    'JAX_TRACEBACK_IN_LOCATIONS_LIMIT': '0',
-    'PYTHONUNBUFFERED': '1',
-  }
+  return os.environ | {'XLA_FLAGS': ' '.join(flags), 'PYTHONUNBUFFERED': '1'}

@@ -15,7 +15,10 @@ from htjax import models, training
 
 _ALPHA, _SIGMA = 1.8, 0.01
 _SMALL: dict[str, Any] = {
-  **{'channels': (3, 'M', 4, 'M'), 'side': 4, 'examples': 5, 'num_steps': 2}
+  'channels': (3, 'M', 4, 'M'),
+  'side': 4,
+  'examples': 5,
+  'num_steps': 2,
 }
 # Two layers, the size of a first example; and the network of "Implicit
 # Compressibility ..." on CIFAR-10, whose step takes ten seconds for twenty

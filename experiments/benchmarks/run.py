@@ -6,8 +6,7 @@ Baseline and ours take turns, are compiled and checked to agree before they are
 timed, and the ratio of their minima is held against the targets. Beside it
 stand the median, the minimum and the maximum of the ratios of neighbouring
 turns and the ratio of the CPU seconds, which tell how far a busy machine can be
-believed. The whole takes
-about a quarter of an hour on two idle cores.
+believed. The whole takes about a quarter of an hour on two idle cores.
 """
 
 import functools
